@@ -1,0 +1,57 @@
+# Everything runs from .venv, made from the hash-locked requirements on first use.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+ARGS ?=
+KEEP ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fault proto opa lock wheel-test format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once, about a minute) ..." >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: $(VENV)/.ready ## Run the whole story in a fresh temporary deployment (KEEP=1 leaves it running)
+	@$(BIN)/gateway demo $(if $(KEEP),--keep) $(ARGS)
+
+test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest)
+	@$(BIN)/pytest -q $(ARGS)
+
+check: $(VENV)/.ready ## Lint, types, architecture, proto lint and freshness, policy lint
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+	@VENV=$(VENV) sh proto/lint.sh
+	@echo "check: clean"
+
+bench: $(VENV)/.ready ## Measure the gateway against a bare relay (ARGS=--json for one JSON object)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+proto: $(VENV)/.ready ## Make gateway/api from proto/
+	@VENV=$(VENV) sh proto/generate.sh
+
+opa: $(VENV)/.ready ## Install a real OPA server into .tools/bin through the Go module proxy
+	@$(BIN)/python deploy/opa/install.py
+
+lock: $(VENV)/.ready ## Resolve dependencies anew and write the hash-locked requirement files
+	@$(PYTHON) -m venv .tools/uv && .tools/uv/bin/pip install --quiet uv
+	@.tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra parquet -o requirements.txt
+	@.tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra parquet --group dev -o requirements-dev.txt
+
+wheel-test: $(VENV)/.ready ## Build the wheel and run the smoke tests against it, without the source tree
+	@VENV=$(VENV) sh tests/wheel.sh
+
+format: $(VENV)/.ready ## Format the code
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+clean: ## Remove what make has made
+	rm -rf $(VENV) .tools dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Signed statements: canonical JSON, keys, DSSE envelopes, receipts."""

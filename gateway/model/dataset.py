@@ -1,0 +1,56 @@
+"""Datasets as the catalogue describes them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class FieldType(StrEnum):
+    """Logical types (ODCS 3.1) that a field may have; values travel as their JSON form."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    """`YYYY-MM-DD`."""
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of a dataset's records."""
+
+    name: str
+    type: FieldType
+    tier: str
+    """The sharing tier of this field (ODCS `classification`)."""
+    title: str = ""
+    required: bool = False
+    """Whether every record must have it; otherwise it may be absent or null."""
+    identifier: str | None = None
+    """The identifier kind its values are of, such as `uscc`; None for plain values."""
+    lookup: bool = False
+    """Whether a query may name subjects or filter by it."""
+    generalise: str | None = None
+    """How it can be coarsened: `year`, `month`, `province`, `band:N`; None if it cannot."""
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset: who holds it, what its records look like, how far each field may travel."""
+
+    name: str
+    """`members/{member}/datasets/{dataset}`."""
+    provider: str
+    """The id of the member that holds it."""
+    title: str
+    description: str = ""
+    version: str
+    tier: str
+    """The lowest tier at which the dataset may be asked for at all."""
+    dataset_class: str = "record"
+    """`record`, `list` or `score`; policy never lets a `score` into enforcement."""
+    citation: str = ""
+    """The catalogue entry that allows the records to exist."""
+    fields: dict[str, Field]
+    """By field name, in the order of the description."""

@@ -1,0 +1,80 @@
+"""Entries of the audit log: the kinds and the shape. Values of records never stand in one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+ENTRY_VERSION = 1
+
+
+class EntryKind(StrEnum):
+    """What happened, as `subject.past_participle`."""
+
+    EXCHANGE_REQUESTED = "exchange.requested"
+    EXCHANGE_DENIED = "exchange.denied"
+    EXCHANGE_PAGE = "exchange.page"
+    EXCHANGE_RELEASED = "exchange.released"
+    EXCHANGE_FAILED = "exchange.failed"
+    MEMBER_ADDED = "member.added"
+    MEMBER_SUSPENDED = "member.suspended"
+    MEMBER_RESUMED = "member.resumed"
+    KEY_ADDED = "key.added"
+    GATEWAY_STARTED = "gateway.started"
+    GATEWAY_STOPPED = "gateway.stopped"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One entry. Encoded as canonical JSON (RFC 8785) it is a leaf of the log, at most 16 KiB.
+
+    Absent and default are the same: a member that does not apply is left out.
+    """
+
+    v: int
+    """Format version: `ENTRY_VERSION`."""
+    kind: EntryKind
+    time: str
+    """RFC 3339 in UTC with microseconds."""
+    exchange: str = ""
+    """UUIDv7; joins the entries of one exchange."""
+    consumer: str = ""
+    provider: str = ""
+    operation: str = ""
+    dataset: str = ""
+    tier: str = ""
+    purpose: str = ""
+    legal_basis: str = ""
+    memorandum: str = ""
+    decision: str = ""
+    bundle: str = ""
+    """Digest of the policy bundle."""
+    reasons: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    """Names of the fields released, sorted."""
+    withheld: tuple[str, ...] = ()
+    """Names of the fields that policy withheld, sorted."""
+    obligations: dict[str, str] = {}
+    """Field name to treatment, for fields not released as they are."""
+    records: int = 0
+    page: int | None = None
+    """The page's number from 0 (`exchange.page`)."""
+    pages: int = 0
+    unknown_fields: int = 0
+    """How many fields the provider sent that the schema does not know; all were dropped."""
+    invalid_identifiers: int = 0
+    """How many identifier values failed their check and were withheld."""
+    key_epoch: str = ""
+    bytes: int = 0
+    duration_ms: int = 0
+    commitments: dict[str, str] = {}
+    """Name (`query`, `subjects`, `actor`, `records`) to base64 of the salted SHA-256 commitment."""
+    envelope_key: str = ""
+    """Key id that signed the query."""
+    provider_key: str = ""
+    """Key id that signed what the provider delivered."""
+    subject: str = ""
+    """Administrative entries: the resource acted on (a member, a key), never a data subject."""
+    detail: dict[str, str] = {}
+    """Administrative entries: what changed. Never a secret."""

@@ -1,0 +1,38 @@
+"""Resource names (AIP-122): `members/{member}` and `members/{member}/datasets/{dataset}`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NAME_PATTERN: Final = r"[a-z][a-z0-9-]{0,39}"
+"""One segment of a resource name: lower case, digits and hyphens, at most 40 characters."""
+
+_MEMBER: Final = re.compile(rf"members/({NAME_PATTERN})")
+_DATASET: Final = re.compile(rf"members/({NAME_PATTERN})/datasets/({NAME_PATTERN})")
+
+
+def member_name(member: str) -> str:
+    """Return the resource name of the member with id `member`."""
+    return f"members/{member}"
+
+
+def dataset_name(member: str, dataset: str) -> str:
+    """Return the resource name of `dataset` held by `member`."""
+    return f"members/{member}/datasets/{dataset}"
+
+
+def parse_member_name(name: str) -> str:
+    """Return the member id in `name`; raise `ValueError` if it is not a member's name."""
+    match = _MEMBER.fullmatch(name)
+    if match is None:
+        raise ValueError("not of the form members/{member}")
+    return match[1]
+
+
+def parse_dataset_name(name: str) -> tuple[str, str]:
+    """Return (member id, dataset id); raise `ValueError` if `name` is not a dataset's name."""
+    match = _DATASET.fullmatch(name)
+    if match is None:
+        raise ValueError("not of the form members/{member}/datasets/{dataset}")
+    return match[1], match[2]
