@@ -7,6 +7,7 @@ from gateway.model.member import Member, MemberState, Role
 from gateway.model.names import (
     NAME_PATTERN,
     dataset_name,
+    member_host,
     member_name,
     parse_dataset_name,
     parse_member_name,
@@ -32,6 +33,7 @@ __all__ = [
     "Subject",
     "Treatment",
     "dataset_name",
+    "member_host",
     "member_name",
     "parse_dataset_name",
     "parse_member_name",

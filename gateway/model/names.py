@@ -36,3 +36,12 @@ def parse_dataset_name(name: str) -> tuple[str, str]:
     if match is None:
         raise ValueError("not of the form members/{member}/datasets/{dataset}")
     return match[1], match[2]
+
+
+def member_host(member: str) -> str:
+    """Return the DNS name in a member's certificate.
+
+    A provider is known by who it is, not by where it runs: the gateway expects this name wherever
+    it connects.
+    """
+    return f"{member}.members.sluicegate"

@@ -1,0 +1,5 @@
+"""The audit log: an RFC 6962 Merkle tree over canonical entries, in the formats of C2SP.
+
+Pure half, without input or output, also used by the client: `tree`, `tiles`, `note`, `checkpoint`,
+`proof`, `prover`. Storing half: `store` (ports), `sqlite`, `sqlite_reader`, `writer`, `fsck`.
+"""

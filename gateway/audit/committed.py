@@ -1,0 +1,30 @@
+"""What the log answers to an append: the place of the entry and all that proves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.audit.proof import TlogProof
+from gateway.audit.tree import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An entry that is durable, under a signed checkpoint that covers it."""
+
+    index: int
+    leaf_hash: bytes
+    size: int
+    """Size of the tree under the checkpoint."""
+    checkpoint_note: str
+    batch: Batch
+    """The append the entry came in with; its proofs are computed when asked for."""
+
+    @property
+    def inclusion_hashes(self) -> tuple[bytes, ...]:
+        """The inclusion proof under the checkpoint, from the leaf's sibling up."""
+        return self.batch.inclusion_proof(self.index - self.batch.first)
+
+    def tlog_proof(self, extra: bytes | None = None) -> str:
+        """Return the proof as the text of a `.tlog-proof` file."""
+        return TlogProof(self.index, self.inclusion_hashes, self.checkpoint_note, extra).to_text()

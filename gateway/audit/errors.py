@@ -1,0 +1,65 @@
+"""What can go wrong with the log, its notes and its proofs."""
+
+from __future__ import annotations
+
+from gateway.errors import GatewayError, Reason
+
+
+class ProofError(GatewayError):
+    """A proof is malformed or does not prove what it is shown for."""
+
+    reason = Reason.PROOF_INVALID
+
+
+class InclusionProofError(ProofError):
+    """An inclusion proof does not bind the leaf to the root."""
+
+
+class ConsistencyProofError(ProofError):
+    """A consistency proof does not show that the newer tree extends the older."""
+
+
+class NoteError(GatewayError):
+    """A signed note, verifier key or checkpoint is not in its exact form."""
+
+    reason = Reason.PROOF_INVALID
+
+
+class NoteSignatureError(NoteError):
+    """A note carries no signature by a trusted key, or one that does not verify."""
+
+    reason = Reason.SIGNATURE_INVALID
+
+
+class LogUnavailableError(GatewayError):
+    """The log cannot be written or read now; nothing may be released. May pass by itself."""
+
+    reason = Reason.LOG_UNAVAILABLE
+
+
+class LogMismatchError(LogUnavailableError):
+    """The stored log contradicts its identity, its checkpoint or itself; a person must look at it."""
+
+
+class LogOverloadedError(GatewayError):
+    """More entries wait for the log than the queue may hold."""
+
+    reason = Reason.OVERLOADED
+
+
+class OnceTakenError(GatewayError):
+    """The entry's once-key was claimed before and has not expired; the entry was not appended."""
+
+    reason = Reason.REPLAYED
+
+
+class EntryTooLargeError(GatewayError):
+    """The canonical form of an entry exceeds the limit of 16 KiB."""
+
+    reason = Reason.MESSAGE_TOO_LARGE
+
+
+class EntryNotFoundError(GatewayError):
+    """The log holds no such entry, checkpoint, tile or tree size."""
+
+    reason = Reason.ENTRY_NOT_FOUND

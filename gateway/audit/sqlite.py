@@ -1,0 +1,440 @@
+"""Writing an audit log to SQLite: one transaction for each batch, signed and flushed before it counts."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Self
+
+from gateway.audit.checkpoint import open_checkpoint
+from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError, NoteError
+from gateway.audit.prover import TreeHashes
+from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
+from gateway.audit.sqlite_reader import SqliteTiles
+from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
+from gateway.audit.store import Appended, LogIdentity, PendingEntry, SignHead
+from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, completed_tiles
+from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
+from gateway.errors import ConfigError
+
+DEFAULT_LOCK_TIMEOUT_S: Final = 2.0
+
+_FOLD_AFTER_PAGES: Final = 2000
+"""From about this length on, the write-ahead log is copied back into the database, between appends
+rather than within a commit, where SQLite would do it and callers would wait for it."""
+_PAGES_A_COMMIT: Final = 8
+_PAGE_BYTES: Final = 4096
+
+_MAX_ROWS: Final = 256
+"""Rows of one INSERT: 256 rows of 9 values stay far below SQLite's limit of 32,766 parameters."""
+
+_EXACT_ROWS: Final = 64
+"""Up to this many rows there is a prepared statement for each number of rows."""
+
+_LOCK_POLL_S: Final = 0.0005
+
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
+_ADVICE: Final = {
+    sqlite3.SQLITE_BUSY: "another process holds the log; end it, and the gateway goes on by itself",
+    sqlite3.SQLITE_LOCKED: "another process holds the log; end it, and the gateway goes on by itself",
+    sqlite3.SQLITE_FULL: "its disk is full; free some space, and the gateway goes on by itself",
+    sqlite3.SQLITE_READONLY: "its file is read-only; make it writable, and the gateway goes on by itself",
+    sqlite3.SQLITE_CANTOPEN: "its file cannot be opened; check path and permissions",
+    sqlite3.SQLITE_IOERR: "its disk reports an error; check disk, space and file limits",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The log's right edge and the checkpoint over it."""
+
+    frontier: Frontier
+    note: str
+    tail: tuple[tuple[bytes, IndexRow], ...]
+    """Leaf hash and index row of the entries after the last full block, so that an append reads
+    nothing back. A block of the search and a tile of level 0 are the same 256 entries."""
+
+
+class SqliteStore:
+    """The writing side of an audit log in one SQLite file of mode 0600.
+
+    Several processes may append to one file: each transaction starts from the head it finds there,
+    under a file lock beside the database, which is fairer and faster than SQLite's own.
+
+    After every error but a lock that was not free, the connection is given up. The next append opens
+    the file anew, copies what SQLite recovered into the database with a flush of its own (after a
+    failed flush, the pages in memory are no proof that the disk has them), and verifies the head
+    before it builds on it.
+    """
+
+    def __init__(self, path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> None:
+        self.path = path
+        self._path_text = str(path)
+        self._lock_timeout_s = lock_timeout_s
+        self._lock_file: int | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._identity: LogIdentity | None = None
+        self._file: tuple[int, int] | None = None
+        self._head: _Head | None = None
+        self._unfolded_pages = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, identity: LogIdentity, sign: SignHead) -> None:
+        """Open the log at the path; make it, with a signed checkpoint of size 0, if there is none.
+
+        Raises `LogMismatchError` if the file holds another log or contradicts its own checkpoint,
+        `LogUnavailableError` if it cannot be opened for writing, and `ConfigError` if other users may
+        read or write it.
+        """
+        self._identity = identity
+        with self._faults(), self._file_lock():
+            new = not self.path.exists()
+            if new:
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            if stat.S_IMODE(self.path.stat().st_mode) & 0o077:
+                raise ConfigError(f"The audit log {self.path} is open to others; run: chmod 600 {self.path}")
+            connection = self._connect()
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                connection.executescript(schema_script())
+            check_schema(connection)
+            if not connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone():
+                _create_log(connection, identity, sign)
+            self._adopt(connection)
+            if new:
+                _flush_directory(self.path.parent)
+
+    def append(self, pending: Sequence[PendingEntry], sign: SignHead, now: datetime) -> Appended:
+        """Append entries in one transaction; when it returns, they are durable.
+
+        Entries whose once-key is taken are left out and named in the answer. Raises
+        `LogUnavailableError`: then nothing may be taken as logged, though after an error of the disk
+        some of it may turn out to be.
+        """
+        with self._writing() as connection:
+            head = self._current_head(connection)
+            refused = _claim(connection, pending, now)
+            accepted = [item for at, item in enumerate(pending) if at not in refused] if refused else pending
+            if not accepted:
+                return Appended(None, head.note, refused)
+            batch = append(head.frontier, [item.leaf_hash for item in accepted])
+            tail = [*head.tail, *((item.leaf_hash, item.row) for item in accepted)]
+            _insert_entries(connection, batch.first, accepted)
+            _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
+            _insert_blocks(connection, batch, [row for _, row in tail])
+            # Signed last, so that a transaction that fails before its commit leaves no signature.
+            note = sign(batch.frontier.size, batch.root)
+            updated = connection.execute(
+                "UPDATE head SET size = ?, frontier = ?, note = ? WHERE size = ?",
+                (batch.frontier.size, batch.frontier.to_bytes(), note, batch.first),
+            )
+            if updated.rowcount != 1:
+                raise LogMismatchError("The head of the audit log moved within a transaction.")
+            connection.execute("COMMIT")
+            self._head = _Head(
+                batch.frontier, note, tuple(tail[len(tail) - batch.frontier.size % TILE_WIDTH :])
+            )
+        # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
+        self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
+        return Appended(batch, note, refused)
+
+    def probe(self) -> None:
+        """Prove with a durable write that the log can append, opening it anew where need be."""
+        with self._writing() as connection:
+            self._current_head(connection)
+            connection.execute("UPDATE probe SET count = count + 1")
+            connection.execute("COMMIT")
+
+    def maintain(self) -> None:
+        """Copy a long write-ahead log back into the database, without waiting for readers."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._unfolded_pages > _FOLD_AFTER_PAGES:
+            with self._faults():
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._unfolded_pages = 0
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        self._give_up()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold the lock and a write transaction; roll back unless the block commits."""
+        with self._faults(), self._file_lock():
+            connection = self._connection if self._is_same_file() else None
+            if connection is None:
+                connection = self._connect()
+                self._adopt(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turn faults of SQLite and the disk into our errors; give up the connection where it is unsure."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code not in _BUSY:
+                self._give_up()
+            if code in _DAMAGED:
+                raise LogMismatchError(
+                    "The audit log is damaged; run `gateway audit fsck` and restore it."
+                ) from error
+            advice = _ADVICE.get(code, "SQLite refused; check the log with `gateway audit fsck`")
+            raise LogUnavailableError(f"The audit log cannot be written: {advice}.") from error
+        except OSError as error:
+            self._give_up()
+            raise LogUnavailableError(
+                "The audit log's file or its lock file cannot be reached; check path and permissions."
+            ) from error
+        except LogMismatchError:
+            self._give_up()
+            raise
+
+    @contextmanager
+    def _file_lock(self) -> Iterator[None]:
+        if self._lock_file is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._lock_file = os.open(f"{self.path}.lock", flags, 0o600)
+        deadline = time.monotonic() + self._lock_timeout_s
+        while True:
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise LogUnavailableError(
+                        "The audit log cannot be written: another process holds its lock; "
+                        "end it, and the gateway goes on by itself."
+                    ) from error
+                time.sleep(_LOCK_POLL_S)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def _connect(self) -> sqlite3.Connection:
+        self._give_up()
+        connection = connect_for_writing(self.path, self._lock_timeout_s)
+        self._connection = connection
+        status = self.path.stat()
+        self._file = (status.st_dev, status.st_ino)
+        return connection
+
+    def _give_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _is_same_file(self) -> bool:
+        """Return whether the path still leads to the file that is open: nobody has put another there."""
+        if self._connection is None:
+            return False
+        status = os.stat(self._path_text)  # noqa: PTH116 -- on the path of every commit, and thrice as fast
+        return (status.st_dev, status.st_ino) == self._file
+
+    def _adopt(self, connection: sqlite3.Connection) -> None:
+        """Verify what a freshly opened file holds, make it durable, and take it as the head."""
+        check_schema(connection)
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise LogUnavailableError(
+                "The audit log cannot be written: a reader holds its write-ahead log; try again."
+            )
+        self._head = self._verified_head(connection)
+
+    def _current_head(self, connection: sqlite3.Connection) -> _Head:
+        """Return the head to build on: the one this process wrote, or a verified one by another."""
+        row = connection.execute("SELECT size, note FROM head").fetchone()
+        known = self._head
+        if known is None or row != (known.frontier.size, known.note):
+            known = self._head = self._verified_head(connection)
+        return known
+
+    def _verified_head(self, connection: sqlite3.Connection) -> _Head:
+        """Return the stored head once identity, checkpoint, right edge and entries agree."""
+        assert self._identity is not None, "the store is opened first"
+        identity = self._identity
+        stored = connection.execute("SELECT origin, vkey FROM log").fetchone()
+        if stored != (identity.origin, identity.verifier.vkey()):
+            raise LogMismatchError(
+                "This audit log has another origin or key than configured; check path, origin and key file."
+            )
+        row = connection.execute("SELECT size, frontier, note FROM head").fetchone()
+        if row is None:
+            raise LogMismatchError("The audit log has no head; run `gateway audit fsck` and restore it.")
+        size, raw_frontier, note = row
+        try:
+            frontier = Frontier.from_bytes(raw_frontier)
+            checkpoint = open_checkpoint(note, [identity.verifier], origin=identity.origin)
+            derived = TreeHashes(SqliteTiles(connection), size).frontier()
+        except (ValueError, NoteError, EntryNotFoundError) as error:
+            raise _contradiction() from error
+        (last,) = connection.execute("SELECT max(idx) FROM entry").fetchone()
+        kept = connection.execute("SELECT note FROM checkpoint WHERE size = ?", (size,)).fetchone()
+        agrees = (
+            frontier == derived
+            and frontier.size == checkpoint.size == size
+            and frontier.root() == checkpoint.root
+            and (-1 if last is None else last) == size - 1
+            and kept == (note,)
+        )
+        if not agrees:
+            raise _contradiction()
+        known = self._head
+        went_back = known is not None and (
+            size < known.frontier.size or (size == known.frontier.size and frontier != known.frontier)
+        )
+        if went_back:
+            raise LogMismatchError(
+                "The audit log lost entries that were acknowledged; restore the newest copy before going on."
+            )
+        return _Head(frontier, note, _read_tail(connection, size))
+
+
+def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[tuple[bytes, IndexRow], ...]:
+    rows = connection.execute(
+        "SELECT hash, time, kind, exchange, consumer, provider, dataset, reasons FROM entry "
+        "WHERE idx >= ? ORDER BY idx",
+        (size - size % TILE_WIDTH,),
+    )
+    return tuple((hashed, IndexRow(*row)) for hashed, *row in rows)
+
+
+def _contradiction() -> LogMismatchError:
+    return LogMismatchError(
+        "The audit log contradicts its own checkpoint; run `gateway audit fsck` and restore it."
+    )
+
+
+def _create_log(connection: sqlite3.Connection, identity: LogIdentity, sign: SignHead) -> None:
+    note = sign(0, EMPTY_ROOT)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO log VALUES (1, ?, ?)", (identity.origin, identity.verifier.vkey()))
+    connection.execute("INSERT INTO head VALUES (1, 0, ?, ?)", (Frontier().to_bytes(), note))
+    connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
+    connection.execute("COMMIT")
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(connection: sqlite3.Connection, pending: Sequence[PendingEntry], now: datetime) -> frozenset[int]:
+    """Claim the once-keys of a batch; return the positions of those that are taken."""
+    claims = [(at, item.once) for at, item in enumerate(pending) if item.once is not None]
+    if not claims:
+        return frozenset()
+    now_us = _microseconds(now)
+    free: set[bytes] = set()
+    rows = [(once.key, _microseconds(once.until)) for _, once in claims]
+    for chunk in _chunks(rows):
+        claimed = connection.execute(
+            f"{_insert('once', 2, len(chunk))} ON CONFLICT (key) DO UPDATE SET until = excluded.until "
+            f"WHERE once.until <= {now_us} RETURNING key",
+            [value for row in chunk for value in row],
+        )
+        free.update(key for (key,) in claimed)
+    refused = set()
+    for at, once in claims:
+        if once.key in free:
+            free.remove(once.key)
+        else:
+            refused.add(at)
+    # Twice as many may go as came, so that the table shrinks however long it was left alone.
+    connection.execute(
+        "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until <= ? ORDER BY until LIMIT ?)",
+        (now_us, 2 * len(claims)),
+    )
+    return frozenset(refused)
+
+
+def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequence[PendingEntry]) -> None:
+    rows = [(first + at, item.leaf_hash, *item.row, item.data) for at, item in enumerate(accepted)]
+    # Many rows in one statement: each statement gives up the interpreter lock, and getting it back
+    # from a busy event loop costs far more than the statement.
+    for chunk in _chunks(rows):
+        connection.execute(_insert("entry", 10, len(chunk)), [value for row in chunk for value in row])
+
+
+def _insert_blocks(connection: sqlite3.Connection, batch: Batch, tail: list[IndexRow]) -> None:
+    """Sum up the blocks that the batch made full. `tail` begins with the first of them."""
+    first = batch.first // BLOCK_ENTRIES
+    for number in range(first, batch.frontier.size // BLOCK_ENTRIES):
+        start = (number - first) * BLOCK_ENTRIES
+        summary = BlockSummary.of(tail[start : start + BLOCK_ENTRIES])
+        connection.execute(
+            "INSERT INTO block VALUES (?, ?, ?)", (number, summary.first_time, summary.last_time)
+        )
+        for terms in _chunks(sorted(summary.terms)):
+            connection.execute(
+                _insert("block_term", 2, len(terms)), [value for term in terms for value in (term, number)]
+            )
+
+
+def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: list[bytes]) -> None:
+    """Store the tiles that the batch made full. `tail` begins with the first of those of level 0."""
+    stored = SqliteTiles(connection)
+    for tile in completed_tiles(batch.first, batch.frontier.size):
+        assert tile.level is not None
+        start, height = tile.number * TILE_WIDTH, TILE_HEIGHT * tile.level
+        if tile.level == 0:
+            offset = start - batch.first // TILE_WIDTH * TILE_WIDTH
+            hashes = tail[offset : offset + TILE_WIDTH]
+        else:
+            hashes = stored.row(tile.level, start, start + TILE_WIDTH)
+        above = height + TILE_HEIGHT
+        root = batch.completed(above)[tile.number - (batch.first >> above)]
+        connection.execute(
+            "INSERT INTO tile VALUES (?, ?, ?, ?)", (tile.level, tile.number, root, b"".join(hashes))
+        )
+
+
+def _chunks(rows: list[Any]) -> Iterator[list[Any]]:
+    """Yield the rows in pieces for one statement each, of few different lengths once there are many."""
+    start = 0
+    while start < len(rows):
+        length = min(_MAX_ROWS, len(rows) - start)
+        if length > _EXACT_ROWS:
+            length -= length % _EXACT_ROWS
+        yield rows[start : start + length]
+        start += length
+
+
+@cache
+def _insert(table: str, columns: int, rows: int) -> str:
+    """Return an INSERT of that many rows. `table` is one of the fixed names above."""
+    row = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608
+
+
+def _microseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)

@@ -1,0 +1,160 @@
+"""The ports of the log's store: what the writer needs, what readers need, and the values they pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from gateway.audit.errors import EntryTooLargeError
+from gateway.audit.note import Ed25519Verifier
+from gateway.audit.prover import HashReader
+from gateway.audit.search import EntryFilter, IndexRow
+from gateway.audit.tree import Batch, leaf_hash
+from gateway.errors import GatewayError
+from gateway.evidence.canonical import encode_canonical
+from gateway.model.entry import Entry
+
+MAX_ENTRY_BYTES: Final = 16 * 1024
+"""The size up to which c2sp.org/tlog-tiles asks every reader to follow."""
+
+MAX_PAGE_SIZE: Final = 1000
+
+ENTRY_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+"""The one form of an entry's time; of fixed width, so that the text sorts as the time does."""
+
+SignHead = Callable[[int, bytes], str]
+"""Takes size and root of the new tree; returns the signed checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A claim that may be made once: the second append that carries `key` before `until` fails."""
+
+    key: bytes
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEntry:
+    """An entry ready to be appended."""
+
+    data: bytes
+    """Its canonical form: the leaf."""
+    leaf_hash: bytes
+    row: IndexRow
+    once: Once | None
+
+
+def prepare_entry(entry: Entry, once: Once | None = None) -> PendingEntry:
+    """Encode and hash `entry`.
+
+    Raises `EntryTooLargeError` beyond `MAX_ENTRY_BYTES`, and `GatewayError` if it has no canonical
+    form or its time is not RFC 3339 in UTC with microseconds.
+    """
+    try:
+        data = encode_canonical(entry)
+    except (TypeError, ValueError) as error:
+        raise GatewayError("The entry has no canonical form; its text must be valid Unicode.") from error
+    if len(data) > MAX_ENTRY_BYTES:
+        raise EntryTooLargeError(
+            f"The audit entry would exceed {MAX_ENTRY_BYTES} bytes; ask for fewer fields at a time.",
+            limit=MAX_ENTRY_BYTES,
+        )
+    if ENTRY_TIME.fullmatch(entry.time) is None:
+        raise GatewayError("The time of an entry is RFC 3339 in UTC with microseconds.")
+    return PendingEntry(data, leaf_hash(data), IndexRow.of(entry), once)
+
+
+@dataclass(frozen=True, slots=True)
+class LogIdentity:
+    """Which log a store must hold: its origin, and the key that signs its checkpoints."""
+
+    origin: str
+    verifier: Ed25519Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The outcome of one committed transaction."""
+
+    batch: Batch | None
+    """None if every entry was refused."""
+    note: str
+    """The checkpoint that covers the batch."""
+    refused: frozenset[int]
+    """Positions, within what was given, of the entries whose once-key was taken."""
+
+
+class AuditStore(Protocol):
+    """The writing side. One thread at a time; several processes may write to one store.
+
+    Every method raises `LogUnavailableError` if the store cannot do it now, having changed nothing,
+    and `LogMismatchError` if what is stored is not the log it must be.
+    """
+
+    def open(self, identity: LogIdentity, sign: SignHead) -> None:
+        """Open the store; make the log if there is none; verify its head if there is."""
+        ...
+
+    def append(self, pending: Sequence[PendingEntry], sign: SignHead, now: datetime) -> Appended:
+        """Append entries in one transaction; when it returns, they are durable."""
+        ...
+
+    def probe(self) -> None:
+        """Prove with a durable write that the store can append; repair what a fault left behind."""
+        ...
+
+    def maintain(self) -> None:
+        """Do the housekeeping that is due; called between appends."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as stored. `data` is the leaf, byte for byte."""
+
+    index: int
+    data: bytes
+
+
+class AuditReader(HashReader, Protocol):
+    """The reading side; safe from any thread, beside a writer.
+
+    Every method raises `LogUnavailableError` if the store cannot be read, and `EntryNotFoundError`
+    for what the log does not hold.
+    """
+
+    def size(self) -> int:
+        """Return the number of entries."""
+        ...
+
+    def entry(self, index: int) -> StoredEntry:
+        """Return one entry."""
+        ...
+
+    def find(self, wanted: EntryFilter, page_size: int, before: int | None = None) -> list[StoredEntry]:
+        """Return the newest entries of `wanted` with an index below `before`, newest first."""
+        ...
+
+    def checkpoint(self) -> str:
+        """Return the latest checkpoint as a signed note."""
+        ...
+
+    def checkpoint_at(self, size: int) -> str:
+        """Return the checkpoint of exactly `size` entries; each size a commit ended at has one."""
+        ...
+
+    def inclusion_proof(self, index: int, size: int) -> tuple[bytes, ...]:
+        """Return the proof of entry `index` in the tree of `size`, from the leaf's sibling up."""
+        ...
+
+    def consistency_proof(self, old_size: int, new_size: int) -> tuple[bytes, ...]:
+        """Return the proof that the tree of `new_size` extends that of `old_size`."""
+        ...

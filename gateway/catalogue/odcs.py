@@ -1,0 +1,168 @@
+"""Dataset descriptions in the Open Data Contract Standard 3.1 (YAML).
+
+What drives enforcement stands where the standard has a place for it (`classification` is the
+field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
+properties: on the contract `provider`, `tier`, `datasetClass`, `catalogueCitation`; on a property
+`identifierKind`, `lookup`, `generalise`. Custom properties we do not know are refused: a misspelt
+one must not silently weaken a description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from open_data_contract_standard.model import (
+    CustomProperty,
+    OpenDataContractStandard,
+    SchemaProperty,
+)
+from pydantic import ValidationError
+
+from gateway.errors import ConfigError
+from gateway.identifiers import KINDS
+from gateway.model import NAME_PATTERN, Dataset, Field, FieldType, dataset_name
+
+API_VERSIONS: Final = ("v3.1.0", "v3.2.0")
+
+_FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_SEGMENT: Final = re.compile(NAME_PATTERN)
+_GENERALISATIONS: Final = re.compile(r"year|month|province|band:[1-9][0-9]{0,15}")
+_GENERALISABLE: Final = {
+    "year": FieldType.DATE,
+    "month": FieldType.DATE,
+    "province": FieldType.STRING,
+    "band": FieldType.INTEGER,
+}
+_DATASET_CLASSES: Final = frozenset({"record", "list", "score"})
+
+
+class CatalogueError(ConfigError):
+    """A dataset description is wrong; the message names the file and the place."""
+
+
+def read_dataset(path: Path, tiers: Sequence[str]) -> Dataset:
+    """Read one description; raise `CatalogueError` if it is not one we can enforce.
+
+    `tiers` are the sharing tiers that policy knows.
+    """
+    try:
+        contract = OpenDataContractStandard.from_file(str(path))
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise CatalogueError(f"{path}: cannot be read as YAML ({type(error).__name__}).") from error
+    except ValidationError as error:
+        places = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()[:5]
+        )
+        raise CatalogueError(f"{path}: is not ODCS 3.1: {places}") from error
+    return _dataset(contract, path, tiers)
+
+
+def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str]) -> Dataset:
+    if contract.kind != "DataContract" or contract.apiVersion not in API_VERSIONS:
+        raise CatalogueError(
+            f"{path}: kind must be DataContract and apiVersion one of {', '.join(API_VERSIONS)}."
+        )
+    custom = _custom(
+        contract.customProperties,
+        {"provider", "tier", "datasetClass", "catalogueCitation"},
+        path,
+        "the contract",
+    )
+    provider = _text(custom, "provider", path)
+    if not _SEGMENT.fullmatch(provider) or not _SEGMENT.fullmatch(contract.id or ""):
+        raise CatalogueError(
+            f"{path}: id and customProperties.provider are lower case letters, digits and hyphens, at most 40."
+        )
+    tier = _text(custom, "tier", path)
+    if tier not in tiers:
+        raise CatalogueError(f"{path}: tier must be one of {', '.join(tiers)}.")
+    dataset_class = str(custom.get("datasetClass", "record"))
+    if dataset_class not in _DATASET_CLASSES:
+        raise CatalogueError(f"{path}: datasetClass must be one of {', '.join(sorted(_DATASET_CLASSES))}.")
+    objects = contract.schema_ or []
+    if len(objects) != 1 or not objects[0].properties:
+        raise CatalogueError(f"{path}: schema must hold exactly one object with properties.")
+    fields = [_field(item, path, tiers) for item in objects[0].properties]
+    if len({field.name for field in fields}) != len(fields):
+        raise CatalogueError(f"{path}: a property name stands twice.")
+    purpose = contract.description.purpose if contract.description else None
+    return Dataset(
+        name=dataset_name(provider, contract.id or ""),
+        provider=provider,
+        title=contract.name or contract.id or "",
+        description=(purpose or "").strip(),
+        version=contract.version or "",
+        tier=tier,
+        dataset_class=dataset_class,
+        citation=str(custom.get("catalogueCitation", "")),
+        fields={field.name: field for field in fields},
+    )
+
+
+def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
+    name = item.name or ""
+    if not _FIELD_NAME.fullmatch(name):
+        raise CatalogueError(f"{path}: property names are lower case letters, digits and _, at most 63.")
+    where = f"{path}: property {name}"
+    tier = item.classification
+    if tier is None or tier not in tiers:
+        raise CatalogueError(f"{where}: classification must be one of {', '.join(tiers)}.")
+    try:
+        field_type = FieldType(item.logicalType or "string")
+    except ValueError as error:
+        raise CatalogueError(f"{where}: logicalType must be one of {', '.join(FieldType)}.") from error
+    custom = _custom(
+        item.customProperties, {"identifierKind", "lookup", "generalise"}, path, f"property {name}"
+    )
+    identifier = custom.get("identifierKind")
+    if identifier is not None and (identifier not in KINDS or field_type is not FieldType.STRING):
+        raise CatalogueError(f"{where}: identifierKind must be one of {', '.join(KINDS)}, on a string.")
+    generalise = custom.get("generalise")
+    if generalise is not None:
+        if not _GENERALISATIONS.fullmatch(str(generalise)):
+            raise CatalogueError(f"{where}: generalise must be year, month, province or band:<whole number>.")
+        wanted = _GENERALISABLE[str(generalise).partition(":")[0]]
+        if field_type is not wanted:
+            raise CatalogueError(f"{where}: generalise {generalise} needs logicalType {wanted}.")
+        if generalise == "province" and identifier != "area-code":
+            raise CatalogueError(f"{where}: generalise province needs identifierKind area-code.")
+    lookup = custom.get("lookup", False)
+    if not isinstance(lookup, bool):
+        raise CatalogueError(f"{where}: lookup must be true or false.")
+    return Field(
+        name=name,
+        type=field_type,
+        tier=tier,
+        title=item.businessName or "",
+        required=bool(item.required),
+        identifier=identifier,
+        lookup=lookup,
+        generalise=generalise,
+    )
+
+
+def _custom(
+    properties: list[CustomProperty] | None, known: set[str], path: Path, where: str
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in properties or []:
+        if item.property not in known:
+            raise CatalogueError(
+                f"{path}: {where} has an unknown custom property; known: {', '.join(sorted(known))}."
+            )
+        if item.property in found:
+            raise CatalogueError(f"{path}: {where} has the custom property {item.property} twice.")
+        found[item.property] = item.value
+    return found
+
+
+def _text(custom: dict[str, Any], name: str, path: Path) -> str:
+    value = custom.get(name)
+    if not isinstance(value, str) or not value:
+        raise CatalogueError(f"{path}: customProperties.{name} is missing.")
+    return value

@@ -1,0 +1,347 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import grpc
+
+from gateway.api.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    evidence_pb2,
+    exchange_service_pb2,
+    exchange_service_pb2_grpc,
+)
+from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
+from gateway.client.answers import Match, Page, StreamSummary
+from gateway.client.errors import ReceiptInvalidError, from_rpc_error, invalid
+from gateway.client.statement import build_query, seal_query
+from gateway.clock import Clock, system_clock
+from gateway.config import ClientConfig
+from gateway.errors import GatewayError
+from gateway.evidence import dsse
+from gateway.evidence.keys import SigningKey
+from gateway.evidence.records import page_digest, split_lines
+from gateway.evidence.trust import Trust
+from gateway.model import Actor, Operation, Query, Subject
+from gateway.pki.reload import channel_credentials
+
+DEFAULT_TIMEOUT_S: Final = 10.0
+DEFAULT_STREAM_TIMEOUT_S: Final = 600.0
+MAX_ATTEMPTS: Final = 3
+"""For calls that may be repeated: reads of the catalogue and of the log, when not reached."""
+_FIRST_PAUSE_S: Final = 0.1
+
+_Answer = TypeVar("_Answer")
+
+
+class AsyncClient:
+    """Calls one gateway as one member. Use it as an async context manager; share it between tasks.
+
+    Every answer's receipt is verified against the trust file before it is returned, unless `verify`
+    is False. Queries are not repeated on their own account: each is signed once, and stands in the log.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials,
+        trust: Trust,
+        signing_key: SigningKey | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        verify: bool = True,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.trust = trust
+        self._key = signing_key
+        self._timeout_s = timeout_s
+        self._verify = verify
+        self._clock = clock
+        self._channel = grpc.aio.secure_channel(
+            address,
+            credentials,
+            options=(("grpc.max_receive_message_length", 16 * 1024 * 1024), ("grpc.enable_retries", 0)),
+        )
+        self._exchange: Any = exchange_service_pb2_grpc.ExchangeServiceStub(self._channel)
+        self._audit: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
+        self._catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(self._channel)
+
+    @classmethod
+    def from_config(cls, path: str | Path, **options: Any) -> Self:
+        """Return a client as the file at `path` describes it; must be called in a running event loop."""
+        config = ClientConfig.load(Path(path))
+        return cls(
+            config.address,
+            channel_credentials(config.tls.client_ca, config.tls.certificate, config.tls.key),
+            Trust.load(config.trust),
+            SigningKey.load(config.signing_key) if config.signing_key is not None else None,
+            **options,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def statement(
+        self, operation: Operation, dataset: str, purpose: str, **parts: Any
+    ) -> tuple[Query, dsse.Envelope]:
+        """Return a query statement and its envelope, signed with this client's key if it has one."""
+        query = build_query(self.trust.origin, operation, dataset, purpose, clock=self._clock, **parts)
+        return query, seal_query(query, self._key)
+
+    async def query(
+        self,
+        dataset: str,
+        *,
+        purpose: str,
+        subjects: Sequence[Subject] = (),
+        filters: Mapping[str, str] | None = None,
+        fields: Sequence[str] = (),
+        legal_basis: str = "",
+        memorandum: str = "",
+        actor: Actor | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_s: float | None = None,
+    ) -> Page:
+        """Return one page of records; raise a `ClientError`."""
+        _, envelope = self.statement(
+            Operation.QUERY,
+            dataset,
+            purpose,
+            subjects=subjects,
+            filters=filters,
+            fields=fields,
+            legal_basis=legal_basis,
+            memorandum=memorandum,
+            actor=actor,
+        )
+        return await self.send_query(
+            envelope, page_size=page_size, page_token=page_token, timeout_s=timeout_s
+        )
+
+    async def send_query(
+        self,
+        envelope: dsse.Envelope,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_s: float | None = None,
+    ) -> Page:
+        """Send a query statement that is already sealed."""
+        request = exchange_service_pb2.QueryRequest(
+            envelope=_wire(envelope), page_size=page_size, page_token=page_token
+        )
+        response = await self._once(self._exchange.Query, request, timeout_s)
+        text = response.page.records.encode()
+        receipt = _receipt(response.receipt)
+        verified = self._check(receipt, envelope.payload)
+        page = Page(
+            text=text,
+            fields=tuple(response.page.fields),
+            seed=response.page.salt_seed,
+            next_page_token=response.next_page_token,
+            receipt=receipt,
+            verified=verified,
+        )
+        if verified is not None:
+            _proven(lambda: verified.verify_page(0, text, page.seed))
+        return page
+
+    async def pages(self, dataset: str, **parts: Any) -> AsyncIterator[Page]:
+        """Yield all pages of a query, each a signed exchange of its own (see `stream` for bulk)."""
+        token = ""
+        while True:
+            page = await self.query(dataset, page_token=token, **parts)
+            yield page
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def stream(
+        self,
+        dataset: str,
+        *,
+        purpose: str,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+        **parts: Any,
+    ) -> AsyncIterator[Page | StreamSummary]:
+        """Yield the pages of a bulk query, and at the end a `StreamSummary` with the receipt.
+
+        A stream without a summary was cut; it then raises. Pages are checked against the receipt as
+        a whole: with verification on, nothing is proven before the summary is there.
+        """
+        _, envelope = self.statement(Operation.STREAM, dataset, purpose, **parts)
+        request = exchange_service_pb2.StreamQueryRequest(envelope=_wire(envelope), page_size=page_size)
+        call = self._exchange.StreamQuery(request, timeout=timeout_s or DEFAULT_STREAM_TIMEOUT_S)
+        digests: list[bytes] = []
+        records = 0
+        summary: StreamSummary | None = None
+        try:
+            async for response in call:
+                if response.HasField("receipt"):
+                    receipt = _receipt(response.receipt)
+                    verified = self._check(receipt, envelope.payload)
+                    if verified is not None and verified.page_digests != tuple(digests):
+                        raise ReceiptInvalidError("The receipt is over other pages than those received.")
+                    summary = StreamSummary(len(digests), records, receipt, verified)
+                    continue
+                text = response.page.records.encode()
+                if self._verify:
+                    digests.append(page_digest(split_lines(text), response.page.salt_seed))
+                else:
+                    digests.append(b"")
+                records += response.page.record_count
+                yield Page(text, tuple(response.page.fields), response.page.salt_seed, response.page_number)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
+        if summary is None:
+            raise ReceiptInvalidError("The stream ended without a receipt: it was cut.")
+        yield summary
+
+    async def match(
+        self,
+        dataset: str,
+        *,
+        purpose: str,
+        subject: Subject,
+        match: Mapping[str, str],
+        timeout_s: float | None = None,
+        **parts: Any,
+    ) -> Match:
+        """Return whether the subject's record has the values in `match`."""
+        _, envelope = self.statement(
+            Operation.MATCH, dataset, purpose, subjects=[subject], match=match, **parts
+        )
+        request = exchange_service_pb2.MatchAttributesRequest(envelope=_wire(envelope))
+        response = await self._once(self._exchange.MatchAttributes, request, timeout_s)
+        matched = response.result == exchange_service_pb2.MATCH_RESULT_MATCHED
+        receipt = _receipt(response.receipt)
+        verified = self._check(receipt, envelope.payload)
+        if verified is not None:
+            line = b'{"match":true}\n' if matched else b'{"match":false}\n'
+            _proven(lambda: verified.verify_page(0, line, response.salt_seed))
+        return Match(matched, receipt, verified)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def datasets(self) -> list[catalog_service_pb2.Dataset]:
+        """Return every dataset, with what this member would receive of it."""
+        found: list[catalog_service_pb2.Dataset] = []
+        token = ""
+        while True:
+            request = catalog_service_pb2.ListDatasetsRequest(page_size=100, page_token=token)
+            response = await self._repeatedly(self._catalog.ListDatasets, request)
+            found.extend(response.datasets)
+            token = response.next_page_token
+            if not token:
+                return found
+
+    async def dataset(self, name: str) -> catalog_service_pb2.Dataset:
+        """Return one dataset, with what this member would receive of it."""
+        request = catalog_service_pb2.GetDatasetRequest(name=name)
+        found: catalog_service_pb2.Dataset = await self._repeatedly(self._catalog.GetDataset, request)
+        return found
+
+    async def entry(self, index: int) -> bytes:
+        """Return an entry of the audit log to which this member is a party: canonical JSON."""
+        request = audit_service_pb2.GetEntryRequest(name=f"entries/{index}")
+        return bytes((await self._repeatedly(self._audit.GetEntry, request)).data)
+
+    async def checkpoint(self, tree_size: int = 0) -> str:
+        """Return the log's checkpoint (latest for 0) as a signed note."""
+        request = audit_service_pb2.GetCheckpointRequest(tree_size=tree_size)
+        return str((await self._repeatedly(self._audit.GetCheckpoint, request)).note)
+
+    async def inclusion_proof(self, index: int, tree_size: int = 0) -> audit_service_pb2.InclusionProof:
+        """Return the proof that entry `index` is in the tree of `tree_size` (latest for 0)."""
+        request = audit_service_pb2.GetInclusionProofRequest(name=f"entries/{index}", tree_size=tree_size)
+        proof: audit_service_pb2.InclusionProof = await self._repeatedly(
+            self._audit.GetInclusionProof, request
+        )
+        return proof
+
+    async def consistency_proof(self, old: int, new: int = 0) -> audit_service_pb2.ConsistencyProof:
+        """Return the proof that the tree of size `old` is a prefix of that of `new` (latest for 0)."""
+        request = audit_service_pb2.GetConsistencyProofRequest(old_tree_size=old, new_tree_size=new)
+        proof: audit_service_pb2.ConsistencyProof = await self._repeatedly(
+            self._audit.GetConsistencyProof, request
+        )
+        return proof
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _check(self, receipt: Receipt, payload: bytes) -> VerifiedReceipt | None:
+        if not self._verify:
+            return None
+        verified = _proven(lambda: verify_receipt(receipt, self.trust))
+        _proven(lambda: verified.verify_query(payload))
+        return verified
+
+    async def _once(self, method: Any, request: Any, timeout_s: float | None) -> Any:
+        try:
+            return await method(request, timeout=timeout_s or self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def _repeatedly(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
+        """Call a read; when the gateway is not reached, try again twice after a random pause."""
+        pause_s = _FIRST_PAUSE_S
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return await method(request, timeout=self._timeout_s)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt == MAX_ATTEMPTS:
+                    raise from_rpc_error(error) from error
+            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - spreads load only
+            pause_s *= 2
+        raise AssertionError("unreachable")
+
+
+def _proven(check: Callable[[], _Answer]) -> _Answer:
+    try:
+        return check()
+    except GatewayError as error:
+        raise invalid(error) from error
+
+
+def _wire(envelope: dsse.Envelope) -> evidence_pb2.Envelope:
+    return evidence_pb2.Envelope(
+        payload=envelope.payload,
+        payload_type=envelope.payload_type,
+        signatures=[evidence_pb2.Signature(keyid=item.keyid, sig=item.sig) for item in envelope.signatures],
+    )
+
+
+def _envelope(message: evidence_pb2.Envelope) -> dsse.Envelope:
+    return dsse.Envelope(
+        payload=message.payload,
+        payload_type=message.payload_type,
+        signatures=tuple(dsse.Signature(item.keyid, item.sig) for item in message.signatures),
+    )
+
+
+def _receipt(message: evidence_pb2.Receipt) -> Receipt:
+    return Receipt(
+        statement=_envelope(message.statement),
+        tlog_proof=message.tlog_proof,
+        deliveries=tuple(_envelope(item) for item in message.deliveries),
+    )

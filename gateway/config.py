@@ -1,0 +1,206 @@
+"""Configuration: one TOML file, environment variables over it, secrets only as files.
+
+Environment: `SLUICEGATE_<SECTION>__<NAME>`, such as `SLUICEGATE_SERVER__LISTEN`. Unknown keys are
+errors. Relative paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from gateway.errors import ConfigError
+
+_Port = Annotated[int, Field(ge=0, le=65535)]
+_Origin = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){1,4}$")]
+
+
+def _trimmed(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+Address = Annotated[
+    str, BeforeValidator(_trimmed), Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")
+]
+"""`host:port`; port 0 takes a free one."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsConfig(_Section):
+    """Mutual TLS 1.3: our certificate and key, and the authority of the other side."""
+
+    certificate: Path
+    key: Path
+    """PEM, mode 0600."""
+    client_ca: Path
+
+
+class ServerConfig(_Section):
+    """Where the gateway listens."""
+
+    listen: Address = "127.0.0.1:7443"
+    reflection: bool = False
+    """Whether tools such as grpcurl may ask for the API's description."""
+    shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+
+
+class LogConfig(_Section):
+    """The audit log."""
+
+    origin: _Origin
+    """The log's name for ever: a schemeless URL such as `audit.example.org/log/2026`."""
+    database: Path = Path("data/audit.db")
+    key: Path = Path("keys/log.key")
+    queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+
+
+class KeysConfig(_Section):
+    """Secrets of the gateway, each a file of mode 0600."""
+
+    signing: Path = Path("keys/gateway.key")
+    keyring: Path = Path("keys/keyring.json")
+    page_tokens: Path = Path("keys/page-tokens.key")
+
+
+class PolicyConfig(_Section):
+    """The policy and the engine that evaluates it."""
+
+    directory: Path = Path("policies")
+    engine: Literal["embedded", "opa"] = "embedded"
+    opa_url: str = "http://127.0.0.1:8181"
+    opa_token_file: Path | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=1)] = 0.25
+    cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
+    cache_max_age_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+
+
+class MembersConfig(_Section):
+    """Where the members are kept."""
+
+    database: Path = Path("data/members.db")
+
+
+class MetricsConfig(_Section):
+    """The Prometheus endpoint."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: _Port = 9464
+
+
+class LoggingConfig(_Section):
+    """The operators' log (not the audit log)."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class _File(BaseSettings):
+    """A settings file; the class variable names it while it is read."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="SLUICEGATE_", env_nested_delimiter="__"
+    )
+    _source: ClassVar[Path] = Path()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, TomlConfigSettingsSource(settings_cls, cls._source)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file at `path`; raise `ConfigError` that names every wrong key."""
+        if not path.is_file():
+            raise ConfigError(f"There is no configuration file {path}; `gateway init DIR` makes one.")
+        bound: type[Self] = type(cls.__name__, (cls,), {"_source": path, "__module__": cls.__module__})
+        try:
+            loaded = bound()
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+                for problem in error.errors(include_input=False)
+            )
+            raise ConfigError(f"{path}: {problems}") from error
+        return loaded.resolved(path.parent)
+
+    def resolved(self, base: Path) -> Self:
+        """Return the settings with every relative path made absolute from `base`."""
+        resolved: Self = _resolve(self, base.resolve())
+        return resolved
+
+
+class GatewayConfig(_File):
+    """Configuration of `gateway serve`."""
+
+    demo: bool = False
+    """Allows the example keys. Never set it where real records are."""
+    server: ServerConfig = ServerConfig()
+    tls: TlsConfig
+    log: LogConfig
+    keys: KeysConfig = KeysConfig()
+    policy: PolicyConfig = PolicyConfig()
+    catalogue: Path = Path("catalogue")
+    """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
+    members: MembersConfig = MembersConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+
+class ProviderConfig(_File):
+    """Configuration of `gateway provider`."""
+
+    demo: bool = False
+    listen: Address = "127.0.0.1:7500"
+    tls: TlsConfig
+    signing_key: Path
+    """Ed25519 key registered for this member, PEM, mode 0600."""
+    trust: Path
+    """The gateway's trust file."""
+    gateway_uri: str
+    """The URI in the gateway's certificate; nobody else may call."""
+    mapping: Path
+    """Which columns of which tables or files are which fields."""
+    shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    logging: LoggingConfig = LoggingConfig()
+
+
+class ClientConfig(_File):
+    """What a member's program needs to call the gateway."""
+
+    address: Address
+    member: str
+    tls: TlsConfig
+    """`client_ca` is the authority of the gateway's certificate."""
+    signing_key: Path | None = None
+    """Without one only unsigned queries (public tier) can be made."""
+    trust: Path
+
+
+def _resolve(value: Any, base: Path) -> Any:
+    if isinstance(value, BaseModel):
+        changed = {name: _resolve(getattr(value, name), base) for name in type(value).model_fields}
+        return value.model_copy(update=changed)
+    if isinstance(value, Path):
+        return value if value.is_absolute() else base / value
+    return value

@@ -1,0 +1,1 @@
+"""The demonstration: a whole deployment on synthetic data, and the story it tells."""

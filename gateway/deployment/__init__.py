@@ -1,0 +1,20 @@
+"""Making and changing a deployment's files: what `gateway init` and `gateway member` do."""
+
+from gateway.deployment.layout import Deployment, initialise
+from gateway.deployment.onboarding import (
+    MemberFiles,
+    add_member,
+    change_state,
+    export_trust,
+    register_key,
+)
+
+__all__ = [
+    "Deployment",
+    "MemberFiles",
+    "add_member",
+    "change_state",
+    "export_trust",
+    "initialise",
+    "register_key",
+]

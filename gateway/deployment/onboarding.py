@@ -1,0 +1,206 @@
+"""Members of a deployment: taking one in, suspending one, handing out the trust file.
+
+Every change is recorded in the audit log before it takes effect: an entry without its change is a
+puzzle for an officer, a change without its entry would be a hole in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.audit.note import Ed25519Signer, Ed25519Verifier
+from gateway.audit.sqlite import SqliteStore
+from gateway.audit.writer import AuditLog
+from gateway.clock import Clock, rfc3339, system_clock
+from gateway.config import GatewayConfig
+from gateway.errors import ConfigError
+from gateway.evidence.keys import SigningKey, VerifyKey, write_secret
+from gateway.evidence.trust import Trust, TrustedMember
+from gateway.members import MemberError, MemberStore
+from gateway.model import (
+    ENTRY_VERSION,
+    Entry,
+    EntryKind,
+    Member,
+    MemberState,
+    member_host,
+    member_name,
+    parse_member_name,
+)
+from gateway.pki.authority import CertificateAuthority
+
+MEMBER_DAYS: Final = 398
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFiles:
+    """What a new member is handed."""
+
+    directory: Path
+
+    @property
+    def certificate(self) -> Path:
+        return self.directory / "member.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        return self.directory / "tls.key"
+
+    @property
+    def signing_key(self) -> Path:
+        return self.directory / "signing.key"
+
+    @property
+    def client_config(self) -> Path:
+        return self.directory / "client.toml"
+
+
+def add_member(
+    config: GatewayConfig,
+    member: Member,
+    authority: CertificateAuthority,
+    directory: Path,
+    *,
+    gateway_address: str,
+    hosts: Sequence[str] = (),
+    addresses: Sequence[str] = (),
+    csr_pem: bytes | None = None,
+    valid_days: int = MEMBER_DAYS,
+    clock: Clock = system_clock,
+) -> MemberFiles:
+    """Register `member` and write what it needs to `directory`.
+
+    With `csr_pem` the member keeps its TLS key, and with `member.signing_keys` its signing key; what
+    it did not bring is made here. Raises `ConfigError`; then nothing is registered.
+    """
+    parse_member_name(member_name(member.id))
+    files = MemberFiles(directory)
+    if directory.exists() and any(directory.iterdir()):
+        raise ConfigError(f"{directory} is not empty; name a folder that is not there yet.")
+    store = MemberStore(config.members.database)
+    try:
+        if any(existing.id == member.id for existing in store.members()[1]):
+            raise MemberError(f"The member {member.id} is already registered.")
+        directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        dns = [member_host(member.id), *hosts]
+        if csr_pem is not None:
+            files.certificate.write_bytes(
+                authority.sign_request(csr_pem, member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days)
+            )
+        else:
+            authority.issue(member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days).save(
+                files.certificate, files.tls_key
+            )
+        keys = dict(member.signing_keys)
+        if not keys:
+            key = SigningKey.generate()
+            write_secret(files.signing_key, key.to_pem())
+            keys = {key.key_id: key.verify_key.public}
+        record_change(
+            config,
+            EntryKind.MEMBER_ADDED,
+            member.id,
+            {
+                "class": member.member_class,
+                "roles": ",".join(sorted(member.roles)),
+                "uri": member.uri,
+                "keys": ",".join(sorted(keys)),
+                "endpoint": member.endpoint or "",
+            },
+            clock=clock,
+        )
+        store.add(msgspec.structs.replace(member, signing_keys=keys))
+    finally:
+        store.close()
+    (directory / "ca.pem").write_bytes(authority.certificate_pem)
+    files.client_config.write_text(_CLIENT_CONFIG.format(address=gateway_address, member=member.id))
+    (directory / "trust.json").write_bytes(export_trust(config).to_json())
+    return files
+
+
+def change_state(
+    config: GatewayConfig, member_id: str, state: MemberState, *, clock: Clock = system_clock
+) -> None:
+    """Suspend or resume a member; running gateways follow within a second."""
+    store = MemberStore(config.members.database)
+    try:
+        if all(member.id != member_id for member in store.members()[1]):
+            raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+        kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
+        record_change(config, kind, member_id, {}, clock=clock)
+        store.set_state(member_id, state)
+    finally:
+        store.close()
+
+
+def register_key(
+    config: GatewayConfig, member_id: str, key: VerifyKey, *, clock: Clock = system_clock
+) -> None:
+    """Register one more signing key of a member, for a change of keys without a gap."""
+    store = MemberStore(config.members.database)
+    try:
+        if all(member.id != member_id for member in store.members()[1]):
+            raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+        record_change(config, EntryKind.KEY_ADDED, member_id, {"key": key.key_id}, clock=clock)
+        store.add_key(member_id, key)
+    finally:
+        store.close()
+
+
+def record_change(
+    config: GatewayConfig, kind: EntryKind, member_id: str, detail: dict[str, str], *, clock: Clock
+) -> int:
+    """Append the entry of an administrative change; return its index."""
+    if not config.log.database.exists():
+        raise ConfigError(f"The audit log {config.log.database} is missing; nothing was changed.")
+    signer = Ed25519Signer(config.log.origin, SigningKey.load(config.log.key))
+    with AuditLog(SqliteStore(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
+        return log.append_sync(
+            Entry(
+                v=ENTRY_VERSION,
+                kind=kind,
+                time=rfc3339(clock()),
+                subject=member_name(member_id),
+                detail={name: value for name, value in detail.items() if value},
+            )
+        ).index
+
+
+def export_trust(config: GatewayConfig) -> Trust:
+    """Return the trust file of a deployment as it stands: public keys only."""
+    log_key = SigningKey.load(config.log.key).verify_key
+    gateway_key = SigningKey.load(config.keys.signing).verify_key
+    store = MemberStore(config.members.database)
+    try:
+        members = store.members()[1]
+    finally:
+        store.close()
+    return Trust(
+        v=1,
+        origin=config.log.origin,
+        log_keys=(Ed25519Verifier(config.log.origin, log_key.public).vkey(),),
+        gateway_keys={gateway_key.key_id: gateway_key.public},
+        members={
+            member.id: TrustedMember(title=member.title, signing_keys=member.signing_keys)
+            for member in members
+        },
+    )
+
+
+_CLIENT_CONFIG: Final = """\
+# For `gateway query --config client.toml` and gateway.client.
+address = "{address}"
+member = "{member}"
+signing_key = "signing.key"
+trust = "trust.json"
+
+[tls]
+certificate = "member.pem"
+key = "tls.key"
+client_ca = "ca.pem"
+"""

@@ -1,0 +1,72 @@
+"""What a member may ask of a dataset now: policy, asked for each way of asking that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.exchange.resolution import CAPABILITIES, dataset_facts
+from gateway.members import Directory
+from gateway.model import Dataset, Decision, Member, Operation
+from gateway.policy.engine import PolicyEngine
+from gateway.policy.policy_input import PartyFacts, PolicyInput
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """One way of asking that policy allows, and what it would give."""
+
+    purpose: str
+    legal_basis: str
+    memorandum: str
+    decision: Decision
+
+
+class Grants:
+    """Finds the grants of members by asking policy itself: what is listed is what is enforced."""
+
+    def __init__(self, policy: PolicyEngine, directory: Directory, clock: Clock) -> None:
+        self._policy = policy
+        self._directory = directory
+        self._clock = clock
+
+    async def of(self, member: Member, dataset: Dataset) -> list[Granted]:
+        """Return every grant of `member` on `dataset`, in order of purpose."""
+        try:
+            provider = self._directory.provider(dataset.provider)
+        except GatewayError:
+            return []  # nobody can ask a provider that is not connected
+        found = []
+        for purpose, legal_basis, memorandum in sorted(self._ways(member, dataset)):
+            decision = await self._policy.decide(
+                PolicyInput(
+                    operation=Operation.QUERY.value,
+                    time=self._clock().strftime("%Y-%m-%dT%H:%M:00Z"),
+                    signed=True,
+                    consumer=PartyFacts(id=member.id, member_class=member.member_class),
+                    provider=PartyFacts(id=provider.id, member_class=provider.member_class),
+                    dataset=dataset_facts(dataset),
+                    purpose=purpose,
+                    legal_basis=legal_basis,
+                    memorandum=memorandum,
+                    fields=(),
+                    reads=(),
+                    capabilities=CAPABILITIES,
+                )
+            )
+            if decision.allow:
+                found.append(Granted(purpose, legal_basis, memorandum, decision))
+        return found
+
+    def _ways(self, member: Member, dataset: Dataset) -> Iterator[tuple[str, str, str]]:
+        """Yield (purpose, legal basis, memorandum) worth asking policy about."""
+        data = self._policy.bundle.data
+        for purpose in data["purposes"]:
+            yield purpose, "", ""
+        for name, memorandum in data["memoranda"].items():
+            if member.id in memorandum["consumers"] and dataset.name in memorandum["datasets"]:
+                for purpose in memorandum["purposes"]:
+                    for legal_basis in memorandum["legal_bases"]:
+                        yield purpose, legal_basis, name

@@ -1,0 +1,64 @@
+"""One exchange while it is under way: what is known so far, filled in step by step."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gateway.evidence.dsse import Envelope
+from gateway.exchange.call import Call
+from gateway.exchange.resolution import Resolved
+from gateway.exchange.statement import OpenedStatement
+from gateway.exchange.transform import TransformPlan
+from gateway.model import Decision, Member, Operation
+from gateway.telemetry.metrics import Stopwatch
+
+
+@dataclass(slots=True)
+class Exchange:
+    """State of one exchange. Each step of `gateway.exchange.service` sets what it found out."""
+
+    id: str
+    operation: Operation
+    call: Call
+    started: datetime
+    stopwatch: Stopwatch
+    started_s: float = field(default_factory=time.monotonic)
+    consumer: Member | None = None
+    statement: OpenedStatement | None = None
+    resolved: Resolved | None = None
+    provider: Member | None = None
+    decision: Decision | None = None
+    plan: TransformPlan | None = None
+    commitments: dict[str, str] = field(default_factory=dict)
+    openings: dict[str, str] = field(default_factory=dict)
+    requested: bool = False
+    """Whether `exchange.requested` stands in the log: from then on a fault is a failure, not a denial."""
+    provider_seconds: float = 0.0
+    provider_key: str = ""
+    deliveries: list[Envelope] = field(default_factory=list)
+    page_digests: list[bytes] = field(default_factory=list)
+    records: int = 0
+    pages: int = 0
+    bytes: int = 0
+    unknown_fields: int = 0
+    invalid_identifiers: dict[str, int] = field(default_factory=dict)
+    key_epoch: str = ""
+
+    def remaining_s(self) -> float:
+        """Return the seconds left until the caller's deadline."""
+        return self.call.timeout_s - (time.monotonic() - self.started_s)
+
+    def duration_ms(self) -> int:
+        return round((time.monotonic() - self.started_s) * 1000)
+
+
+def new_exchange_id(now: datetime) -> str:
+    """Return a UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, then randomness."""
+    value = (int(now.timestamp() * 1000) & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,247 @@
+"""Step 7: from what the provider delivered to what the recipient may have.
+
+A plan is made once for a decision and applied to each page: decode and validate against the schema,
+treat column by column, encode, digest. Nothing is done per record that can be done per page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+
+from gateway.errors import GatewayError, Reason
+from gateway.evidence.records import page_digest
+from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, masking
+from gateway.identifiers import IdentifierKind, identifier_kind
+from gateway.model import Dataset, Decision, Field, FieldType, Obligation, Treatment
+from gateway.pseudonym import DomainPseudonymiser
+
+_TYPES: Final[Mapping[FieldType, Any]] = {
+    FieldType.STRING: str,
+    FieldType.INTEGER: int,
+    FieldType.NUMBER: float,
+    FieldType.BOOLEAN: bool,
+    FieldType.DATE: date,
+}
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedPage:
+    """A page as the recipient gets it."""
+
+    records: bytes
+    """JSON Lines."""
+    count: int
+    digest: bytes
+    """Salted digest of the page (`gateway.evidence.records`), 32 bytes."""
+    seed: bytes
+    unknown_fields: int
+    invalid_identifiers: Mapping[str, int]
+    """Field name to how many of its values failed their check."""
+
+    @classmethod
+    def of_line(cls, line: bytes, seed: bytes) -> ReleasedPage:
+        """Return the page that holds just `line`, which the gateway itself has written."""
+        return cls(line + b"\n", 1, page_digest([line], seed), seed, 0, {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is done to one column. A column without a step passes as it is.
+
+    Identifiers are checked. One that is released as the provider holds it passes even when it fails
+    its check, and is counted; under any other treatment an invalid one is withheld.
+    """
+
+    attribute: str
+    field: str
+    treatment: Treatment
+    kind: IdentifierKind | None
+    treat: ColumnTreatment | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransformPlan:
+    """How pages of one dataset become releasable under one decision."""
+
+    fields: tuple[str, ...]
+    """Fields to fetch and release, in the order of the dataset's description."""
+    treatments: Mapping[str, str]
+    """Field name to treatment, for fields that are not released as they are."""
+    withheld: tuple[str, ...]
+    """Fields that the consumer asked for, or could have, and does not get; sorted."""
+    _decode_lines: Any
+    _steps: tuple[_Step, ...]
+
+    @property
+    def pseudonymises(self) -> bool:
+        """Whether a field is replaced by pseudonyms, so that `apply` needs a key."""
+        return Treatment.PSEUDONYMISE.value in self.treatments.values()
+
+    def apply(
+        self, page: bytes, pseudonymiser: DomainPseudonymiser | None, seed: bytes, max_records: int
+    ) -> ReleasedPage:
+        """Return `page` (JSON Lines with exactly `fields`) as it may leave.
+
+        Raises `GatewayError` with `PROVIDER_SCHEMA` or `PROVIDER_TOO_MANY_RECORDS`. Fields the
+        schema does not know are dropped and counted.
+        """
+        rows, unknown = self._read(page)
+        if len(rows) > max_records:
+            raise GatewayError(
+                "The provider sent more records than were asked for; nothing was released.",
+                reason=Reason.PROVIDER_TOO_MANY_RECORDS,
+                limit=max_records,
+            )
+        invalid: dict[str, int] = {}
+        for step in self._steps:
+            values = [getattr(row, step.attribute) for row in rows]
+            treated: Sequence[Any] = values
+            if step.kind is not None:
+                checked = step.kind.check_column(values)
+                if checked.invalid:
+                    invalid[step.field] = len(checked.invalid)
+                if step.treatment is Treatment.PSEUDONYMISE:
+                    if pseudonymiser is None:
+                        raise ObligationError("The fields need pseudonyms, and there is no key for them.")
+                    treated = pseudonymiser.pseudonymise_column(checked)
+                elif step.treatment is not Treatment.RELEASE:
+                    treated = checked.values
+            if step.treat is not None:
+                treated = step.treat(treated)
+            if treated is not values:
+                for row, value in zip(rows, treated, strict=True):
+                    setattr(row, step.attribute, value)
+        encode = _encode
+        lines = [encode(row) for row in rows]
+        return ReleasedPage(
+            records=b"\n".join(lines) + b"\n" if lines else b"",
+            count=len(lines),
+            digest=page_digest(lines, seed),
+            seed=seed,
+            unknown_fields=unknown,
+            invalid_identifiers=invalid,
+        )
+
+    def read(self, page: bytes) -> list[dict[str, Any]]:
+        """Return the validated raw records of `page` (for matches, which release none of them)."""
+        rows, _ = self._read(page)
+        return [
+            {name: getattr(row, _attribute(position)) for position, name in enumerate(self.fields)}
+            for row in rows
+        ]
+
+    def _read(self, page: bytes) -> tuple[list[msgspec.Struct], int]:
+        try:
+            return self._decode_lines(page), 0
+        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError):
+            return self._read_leniently(page)
+
+    def _read_leniently(self, page: bytes) -> tuple[list[msgspec.Struct], int]:
+        """Read a page once more without the fields that the schema does not know."""
+        known = set(self.fields)
+        unknown = 0
+        try:
+            records = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(page)
+            for record in records:
+                surplus = record.keys() - known
+                unknown += len(surplus)
+                for name in surplus:
+                    del record[name]
+            lines = b"\n".join(_encode(record) for record in records)
+            return self._decode_lines(lines), unknown
+        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:
+            raise GatewayError(
+                "The provider's answer does not fit the dataset's schema; nothing was released. "
+                "The provider must correct its mapping.",
+                reason=Reason.PROVIDER_SCHEMA,
+                **_place(error, self.fields),
+            ) from None
+
+
+def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, ...]) -> TransformPlan:
+    """Return the plan for `decision`; raise `ObligationError` for what cannot be carried out.
+
+    A field without an obligation is dropped: policy did not speak of it.
+    """
+    drop = Obligation(Treatment.DROP)
+    obligations = {name: decision.obligations.get(name, drop) for name in dataset.fields}
+    wanted = [
+        name
+        for name in dataset.fields
+        if obligations[name].treatment is not Treatment.DROP and (not requested or name in requested)
+    ]
+    withheld = sorted(name for name in obligations if obligations[name].treatment is Treatment.DROP)
+    steps = []
+    for position, name in enumerate(wanted):
+        step = _step(_attribute(position), dataset.fields[name], obligations[name])
+        if step.kind is not None or step.treat is not None:
+            steps.append(step)
+    return TransformPlan(
+        fields=tuple(wanted),
+        treatments={
+            name: obligations[name].treatment.value
+            for name in wanted
+            if obligations[name].treatment is not Treatment.RELEASE
+        },
+        withheld=tuple(withheld),
+        _decode_lines=msgspec.json.Decoder(_record_type(dataset, wanted)).decode_lines,
+        _steps=tuple(steps),
+    )
+
+
+def _step(attribute: str, described: Field, obligation: Obligation) -> _Step:
+    treatment = obligation.treatment
+    kind = identifier_kind(described.identifier) if described.identifier is not None else None
+    treat = None
+    if treatment is Treatment.PSEUDONYMISE and (kind is None or not kind.pseudonymisable):
+        raise ObligationError("Policy pseudonymises a field that has no pseudonyms.", field=described.name)
+    if treatment is Treatment.GENERALISE:
+        treat = generalisation(str(obligation.params.get("method", "")))
+    elif treatment is Treatment.MASK:
+        treat = _mask(described, obligation)
+    return _Step(attribute, described.name, treatment, kind, treat)
+
+
+def _mask(described: Field, obligation: Obligation) -> ColumnTreatment:
+    first, last = obligation.params.get("keep_first", 0), obligation.params.get("keep_last", 0)
+    if described.type is not FieldType.STRING or not isinstance(first, int) or not isinstance(last, int):
+        raise ObligationError("Policy masks a field that is no text, or without whole lengths.")
+    return masking(first, last)
+
+
+def _record_type(dataset: Dataset, names: list[str]) -> type[msgspec.Struct]:
+    """Return a struct type that holds, validates and writes a record with these fields.
+
+    Attributes are numbered, so that no field name can clash with Python's words.
+    """
+    members: list[tuple[str, Any]] = []
+    for position, name in enumerate(names):
+        described = dataset.fields[name]
+        value_type = _TYPES[described.type]
+        members.append((_attribute(position), value_type if described.required else value_type | None))
+    return msgspec.defstruct(
+        "Record",
+        members,
+        rename={_attribute(position): name for position, name in enumerate(names)},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+
+
+def _attribute(position: int) -> str:
+    return f"f{position}"
+
+
+def _place(error: Exception, fields: tuple[str, ...]) -> dict[str, str]:
+    """Name the field that is wrong, if it is one of ours; never text that the provider sent."""
+    found = re.search(r"`\$\.([a-z0-9_]+)`|required field `([a-z0-9_]+)`", str(error))
+    name = found and (found[1] or found[2])
+    return {"field": name} if name in fields else {}

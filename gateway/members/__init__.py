@@ -1,0 +1,6 @@
+"""The members of this gateway: who they are, their keys, and whether they are served."""
+
+from gateway.members.directory import Directory
+from gateway.members.store import MemberError, MemberStore
+
+__all__ = ["Directory", "MemberError", "MemberStore"]

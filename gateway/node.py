@@ -1,0 +1,344 @@
+"""A running gateway: everything `gateway serve` puts together, starts, watches and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Final
+
+import structlog
+
+from gateway import __version__
+from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
+from gateway.audit.note import Ed25519Signer
+from gateway.audit.sqlite import SqliteStore
+from gateway.audit.sqlite_reader import SqliteReader
+from gateway.audit.writer import AuditLog, LogHooks
+from gateway.catalogue import Catalogue
+from gateway.clock import Clock, rfc3339, system_clock
+from gateway.config import GatewayConfig, PolicyConfig
+from gateway.errors import ConfigError, GatewayError, Reason
+from gateway.evidence.keys import SigningKey, read_secret
+from gateway.exchange.grants import Grants
+from gateway.exchange.journal import Journal
+from gateway.exchange.paging import PageTokens
+from gateway.exchange.service import Collaborators, ExchangeService
+from gateway.exchange.state import Exchange
+from gateway.identifiers import KINDS, load_area_table
+from gateway.members import Directory, MemberStore
+from gateway.model import ENTRY_VERSION, Entry, EntryKind
+from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
+from gateway.pki.reload import ReloadingCredentials, channel_credentials
+from gateway.pki.tls13 import require_tls13, verify_only_tls13
+from gateway.policy.bundle import Bundle, load_bundle
+from gateway.policy.cache import CachedEngine
+from gateway.policy.embedded import EmbeddedEngine
+from gateway.policy.engine import PolicyEngine
+from gateway.policy.opa import OpaEngine
+from gateway.pseudonym import Keyring, Pseudonymiser
+from gateway.rpc.audit import AuditServicer
+from gateway.rpc.catalog import CatalogServicer
+from gateway.rpc.exchange import ExchangeServicer
+from gateway.rpc.provider_client import GrpcProviders
+from gateway.rpc.server import RpcServer
+from gateway.telemetry.exposition import MetricsServer
+from gateway.telemetry.metrics import Metrics, Outcome
+
+_log: Final = structlog.get_logger()
+
+HEALTH_INTERVAL_S: Final = 0.25
+"""How often the health service follows the state of the log and of the member store."""
+
+PAGE_TOKEN_KEY_BYTES: Final = 32
+
+
+class Node:
+    """One gateway process. `start`, then `port` tells where it listens, then `stop`."""
+
+    def __init__(self, config: GatewayConfig, *, clock: Clock = system_clock) -> None:
+        self.config = config
+        self.port = 0
+        self.metrics = Metrics()
+        self._clock = clock
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Load, verify and start everything; raise `GatewayError` rather than start half-way.
+
+        The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Stop serving gracefully, leave an entry about it, close everything."""
+        await self._stack.aclose()
+
+    async def run_until_stopped(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop."""
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        await self.start()
+        try:
+            await stopped.wait()
+        finally:
+            await self.stop()
+
+    async def _start(self) -> None:
+        config, enter = self.config, self._stack
+        require_tls13()
+        credentials = ReloadingCredentials(
+            config.tls.certificate, config.tls.key, config.tls.client_ca, demo=config.demo, clock=self._clock
+        )
+        signing_key = SigningKey.load(config.keys.signing)
+        log_key = SigningKey.load(config.log.key)
+        keyring = Keyring.load(config.keys.keyring)
+        refuse_example_keys(
+            [
+                signing_key.key_id,
+                log_key.key_id,
+                *(keyring_fingerprint(epoch.key) for epoch in keyring.epochs),
+            ],
+            demo=config.demo,
+        )
+        page_tokens = PageTokens(_page_token_key(config))
+
+        load_area_table()
+        bundle = load_bundle(config.policy.directory)
+        catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
+        policy = self._policy(bundle)
+        await policy.start()
+        enter.push_async_callback(policy.close)
+
+        members = MemberStore(config.members.database)
+        enter.callback(members.close)
+        directory = Directory(members)
+        log = self._open_log(log_key)
+        enter.callback(log.close)
+        reader = SqliteReader(config.log.database)
+        enter.callback(reader.close)
+        journal = Journal(log, self._clock, known_names(bundle))
+        self._know(catalogue, log, reader, credentials)
+
+        providers = GrpcProviders(
+            lambda: channel_credentials(config.tls.client_ca, config.tls.certificate, config.tls.key)
+        )
+        enter.push_async_callback(providers.close)
+        exchange = ExchangeService(
+            Collaborators(
+                origin=config.log.origin,
+                clock=self._clock,
+                directory=directory,
+                catalogue=catalogue,
+                policy=policy,
+                journal=journal,
+                providers=providers,
+                pseudonymiser=Pseudonymiser(keyring),
+                signing_key=signing_key,
+                page_tokens=page_tokens,
+                metrics=self.metrics,
+                on_outcome=self._tell_outcome,
+            )
+        )
+        enter.callback(exchange.close)
+        if config.metrics.enabled:
+            enter.callback(
+                MetricsServer(self.metrics.registry, config.metrics.host, config.metrics.port).close
+            )
+        services = {
+            exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
+                exchange, self.metrics
+            ),
+            audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
+                reader, directory, self._clock
+            ),
+            catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
+                catalogue, Grants(policy, directory, self._clock), directory, self._clock
+            ),
+        }
+        server = RpcServer(services, with_reflection=config.server.reflection)
+        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
+        enter.push_async_callback(self._record_stop, log, policy, bundle)
+        self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
+        self.port = await server.start(config.server.listen, credentials.server_credentials())
+        enter.push_async_callback(server.stop, config.server.shutdown_grace_s)
+        await verify_only_tls13(config.server.listen.rpartition(":")[0].strip("[]"), self.port)
+        await server.set_serving(True)
+        self._watch(asyncio.create_task(self._follow_health(server, log)))
+        _log.info(
+            "gateway.started",
+            port=self.port,
+            pid=os.getpid(),
+            version=__version__,
+            engine=policy.name,
+            bundle=bundle.digest,
+            entry=started.index,
+        )
+
+    def _policy(self, bundle: Bundle) -> PolicyEngine:
+        return make_engine(bundle, self.config.policy, self._clock, self.metrics)
+
+    def _open_log(self, key: SigningKey) -> AuditLog:
+        config = self.config.log
+        if not config.database.exists():
+            raise ConfigError(
+                f"The audit log {config.database} is missing. If this is a new deployment, run "
+                "`gateway init`; if not, restore it: a gateway never starts a second log unasked."
+            )
+        return AuditLog(
+            SqliteStore(config.database),
+            Ed25519Signer(config.origin, key),
+            origin=config.origin,
+            clock=self._clock,
+            queue_limit=config.queue,
+            hooks=LogHooks(
+                committed=self._batch_committed,
+                failed=lambda error: _log.error("log.failed", error_type=type(error).__name__),
+                health_changed=self._set_log_healthy,
+            ),
+        )
+
+    def _know(
+        self, catalogue: Catalogue, log: AuditLog, reader: SqliteReader, credentials: ReloadingCredentials
+    ) -> None:
+        metrics = self.metrics
+        metrics.know(
+            datasets=[dataset.name for dataset in catalogue],
+            providers=sorted({dataset.provider for dataset in catalogue}),
+            identifier_kinds=list(KINDS),
+        )
+        metrics.watch_queue(lambda: log.depth)
+        metrics.watch_certificate("server", credentials.days_left)
+        metrics.watch_log_entries(reader.size)
+        metrics.set_log_healthy(True)
+        metrics.set_version(__version__)
+
+    def _batch_committed(self, entries: int, seconds: float) -> None:
+        self.metrics.time_append(seconds)
+        self.metrics.record_batch(entries)
+
+    def _set_log_healthy(self, healthy: bool) -> None:
+        self.metrics.set_log_healthy(healthy)
+        (_log.info if healthy else _log.error)("log.health", outcome="healthy" if healthy else "failing")
+
+    def _members_failed(self, error: ConfigError) -> None:
+        _log.error("members.unreadable", reason=error.reason.value)
+
+    async def _follow_health(self, server: RpcServer, log: AuditLog) -> None:
+        """Serve only while the log can append (P1): load balancers must see it at once."""
+        serving = True
+        while True:
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+            if log.healthy != serving:
+                serving = log.healthy
+                await server.set_serving(serving)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """Cancel `task` at the stop; if it ends before, that is a fault worth a line."""
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                _log.critical("task.ended", error_type=type(error).__name__)
+
+        task.add_done_callback(ended)
+        self._stack.push_async_callback(end)
+
+    async def _record_stop(self, log: AuditLog, policy: PolicyEngine, bundle: Bundle) -> None:
+        try:
+            await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy, bundle))
+        except GatewayError as error:
+            _log.error("stop.unrecorded", reason=error.reason.value)
+
+    def _own_entry(self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle) -> Entry:
+        return Entry(
+            v=ENTRY_VERSION,
+            kind=kind,
+            time=rfc3339(self._clock()),
+            bundle=bundle.digest,
+            detail={"version": __version__, "engine": policy.name, "grpc": version("grpcio")},
+        )
+
+    def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:
+        """Count an ended exchange and write its one line for operators."""
+        outcome: Outcome = "released"
+        if error is not None:
+            outcome = "denied"
+            if error.reason is Reason.CANCELLED:
+                outcome = "cancelled"
+            elif exchange.requested:
+                outcome = "failed"
+        reason = error.reason.value if error is not None else "none"
+        seconds = exchange.stopwatch.finish()
+        dataset = exchange.resolved.dataset.name if exchange.resolved else ""
+        metrics = self.metrics
+        metrics.count_exchange(exchange.operation.value, outcome, reason)
+        if exchange.provider is not None and exchange.provider_seconds:
+            metrics.time_provider(exchange.provider.id, exchange.provider_seconds)
+        if exchange.records:
+            metrics.count_records(dataset, exchange.records)
+        if exchange.unknown_fields:
+            metrics.count_unknown_fields(dataset, exchange.unknown_fields)
+        if exchange.invalid_identifiers and exchange.resolved is not None:
+            for name, count in exchange.invalid_identifiers.items():
+                kind = exchange.resolved.dataset.fields[name].identifier or ""
+                metrics.count_invalid_identifiers(dataset, kind, count)
+        _log.info(
+            "exchange",
+            exchange=exchange.id,
+            operation=exchange.operation.value,
+            consumer=exchange.consumer.id if exchange.consumer else "",
+            dataset=dataset,
+            outcome=outcome,
+            reason=reason,
+            records=exchange.records,
+            pages=exchange.pages,
+            duration_ms=round(seconds * 1000, 3),
+            entry=entry,
+        )
+
+
+def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Metrics | None) -> PolicyEngine:
+    """Return the engine that `config` names, with a decision cache unless its size is 0."""
+    engine: PolicyEngine
+    if config.engine == "opa":
+        engine = OpaEngine(
+            bundle, config.opa_url, timeout_s=config.timeout_s, token_file=config.opa_token_file
+        )
+    else:
+        engine = EmbeddedEngine(bundle)
+    if not config.cache_entries:
+        return engine
+    return CachedEngine(
+        engine, clock=clock, max_entries=config.cache_entries, max_age_s=config.cache_max_age_s
+    )
+
+
+def tier_names(bundle: Bundle) -> list[str]:
+    """Return the names of the sharing tiers, from the most open to the most closed."""
+    return list(bundle.data["tiers"])
+
+
+def known_names(bundle: Bundle) -> frozenset[str]:
+    """Return the purposes, legal bases and memoranda that policy knows."""
+    return frozenset(
+        name for section in ("purposes", "legal_bases", "memoranda") for name in bundle.data[section]
+    )
+
+
+def _page_token_key(config: GatewayConfig) -> bytes:
+    key = read_secret(config.keys.page_tokens)
+    if len(key) != PAGE_TOKEN_KEY_BYTES:
+        raise ConfigError(f"{config.keys.page_tokens} must hold exactly {PAGE_TOKEN_KEY_BYTES} random bytes.")
+    return key

@@ -1,0 +1,257 @@
+"""The portable dialect of Rego: what both engines understand alike, enforced when a bundle is loaded.
+
+OPA and the embedded engine disagree on a few constructs, and OPA fails open on one of them
+(open-policy-agent/opa#8387: `not f(input.missing)`). Rules, by code:
+
+- `negation`: `not` stands only before the bare name of a rule of the same package. A condition to be
+  negated is first stated positively, as a rule of its own.
+- `construct`: no `with`, `every`, `else` or `=`; they are the corners where engines differ.
+- `builtin`: only built-in functions in `capabilities.json`, and never one that makes a decision depend on
+  anything but its input (clock, randomness, network, environment).
+- `unbound`: every name is bound: a variable, a rule, a package, a document of the data, a fact of the input.
+  Engines take an unbound reference for an undefined one and say nothing.
+- `shadow`: no variable bears the name of a rule of its package; the engines scope such names differently.
+- `package`: a module stands in the folder that its package names.
+- `metadata`: each rule says its title; a rule that denies also its citation, owner and remedy.
+- `reason`: a rule that denies gives a constant reason code that the gateway knows.
+- `entrypoint`: `data.exchange.decision.result` has a default, so that it is never undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from gateway.errors import Reason
+from gateway.policy.annotations import Annotation
+from gateway.policy.policy_input import PolicyInput
+from gateway.policy.syntax import Module, Node, Rule, reference, slice_text, walk
+
+ENTRY_PACKAGE: Final = ("exchange", "decision")
+ENTRY_RULE: Final = "result"
+DENIALS: Final = "denials"
+"""A rule of this name is a set of `{"rule": <id>, "reason": <code>}`."""
+
+IMPURE_BUILTINS: Final = frozenset({
+    "http.send", "io.jwt.decode_verify", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns",
+    "trace", "uuid.rfc4122", "numbers.range", "numbers.range_step", "walk",
+})  # fmt: skip
+"""Refused whatever `capabilities.json` says: impure, or able to make an evaluation endless (it has no timeout)."""
+
+_INPUT_FACTS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(PolicyInput))
+_FORBIDDEN: Final = {"with_mods": "with", "Every": "every"}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One place where a module leaves the dialect."""
+
+    path: str
+    line: int
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.code}: {self.message}"
+
+
+class Surroundings:
+    """What the modules of a bundle may refer to."""
+
+    def __init__(self, modules: Sequence[Module], documents: Set[str], builtins: Set[str]) -> None:
+        self.documents = documents
+        self.builtins = builtins - IMPURE_BUILTINS
+        self.rules: dict[tuple[str, ...], set[str]] = {}
+        self.functions: dict[tuple[str, ...], set[str]] = {}
+        for module in modules:
+            names = {rule.name for rule in module.rules}
+            self.rules.setdefault(module.package, set()).update(names)
+            functions = {rule.name for rule in module.rules if rule.is_function}
+            self.functions.setdefault(module.package, set()).update(functions)
+
+
+def lint_modules(
+    modules: Sequence[Module],
+    annotations: Mapping[str, Mapping[int, Annotation]],
+    documents: Set[str],
+    builtins: Set[str],
+) -> tuple[Violation, ...]:
+    """Return every place where `modules` leave the dialect, in order; empty when there is none.
+
+    `annotations` by path and line; `documents` are the top names of the `data` document; `builtins` are the
+    names in `capabilities.json`.
+    """
+    around = Surroundings(modules, documents, builtins)
+    found: list[Violation] = []
+    for module in modules:
+        found += _lint_module(module, annotations.get(module.path, {}), around)
+    entry = [rule for module in modules if module.package == ENTRY_PACKAGE for rule in module.rules]
+    if not any(rule.name == ENTRY_RULE and rule.is_default for rule in entry):
+        name = ".".join(("data", *ENTRY_PACKAGE, ENTRY_RULE))
+        found.append(Violation("/".join(ENTRY_PACKAGE), 0, "entrypoint", f"{name} is missing or has no default"))
+    return tuple(found)
+
+
+def _lint_module(
+    module: Module, annotations: Mapping[int, Annotation], around: Surroundings
+) -> Iterator[Violation]:
+    def violation(line: int, code: str, message: str) -> Violation:
+        return Violation(module.path, line, code, message)
+
+    folder = tuple(module.path.split("/")[:-1])
+    if folder != module.package:
+        yield violation(
+            module.package_line, "package", f"package {'.'.join(module.package)} stands in another folder"
+        )
+    for alias, path in module.imports.items():
+        if path != ("rego", "v1") and (path[0] != "data" or path[1:] not in around.rules):
+            yield violation(1, "unbound", f"the import {alias} names no package of this bundle")
+    for rule in module.rules:
+        yield from _lint_annotation(module, rule, annotations.get(rule.line))
+        yield from _lint_constructs(module, rule)
+        yield from _lint_names(module, rule, around)
+
+
+def _lint_annotation(module: Module, rule: Rule, annotation: Annotation | None) -> Iterator[Violation]:
+    if annotation is None:
+        yield Violation(module.path, rule.line, "metadata", f"the rule {rule.name} has no METADATA")
+        return
+    if rule.name != DENIALS:
+        return
+    for part in ("citation", "owner", "remedy"):
+        if not getattr(annotation.custom, part):
+            yield Violation(module.path, rule.line, "metadata", f"a rule that denies has no {part}")
+    match rule.node:
+        case {"Spec": {"head": {"Set": {"key": {"Object": {"fields": [*parts]}}}}}} if _is_denial(parts):
+            pass
+        case _:
+            yield Violation(
+                module.path, rule.line, "reason", "a rule that denies must give one constant reason code that the gateway knows"
+            )
+
+
+def _is_denial(parts: list[Node]) -> bool:
+    texts = {name["String"]["value"]: value.get("String", {}).get("value") for _, name, value in parts}
+    return (
+        texts.keys() == {"rule", "reason"} and bool(texts["rule"]) and texts["reason"] in Reason.__members__
+    )
+
+
+def _lint_constructs(module: Module, rule: Rule) -> Iterator[Violation]:
+    for kind, parts in walk(rule.node):
+        if kind in _FORBIDDEN and parts:
+            yield Violation(module.path, rule.line, "construct", f"'{_FORBIDDEN[kind]}' is outside the dialect")
+        elif kind == "AssignExpr" and parts["op"] != "ColEq":
+            yield Violation(
+                module.path, parts["span"]["line"], "construct", "'=' is outside the dialect; write := or =="
+            )
+    if any(body.get("is_else") for body in rule.node.get("Spec", {}).get("bodies", [])):
+        yield Violation(module.path, rule.line, "construct", "'else' is outside the dialect")
+
+
+def _lint_names(module: Module, rule: Rule, around: Surroundings) -> Iterator[Violation]:
+    variables = set(_variables(module, rule.node))
+    own, called = around.rules[module.package], _called(rule.node)
+    for name in sorted(variables & own):
+        yield Violation(module.path, rule.line, "shadow", f"the variable {name} bears the name of a rule")
+    for kind, parts in walk(rule.node):
+        line = parts["span"]["line"] if isinstance(parts, dict) and "span" in parts else rule.line
+        if kind == "NotExpr":
+            match parts["expr"]:
+                case {"Var": {"value": str(name)}} if (
+                    name in own - around.functions[module.package] and name not in variables
+                ):
+                    pass
+                case _:
+                    yield Violation(
+                        module.path, line, "negation", "'not' stands only before the name of a rule of this package"
+                    )
+        elif kind == "Call":
+            fault = _fault_in_call(reference(parts["fcn"]), module, around) or _fault_in_lookup(parts)
+            if fault is not None:
+                yield Violation(module.path, line, *fault)
+        elif kind in {"Var", "RefDot", "RefBrack"}:
+            path = reference({kind: parts})
+            if id(parts) not in called and not _is_bound(path, module, around, variables):
+                yield Violation(module.path, line, "unbound", f"{'.'.join(path)} is not bound")
+
+
+def _fault_in_call(path: tuple[str, ...], module: Module, around: Surroundings) -> tuple[str, str] | None:
+    name = ".".join(path)
+    if len(path) == 1 and name in around.functions[module.package]:
+        return None
+    if path[0] in module.imports:
+        target = (*module.imports[path[0]], *path[1:])
+        if target[-1] in around.functions.get(target[1:-1], set()):
+            return None
+        return "unbound", f"{name} is not a function of this bundle"
+    if name in around.builtins:
+        return None
+    return "builtin", f"the built-in function {name} is not among the capabilities"
+
+
+def _fault_in_lookup(call: Node) -> tuple[str, str] | None:
+    match call:
+        case {"fcn": function, "params": [{"Var": {"value": "input"}}, {"String": {"value": fact}}, *_]} if (
+            reference(function) == ("object", "get") and fact not in _INPUT_FACTS
+        ):
+            return "unbound", f"input.{fact} is not a fact of the policy input"
+    return None
+
+
+def _called(rule_node: Node) -> set[int]:
+    """Return the identities of the nodes that name a called function; `_fault_in_call` judges those."""
+    return {
+        id(inner) for kind, call in walk(rule_node) if kind == "Call" for _, inner in walk(call["fcn"])
+    }
+
+
+def _is_bound(path: tuple[str, ...], module: Module, around: Surroundings, variables: Set[str]) -> bool:
+    match path:
+        case ():
+            return True
+        case ("input", fact, *_):
+            return fact in _INPUT_FACTS
+        case ("input" | "data",):
+            return True
+        case ("data", *rest):
+            return _is_in_data(tuple(rest), around)
+        case (alias, *rest) if alias in module.imports:
+            return not rest or _is_in_data((*module.imports[alias][1:], *rest), around)
+        case (name, *_):
+            return name == "_" or name in variables or name in around.rules[module.package]
+    return False
+
+
+def _is_in_data(path: tuple[str, ...], around: Surroundings) -> bool:
+    for package, rules in around.rules.items():
+        if path[: len(package)] == package and len(path) > len(package):
+            return path[len(package)] in rules
+        if package[: len(path)] == path:
+            return True
+    return path[0] in around.documents
+
+
+def _variables(module: Module, node: Node) -> Iterator[str]:
+    """Yield the names that a rule binds: arguments, `:=`, `some`, wherever they stand."""
+    for kind, parts in walk(node):
+        match kind, parts:
+            case "Func", {"args": patterns}:
+                yield from _pattern(patterns)
+            case "AssignExpr", {"lhs": pattern}:
+                yield from _pattern(pattern)
+            case "SomeIn", {"key": key, "value": value}:
+                yield from _pattern([key, value])
+            case "SomeVars", {"vars": spans}:
+                yield from (slice_text(module, span) for span in spans)
+            case "Default", {"args": patterns}:
+                yield from _pattern(patterns)
+
+
+def _pattern(node: Node) -> Iterator[str]:
+    for kind, parts in walk(node):
+        if kind == "Var":
+            yield parts["value"]

@@ -1,0 +1,102 @@
+"""The embedded engine: Rego in this process, through `regorus`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from importlib.metadata import version
+from typing import Any, Final
+
+# The engine makes and drops errors while it evaluates; with backtraces on, a decision takes twice as long.
+os.environ.setdefault("RUST_LIB_BACKTRACE", "0")
+
+import msgspec
+import regorus
+
+from gateway.errors import Reason
+from gateway.model import Decision
+from gateway.policy.bundle import Bundle
+from gateway.policy.conformance import verify_conformance
+from gateway.policy.engine import ENTRY_POINT
+from gateway.policy.errors import PolicyError
+from gateway.policy.probe import PROBE_MODULE, PROBE_PATH
+from gateway.policy.policy_input import PolicyInput, decision_id, encode_input
+from gateway.policy.result import decode_result
+from gateway.policy.syntax import describe_fault
+
+_UNDEFINED: Final = '"<undefined>"'
+_DISTRIBUTION: Final = "gordon-to-regorus"
+
+
+class EmbeddedEngine:
+    """Decides in this process. Lives on the thread that calls `start`: use and close it there.
+
+    `regorus` objects must be made, used and freed on one thread; elsewhere they panic or leak.
+    An evaluation cannot be stopped half-way; what it may cost is bounded by the dialect, which has no
+    unbounded loop, and by `MAX_INPUT_BYTES`.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.name = f"regorus {version(_DISTRIBUTION)}"
+        self._engine: Any = None
+        self._thread: int | None = None
+
+    async def start(self) -> None:
+        """Load the bundle and prove the engine; raise `PolicyError` if either fails."""
+        engine = regorus.Engine()
+        try:
+            for path, text in {**self.bundle.modules, PROBE_PATH: PROBE_MODULE}.items():
+                engine.add_policy(path, text)
+            engine.add_data_json(msgspec.json.encode(dict(self.bundle.data)).decode())
+        except BaseException as fault:
+            _raise_unless_of_engine(fault)
+            raise PolicyError("The embedded policy engine cannot load the bundle.") from fault
+        self._engine, self._thread = engine, threading.get_ident()
+        await verify_conformance(self, self.bundle)
+
+    async def decide(self, policy_input: PolicyInput) -> Decision:
+        """Return the decision on `policy_input`; raise `PolicyError` if none can be had."""
+        encoded = encode_input(policy_input)
+        result = self._evaluate(ENTRY_POINT, encoded)
+        return decode_result(result, self.bundle, decision_id(self.bundle.digest, encoded), self.name)
+
+    async def evaluate(self, document: str, encoded_input: bytes) -> bytes:
+        """Return `data.<document>` on the JSON input `encoded_input`, as JSON; raise `PolicyError`."""
+        return self._evaluate(document, encoded_input)
+
+    async def close(self) -> None:
+        """Free the engine, on the thread that started it."""
+        if self._engine is not None:
+            self._require_thread()
+            self._engine = None
+
+    def _evaluate(self, document: str, encoded_input: bytes) -> bytes:
+        self._require_thread()
+        try:
+            self._engine.set_input_json(encoded_input.decode())
+            answer: str = self._engine.eval_rule_as_json(f"data.{document}")
+        except BaseException as fault:
+            # A panic of the engine is a BaseException; it must deny this exchange and not stop the server.
+            _raise_unless_of_engine(fault)
+            raise PolicyError(
+                f"A rule of the policy failed ({describe_fault(fault)}). Report this to the operator."
+            ) from fault
+        if answer == _UNDEFINED:
+            raise PolicyError(
+                "The policy gives no answer on this exchange. Report this to the operator.",
+                reason=Reason.POLICY_UNDEFINED,
+            )
+        return answer.encode()
+
+    def _require_thread(self) -> None:
+        if self._engine is None:
+            raise PolicyError("The embedded policy engine is not started.", reason=Reason.POLICY_UNAVAILABLE)
+        if threading.get_ident() != self._thread:
+            raise PolicyError("The embedded policy engine was called on a foreign thread.")
+
+
+def _raise_unless_of_engine(fault: BaseException) -> None:
+    """Let pass what no evaluation raises: cancellation, interrupts, exit."""
+    if not isinstance(fault, Exception) and type(fault).__name__ != "PanicException":
+        raise fault

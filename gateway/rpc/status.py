@@ -1,0 +1,107 @@
+"""One table from reason codes to gRPC statuses, and the error details that go with them (AIP-193)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from gateway.errors import ERROR_DOMAIN, GatewayError, Reason
+
+_BY_CODE: Final = {
+    grpc.StatusCode.UNAUTHENTICATED: (
+        Reason.MEMBER_UNKNOWN,
+        Reason.CERTIFICATE_INVALID,
+        Reason.CERTIFICATE_EXPIRED,
+        Reason.SIGNATURE_MISSING,
+        Reason.SIGNATURE_INVALID,
+        Reason.SIGNATURE_FOREIGN,
+        Reason.SIGNATURE_REQUIRED,
+        Reason.STATEMENT_AUDIENCE,
+        Reason.STATEMENT_STALE,
+        Reason.CLOCK_SKEW,
+    ),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        Reason.MEMBER_SUSPENDED,
+        Reason.ROLE_MISSING,
+        Reason.MEMBER_CLASS_NOT_PERMITTED,
+        Reason.PURPOSE_NOT_PERMITTED,
+        Reason.LEGAL_BASIS_MISSING,
+        Reason.LEGAL_BASIS_UNKNOWN,
+        Reason.LEGAL_BASIS_NOT_PERMITTED,
+        Reason.LEGAL_BASIS_NOT_IN_FORCE,
+        Reason.MEMORANDUM_MISSING,
+        Reason.MEMORANDUM_UNKNOWN,
+        Reason.MEMORANDUM_NOT_APPLICABLE,
+        Reason.MEMORANDUM_NOT_IN_FORCE,
+        Reason.FIELD_ABOVE_TIER,
+        Reason.FILTER_HIDDEN_FIELD,
+        Reason.OPERATION_NOT_PERMITTED,
+        Reason.SCORE_NOT_PERMITTED,
+        Reason.NOTHING_PERMITTED,
+        Reason.OBLIGATION_UNSUPPORTED,
+        Reason.POLICY_UNDEFINED,
+        Reason.POLICY_FAILED,
+        Reason.PURPOSE_UNKNOWN,
+        Reason.TIER_UNKNOWN,
+    ),
+    grpc.StatusCode.INVALID_ARGUMENT: (
+        Reason.REQUEST_MALFORMED,
+        Reason.METADATA_INVALID,
+        Reason.DEADLINE_MISSING,
+        Reason.DEADLINE_INVALID,
+        Reason.STATEMENT_MALFORMED,
+        Reason.PAGE_TOKEN_INVALID,
+        Reason.FIELD_UNKNOWN,
+        Reason.IDENTIFIER_INVALID,
+        Reason.SUBJECT_MISSING,
+        Reason.FILTER_UNSUPPORTED,
+    ),
+    grpc.StatusCode.NOT_FOUND: (Reason.DATASET_UNKNOWN, Reason.ENTRY_NOT_FOUND),
+    grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.MESSAGE_TOO_LARGE, Reason.OVERLOADED),
+    grpc.StatusCode.UNAVAILABLE: (
+        Reason.POLICY_UNAVAILABLE,
+        Reason.POLICY_TIMEOUT,
+        Reason.PROVIDER_UNAVAILABLE,
+        Reason.MEMBERS_UNAVAILABLE,
+        Reason.LOG_UNAVAILABLE,
+    ),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
+    grpc.StatusCode.FAILED_PRECONDITION: (
+        Reason.PROVIDER_REFUSED,
+        Reason.PROVIDER_SCHEMA,
+        Reason.PROVIDER_TOO_MANY_RECORDS,
+        Reason.PROVIDER_SIGNATURE,
+        Reason.KEY_EPOCH_MISSING,
+    ),
+    grpc.StatusCode.CANCELLED: (Reason.CANCELLED,),
+    grpc.StatusCode.INTERNAL: (Reason.INTERNAL,),
+}
+
+CODES: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
+    {reason: code for code, reasons in _BY_CODE.items() for reason in reasons}
+)
+"""The gRPC status of each reason. A test checks that every reason has its row."""
+
+
+def to_status(error: GatewayError) -> status_pb2.Status:
+    """Return the `google.rpc.Status` of `error`, with its `ErrorInfo`."""
+    code = CODES[error.reason]
+    info = any_pb2.Any()
+    info.Pack(
+        error_details_pb2.ErrorInfo(reason=error.reason.value, domain=ERROR_DOMAIN, metadata=error.details)
+    )
+    number = code_pb2.Code.Value(code.name)
+    return status_pb2.Status(code=number, message=error.message, details=[info])
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: GatewayError) -> None:
+    """End the call with the status of `error`."""
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,165 @@
+"""The fetch order: what the gateway signs when it asks a provider for records.
+
+The provider need not trust the network, nor the gateway's configuration: the order says for whom,
+why and by which decision the records are fetched, and `check_order` holds it against the holder's
+own mapping. Pure; the signature is `gateway.evidence.dsse`'s affair.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+import msgspec
+
+from gateway.clock import parse_rfc3339
+from gateway.errors import GatewayError, Reason
+from gateway.evidence.canonical import encode_canonical
+from gateway.model import parse_dataset_name
+from gateway.sources.mapping import FieldName, ProviderMapping
+from gateway.sources.source import DEFAULT_PAGE_BYTES, FetchRequest
+
+ORDER_KIND: Final = "fetch-order"
+"""For `gateway.evidence.dsse.payload_type`."""
+
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+MAX_LIFETIME: Final = timedelta(hours=1)
+"""From `time` to `expires`: an order found later is of no use."""
+
+MAX_ORDER_BYTES: Final = 1024 * 1024
+MAX_SUBJECTS: Final = 10_000
+
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_Optional = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class OrderError(GatewayError):
+    """The provider does not serve this order."""
+
+    reason = Reason.PROVIDER_REFUSED
+
+
+class FetchOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The payload of a fetch order's envelope (`application/vnd.sluicegate.fetch-order.v1+json`)."""
+
+    gateway: _Short
+    """The origin of the gateway's log."""
+    exchange: _Short
+    """UUIDv7 of the exchange."""
+    consumer: _Short
+    """Resource name of the member that will receive what policy releases."""
+    dataset: _Short
+    """`members/{member}/datasets/{dataset}`; the member is the provider addressed."""
+    fields: Annotated[tuple[FieldName, ...], msgspec.Meta(min_length=1, max_length=1_000)]
+    subject_field: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    subject_values: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_SUBJECTS)] = ()
+    """Records of any of these; both empty: every record."""
+    filters: Annotated[dict[FieldName, str], msgspec.Meta(max_length=100)] = {}
+    """Field name to the exact value wanted; all must hold."""
+    purpose: _Short
+    legal_basis: _Optional = ""
+    memorandum: _Optional = ""
+    decision: _Short
+    """Id of the decision that allowed it."""
+    bundle: _Short
+    """`sha256:<hex>` of the policy bundle."""
+    tier: _Short
+    time: _Short
+    """RFC 3339."""
+    expires: _Short
+    """RFC 3339."""
+
+
+def encode_order(order: FetchOrder) -> bytes:
+    """Return the canonical JSON (RFC 8785) of `order`, to be signed."""
+    return encode_canonical(order)
+
+
+def decode_order(payload: bytes) -> FetchOrder:
+    """Return the order in `payload`; raise `OrderError` unless it is one to the letter."""
+    if len(payload) > MAX_ORDER_BYTES:
+        raise OrderError(f"The fetch order is larger than {MAX_ORDER_BYTES} bytes.")
+    try:
+        return msgspec.json.decode(payload, type=FetchOrder)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise OrderError(
+            "The fetch order is malformed: a member is missing, unknown, or of the wrong form."
+        ) from None
+
+
+def check_order(order: FetchOrder, now: datetime, gateway_audience: str, mapping: ProviderMapping) -> None:
+    """Raise `OrderError` unless this provider serves `order` now.
+
+    1. It comes from the gateway that this provider belongs to (`gateway_audience`, its origin).
+    2. It is addressed to this provider.
+    3. It is neither expired nor from the future, give or take `CLOCK_TOLERANCE`, and not made to last.
+    4. The dataset is mapped.
+    5. Every field wanted is mapped, and named once.
+    6. Subjects and filters are by fields that may be looked up.
+    """
+    # 1
+    if order.gateway != gateway_audience:
+        raise OrderError("The fetch order is of another gateway than the one this provider serves.")
+    # 2
+    try:
+        member, dataset_id = parse_dataset_name(order.dataset)
+    except ValueError:
+        raise OrderError("The fetch order names no dataset.") from None
+    if member != mapping.member:
+        raise OrderError("The fetch order is addressed to another provider.")
+    # 3
+    _check_time(order, now)
+    # 4
+    dataset = mapping.datasets.get(dataset_id)
+    if dataset is None:
+        raise OrderError(f"Dataset {dataset_id} is not mapped at this provider.", dataset=dataset_id)
+    # 5
+    if len(set(order.fields)) != len(order.fields):
+        raise OrderError("The fetch order names a field twice.")
+    _refuse_fields([name for name in order.fields if name not in dataset.columns], "are not mapped")
+    # 6
+    if bool(order.subject_field) != bool(order.subject_values):
+        raise OrderError("The fetch order names a subject field without values, or values without a field.")
+    conditions = [*order.filters, *([order.subject_field] if order.subject_field else [])]
+    _refuse_fields([name for name in conditions if name not in dataset.lookup], "cannot be looked up")
+
+
+def to_request(
+    order: FetchOrder,
+    *,
+    page_size: int,
+    page_bytes: int = DEFAULT_PAGE_BYTES,
+    cursor: bytes | None = None,
+    timeout_s: float | None = None,
+) -> FetchRequest:
+    """Return what a source is asked to fulfil `order`, which must have passed `check_order`."""
+    return FetchRequest(
+        fields=order.fields,
+        subject_field=order.subject_field,
+        subject_values=order.subject_values,
+        filters=order.filters,
+        page_size=page_size,
+        page_bytes=page_bytes,
+        cursor=cursor,
+        timeout_s=timeout_s,
+    )
+
+
+def _check_time(order: FetchOrder, now: datetime) -> None:
+    try:
+        made, expires = parse_rfc3339(order.time), parse_rfc3339(order.expires)
+    except (ValueError, OverflowError):
+        raise OrderError("The fetch order's times are not RFC 3339 with an offset.") from None
+    if not timedelta(0) < expires - made <= MAX_LIFETIME:
+        raise OrderError("The fetch order does not expire within an hour of its making.")
+    if now > expires + CLOCK_TOLERANCE:
+        raise OrderError("The fetch order has expired; compare the clocks of gateway and provider.")
+    if now < made - CLOCK_TOLERANCE:
+        raise OrderError("The fetch order is from the future; compare the clocks of gateway and provider.")
+
+
+def _refuse_fields(names: list[str], fault: str) -> None:
+    if names:
+        raise OrderError(
+            f"{len(names)} field(s) of the fetch order {fault} at this provider.", count=len(names)
+        )

@@ -1,0 +1,310 @@
+"""Metrics for operators, in Prometheus' form.
+
+Label values come from closed sets: operations, outcomes, reasons and steps from our own types, and
+datasets, providers and identifier kinds from what the deployment has made known. Anything else is
+counted as `unknown`, so that a caller can neither write into a metric nor multiply the series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+from typing import Final, Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway.errors import Reason
+from gateway.model.query import Operation
+from gateway.telemetry.logs import LogLosses
+
+Step = Literal[
+    "identity",
+    "envelope",
+    "resolve",
+    "policy",
+    "log_requested",
+    "provider",
+    "transform",
+    "log_released",
+    "receipt",
+    "total",
+]
+"""The steps of one exchange, in their order; `total` is the whole."""
+
+Outcome = Literal["released", "denied", "failed", "cancelled"]
+"""How an exchange ends."""
+
+UNKNOWN: Final = "unknown"
+"""The label value that stands for everything outside the known sets."""
+
+NO_REASON: Final = "none"
+"""The `reason` label of an exchange that was not refused."""
+
+_STEP_BUCKETS_S: Final = (
+    *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5),
+    *(0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_WAIT_BUCKETS_S: Final = _STEP_BUCKETS_S[3:]
+_BATCH_BUCKETS: Final = tuple(float(2**power) for power in range(10))
+
+_OUTCOMES: Final = frozenset(get_args(Outcome))
+_OPERATIONS: Final = frozenset(operation.value for operation in Operation)
+_REASONS: Final = frozenset(reason.value for reason in Reason)
+
+
+class Metrics:
+    """The instruments of one process."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Register every instrument with `registry`, or with a fresh one.
+
+        A registry takes one `Metrics`; a second raises `ValueError`.
+        """
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self._make_exchange_instruments()
+        self._make_log_instruments()
+        self._make_deployment_instruments()
+        self._exchange_children: dict[tuple[str, str, str], Counter] = {}
+        self._identifier_children: dict[tuple[str, str], Counter] = {}
+        self._provider_children = {UNKNOWN: self._provider_seconds.labels(UNKNOWN)}
+        self._record_children = {UNKNOWN: self._records.labels(UNKNOWN)}
+        self._unknown_field_children = {UNKNOWN: self._unknown_fields.labels(UNKNOWN)}
+        self._identifier_kinds: frozenset[str] = frozenset()
+        ProcessCollector(registry=self.registry)
+
+    def _make_exchange_instruments(self) -> None:
+        self._exchanges = Counter(
+            "sluicegate_exchanges",
+            "Exchanges that ended, by operation, outcome and reason.",
+            ["operation", "outcome", "reason"],
+            registry=self.registry,
+        )
+        steps = Histogram(
+            "sluicegate_step_seconds",
+            "Time that each step of an exchange took.",
+            ["step"],
+            buckets=_STEP_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._observe_step: dict[Step, Callable[[float], None]] = {
+            step: steps.labels(step).observe for step in get_args(Step)
+        }
+        self._provider_seconds = Histogram(
+            "sluicegate_provider_seconds",
+            "Time from calling a provider to its last byte.",
+            ["provider"],
+            buckets=_WAIT_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._records = Counter(
+            "sluicegate_records_released", "Records released.", ["dataset"], registry=self.registry
+        )
+        self._unknown_fields = Counter(
+            "sluicegate_unknown_fields",
+            "Field values from providers that the dataset's schema does not know; all were dropped.",
+            ["dataset"],
+            registry=self.registry,
+        )
+        self._identifiers = Counter(
+            "sluicegate_invalid_identifiers",
+            "Identifiers that failed their check and were refused or withheld.",
+            ["dataset", "kind"],
+            registry=self.registry,
+        )
+        policy_cache = Counter(
+            "sluicegate_policy_cache",
+            "Policy decisions looked for in the cache, by result (hit, miss).",
+            ["result"],
+            registry=self.registry,
+        )
+        self._cache_hits, self._cache_misses = policy_cache.labels("hit"), policy_cache.labels("miss")
+        self._open_streams = Gauge(
+            "sluicegate_open_streams", "StreamQuery calls now open.", registry=self.registry
+        )
+
+    def _make_log_instruments(self) -> None:
+        self._append_seconds = Histogram(
+            "sluicegate_log_append_seconds",
+            "Time from handing an entry to the audit log to its commit.",
+            buckets=_WAIT_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._batch_entries = Histogram(
+            "sluicegate_log_batch_entries",
+            "Entries committed in one transaction.",
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._queue_depth = Gauge(
+            "sluicegate_log_queue_depth", "Entries that wait for a commit.", registry=self.registry
+        )
+        self._log_entries = Gauge(
+            "sluicegate_log_entries", "Tree size of the audit log.", registry=self.registry
+        )
+        self._log_healthy = Gauge(
+            "sluicegate_log_healthy",
+            "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
+            registry=self.registry,
+        )
+
+    def _make_deployment_instruments(self) -> None:
+        self._certificate_days = Gauge(
+            "sluicegate_certificate_days_left",
+            "Days until a certificate in use ends; negative when it has ended.",
+            ["certificate"],
+            registry=self.registry,
+        )
+        self._build = Gauge(
+            "sluicegate_build_info", "1; the label names the version.", ["version"], registry=self.registry
+        )
+
+    # What is known
+
+    def know(
+        self,
+        *,
+        datasets: Iterable[str] = (),
+        providers: Iterable[str] = (),
+        identifier_kinds: Iterable[str] = (),
+    ) -> None:
+        """Add names that may stand as label values from now on; at start and when the catalogue grows."""
+        for dataset in datasets:
+            self._record_children[dataset] = self._records.labels(dataset)
+            self._unknown_field_children[dataset] = self._unknown_fields.labels(dataset)
+        for provider in providers:
+            self._provider_children[provider] = self._provider_seconds.labels(provider)
+        self._identifier_kinds |= frozenset(identifier_kinds)
+
+    # One exchange
+
+    def stopwatch(self) -> Stopwatch:
+        """Return a running stopwatch for the steps of one exchange."""
+        return Stopwatch(self._observe_step)
+
+    def count_exchange(self, operation: str, outcome: Outcome, reason: str = NO_REASON) -> None:
+        """Count an exchange that has ended; `reason` is its first reason code unless it was released."""
+        key = (
+            operation if operation in _OPERATIONS else UNKNOWN,
+            outcome if outcome in _OUTCOMES else UNKNOWN,
+            reason if reason in _REASONS or reason == NO_REASON else UNKNOWN,
+        )
+        child = self._exchange_children.get(key)
+        if child is None:
+            child = self._exchange_children[key] = self._exchanges.labels(*key)
+        child.inc()
+
+    def time_provider(self, provider: str, seconds: float) -> None:
+        """Record how long `provider` took, whatever it answered."""
+        self._provider_children.get(provider, self._provider_children[UNKNOWN]).observe(seconds)
+
+    def count_records(self, dataset: str, number: int) -> None:
+        """Count records that left."""
+        self._record_children.get(dataset, self._record_children[UNKNOWN]).inc(number)
+
+    def count_unknown_fields(self, dataset: str, number: int) -> None:
+        """Count values that were dropped because the schema does not know their field."""
+        self._unknown_field_children.get(dataset, self._unknown_field_children[UNKNOWN]).inc(number)
+
+    def count_invalid_identifiers(self, dataset: str, kind: str, number: int = 1) -> None:
+        """Count identifiers of `kind` that failed their check."""
+        key = (
+            dataset if dataset in self._record_children else UNKNOWN,
+            kind if kind in self._identifier_kinds else UNKNOWN,
+        )
+        child = self._identifier_children.get(key)
+        if child is None:
+            child = self._identifier_children[key] = self._identifiers.labels(*key)
+        child.inc(number)
+
+    def count_policy_lookup(self, *, hit: bool) -> None:
+        """Count a look into the decision cache."""
+        (self._cache_hits if hit else self._cache_misses).inc()
+
+    def open_stream(self) -> None:
+        """Count a StreamQuery call as open."""
+        self._open_streams.inc()
+
+    def close_stream(self) -> None:
+        """Count an open StreamQuery call as ended."""
+        self._open_streams.dec()
+
+    # The audit log
+
+    def time_append(self, seconds: float) -> None:
+        """Record how long one entry waited for its commit."""
+        self._append_seconds.observe(seconds)
+
+    def record_batch(self, entries: int) -> None:
+        """Record how many entries one transaction committed."""
+        self._batch_entries.observe(entries)
+
+    def watch_log_entries(self, tree_size: Callable[[], float]) -> None:
+        """Ask `tree_size` for the number of entries in the log whenever the metrics are read."""
+        self._log_entries.set_function(tree_size)
+
+    def set_log_healthy(self, healthy: bool) -> None:
+        """Say whether the audit log can append."""
+        self._log_healthy.set(1 if healthy else 0)
+
+    def watch_queue(self, depth: Callable[[], float]) -> None:
+        """Ask `depth` for the number of waiting entries whenever the metrics are read."""
+        self._queue_depth.set_function(depth)
+
+    # The deployment
+
+    def watch_certificate(self, certificate: str, days_left: Callable[[], float]) -> None:
+        """Ask `days_left` for `certificate` (a name of ours, such as `server`) at every reading."""
+        self._certificate_days.labels(certificate).set_function(days_left)
+
+    def watch_losses(self, losses: LogLosses) -> None:
+        """Show what the operators' log leaves out."""
+        self.registry.register(_LossCollector(losses))
+
+    def set_version(self, version: str) -> None:
+        """Show the version that runs."""
+        self._build.labels(version).set(1)
+
+
+class Stopwatch:
+    """Measures the steps of one exchange, each from the last mark."""
+
+    __slots__ = ("_last", "_observe", "_start")
+
+    def __init__(self, observe: dict[Step, Callable[[float], None]]) -> None:
+        self._observe = observe
+        self._start = self._last = perf_counter()
+
+    def mark(self, step: Step) -> None:
+        """Record the time since the last mark as that of `step`."""
+        now = perf_counter()
+        self._observe[step](now - self._last)
+        self._last = now
+
+    def skip(self) -> None:
+        """Leave the time since the last mark to no step (waiting for the caller between pages)."""
+        self._last = perf_counter()
+
+    def finish(self) -> float:
+        """Record the whole as `total`; return it in seconds."""
+        total = perf_counter() - self._start
+        self._observe["total"](total)
+        return total
+
+
+class _LossCollector(Collector):
+    def __init__(self, losses: LogLosses) -> None:
+        self._losses = losses
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "sluicegate_telemetry_fields_dropped",
+            "Log fields left out: not on the allow-list, or not plain.",
+            value=self._losses.fields_dropped,
+        )
+        yield CounterMetricFamily(
+            "sluicegate_telemetry_lines_lost",
+            "Log lines that the stream did not take.",
+            value=self._losses.lines_lost,
+        )
