@@ -19,7 +19,7 @@ def rfc3339(moment: datetime) -> str:
 
     The fixed width makes the text sort as the time does.
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:

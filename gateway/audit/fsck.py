@@ -219,7 +219,7 @@ class _Examination:
     def _examine_form(self, index: int, data: bytes, columns: tuple[bytes, ...]) -> Iterator[Finding]:
         try:
             entry = self._decoder.decode(data)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             yield Finding("entry", "its bytes are not an entry of the known form", index)
             self._block.append(IndexRow("", "", "", "", "", "", ""))
             return

@@ -13,13 +13,13 @@ from typing import Final
 import msgspec
 
 from gateway.audit.checkpoint import Checkpoint
+from gateway.audit.committed import Committed
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
 from gateway.audit.tree import leaf_hash
-from gateway.audit.writer import Committed
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
-from gateway.evidence.canonical import encode_canonical
+from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
 from gateway.evidence.commitment import verify_commitment
 from gateway.evidence.delivery import DELIVERY_TYPE, DeliveryStatement, parse_delivery, verify_sequence
 from gateway.evidence.keys import SigningKey
@@ -73,7 +73,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ReceiptError("The file is too large to be a receipt.")
         try:
             receipt = msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        except DECODE_ERRORS as error:
             raise ReceiptError("The file is not a receipt.") from error
         if receipt.media_type != MEDIA_TYPE:
             raise ReceiptError(f"The file is not a receipt of type {MEDIA_TYPE}.")
@@ -161,7 +161,7 @@ def verify_receipt(receipt: Receipt, trust: Trust) -> VerifiedReceipt:
 def _parse_statement(payload: bytes) -> ReceiptStatement:
     try:
         statement = msgspec.json.decode(payload, type=ReceiptStatement)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         raise ReceiptError("The receipt's statement has not the form of one.") from error
     if statement.v != 1:
         raise ReceiptError("The receipt's statement is of a version this release does not know.")
@@ -171,7 +171,7 @@ def _parse_statement(payload: bytes) -> ReceiptStatement:
 def _parse_entry(raw: msgspec.Raw) -> Entry:
     try:
         entry = msgspec.json.decode(raw, type=Entry)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         raise ReceiptError("The entry in the receipt has not the form of one.") from error
     if encode_canonical(entry) != bytes(raw):
         raise ReceiptError("The entry in the receipt is not in canonical form.")

@@ -114,7 +114,8 @@ class SqliteStore:
             check_schema(connection)
             if not connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone():
                 _create_log(connection, identity, sign)
-            self._adopt(connection)
+            self._fold(connection, despite_readers=True)
+            self._head = self._verified_head(connection)
             if new:
                 _flush_directory(self.path.parent)
 
@@ -182,8 +183,7 @@ class SqliteStore:
         with self._faults(), self._file_lock():
             connection = self._connection if self._is_same_file() else None
             if connection is None:
-                connection = self._connect()
-                self._adopt(connection)
+                connection = self._reopen()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -245,6 +245,17 @@ class SqliteStore:
         self._file = (status.st_dev, status.st_ino)
         return connection
 
+    def _reopen(self) -> sqlite3.Connection:
+        """Open the file after a fault; nothing is built on it before it is flushed and verified."""
+        connection = self._connect()
+        try:
+            self._fold(connection, despite_readers=False)
+            self._head = self._verified_head(connection)
+        except BaseException:
+            self._give_up()
+            raise
+        return connection
+
     def _give_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -257,15 +268,19 @@ class SqliteStore:
         status = os.stat(self._path_text)  # noqa: PTH116 -- on the path of every commit, and thrice as fast
         return (status.st_dev, status.st_ino) == self._file
 
-    def _adopt(self, connection: sqlite3.Connection) -> None:
-        """Verify what a freshly opened file holds, make it durable, and take it as the head."""
-        check_schema(connection)
-        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
+    def _fold(self, connection: sqlite3.Connection, *, despite_readers: bool) -> None:
+        """Copy the write-ahead log into the database, flushed.
+
+        A reader in the middle of a long read can prevent that. After a fault this is not put up with;
+        at start, when there is no sign of a fault, it is.
+        """
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy and not despite_readers:
             raise LogUnavailableError(
-                "The audit log cannot be written: a reader holds its write-ahead log; try again."
+                "The audit log cannot be written after a fault while a reader holds its write-ahead log; "
+                "end long reads, and the gateway goes on by itself."
             )
-        self._head = self._verified_head(connection)
+        self._unfolded_pages = 0
 
     def _current_head(self, connection: sqlite3.Connection) -> _Head:
         """Return the head to build on: the one this process wrote, or a verified one by another."""

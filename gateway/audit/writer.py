@@ -7,6 +7,7 @@ for one flush, and a crowd shares one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ __all__ = ["AuditLog", "Committed", "LogHooks"]
 DEFAULT_QUEUE_LIMIT: Final = 4096
 DEFAULT_BATCH_LIMIT: Final = 512
 
+_logger: Final = logging.getLogger(__name__)
+
 _FIRST_PROBE_S: Final = 0.05
 _MAX_PROBE_S: Final = 1.0
 
@@ -40,7 +43,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogHooks:
-    """Callbacks for metrics and health. Called in the writer thread; they must be quick and not raise."""
+    """Callbacks for metrics and health. Called in the writer thread; they must be quick."""
 
     committed: Callable[[int, float], None] = _ignore
     """Entries of a batch, and the seconds its transaction took."""
@@ -206,7 +209,8 @@ class AuditLog:
             assert fault is not None
             _settle(batch, [_refusal(fault) for _ in batch])
             return
-        self._hooks.committed(len(batch) - len(appended.refused), time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        _tell(self._hooks.committed, len(batch) - len(appended.refused), seconds)
         _settle(batch, _outcomes(batch, appended))
 
     def _attempt(self, action: Callable[[], None]) -> Exception | None:
@@ -216,12 +220,20 @@ class AuditLog:
             action()
         except Exception as error:  # noqa: BLE001 -- the writer outlives every fault, and all who wait hear of it
             fault = error
-            self._hooks.failed(error)
+            _tell(self._hooks.failed, error)
         healthy = fault is None
         if healthy != self._healthy:
             self._healthy = healthy
-            self._hooks.health_changed(healthy)
+            _tell(self._hooks.health_changed, healthy)
         return fault
+
+
+def _tell(hook: Callable[..., None], *what: object) -> None:
+    """Call a hook. Its fault is reported, but must not end the writer and leave its callers waiting."""
+    try:
+        hook(*what)
+    except Exception:
+        _logger.exception("a hook of the audit log failed")
 
 
 def _refusal(fault: Exception) -> GatewayError:

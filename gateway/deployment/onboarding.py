@@ -90,7 +90,9 @@ def add_member(
         dns = [member_host(member.id), *hosts]
         if csr_pem is not None:
             files.certificate.write_bytes(
-                authority.sign_request(csr_pem, member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days)
+                authority.sign_request(
+                    csr_pem, member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days
+                )
             )
         else:
             authority.issue(member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days).save(

@@ -17,6 +17,11 @@ _MAX_SAFE_INTEGER: Final = 2**53 - 1
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Everything msgspec raises on bytes that are not what they should be (`ValidationError` is a
+`DecodeError`; invalid UTF-8 and absurd nesting are told by Python's own exceptions)."""
+
+
 class NotCanonicalError(ValueError):
     """The value has no canonical form here: a float, an unsafe integer, a non-ASCII member name."""
 

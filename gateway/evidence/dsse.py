@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import Reason
+from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.keys import SignatureError, SigningKey, VerifyKey
 
 MAX_SIGNATURES: Final = 8
@@ -94,7 +95,7 @@ def envelope_from_json(text: bytes) -> Envelope:
     """Parse the DSSE JSON form strictly; raise `SignatureError` if it is not one."""
     try:
         return msgspec.json.decode(text, type=Envelope)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise SignatureError("This is not a DSSE envelope.") from error
 
 

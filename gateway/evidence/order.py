@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from gateway.errors import GatewayError, Reason
-from gateway.evidence.canonical import encode_canonical
+from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
 from gateway.evidence.dsse import payload_type
 
 ORDER_TYPE: Final = payload_type("fetch-order")
@@ -73,7 +73,7 @@ def decode_order(payload: bytes) -> FetchOrder:
         raise OrderError(f"The fetch order is larger than {MAX_ORDER_BYTES} bytes.")
     try:
         return msgspec.json.decode(payload, type=FetchOrder)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         raise OrderError(
             "The fetch order is malformed: a member is missing, unknown, or of the wrong form."
         ) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.errors import ConfigError
+from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.keys import VerifyKey
 
 
@@ -51,7 +52,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Parse strictly; raise `ConfigError` naming `source`."""
         try:
             trust = msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except DECODE_ERRORS as error:
             raise ConfigError(f"{source} is not a trust file: {error}") from error
         if trust.v != 1:
             raise ConfigError(f"{source} is a trust file of version {trust.v}; this release reads version 1.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from gateway.catalogue import Catalogue
@@ -86,7 +87,7 @@ def policy_input(
     fields: Iterable[str] = query.match if query.operation is Operation.MATCH else query.fields
     return PolicyInput(
         operation=query.operation.value,
-        time=now.strftime("%Y-%m-%dT%H:%M:00Z"),
+        time=now.isoformat(timespec="minutes")[:16] + ":00Z",
         signed=signed,
         consumer=PartyFacts(id=consumer.id, member_class=consumer.member_class),
         provider=PartyFacts(id=dataset.provider, member_class=provider_class),
@@ -100,6 +101,7 @@ def policy_input(
     )
 
 
+@lru_cache(maxsize=4096)
 def dataset_facts(dataset: Dataset) -> DatasetFacts:
     """Return what policy may know of a dataset."""
     return DatasetFacts(

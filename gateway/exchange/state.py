@@ -6,14 +6,19 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from gateway.evidence.dsse import Envelope
 from gateway.exchange.call import Call
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
-from gateway.exchange.transform import TransformPlan
+from gateway.exchange.transform import ReleasedPage, TransformPlan
 from gateway.model import Decision, Member, Operation
 from gateway.telemetry.metrics import Stopwatch
+
+RESERVED_SHARE: Final = 0.1
+"""Part of the caller's time that is kept for recording and answering."""
+MAX_RESERVE_S: Final = 0.25
 
 
 @dataclass(slots=True)
@@ -37,6 +42,8 @@ class Exchange:
     requested: bool = False
     """Whether `exchange.requested` stands in the log: from then on a fault is a failure, not a denial."""
     provider_seconds: float = 0.0
+    stalled: bool = False
+    """Whether the reader of a stream took nothing for too long."""
     provider_key: str = ""
     deliveries: list[Envelope] = field(default_factory=list)
     page_digests: list[bytes] = field(default_factory=list)
@@ -47,9 +54,24 @@ class Exchange:
     invalid_identifiers: dict[str, int] = field(default_factory=dict)
     key_epoch: str = ""
 
+    def count(self, page: ReleasedPage) -> None:
+        """Add `page` to what has left."""
+        self.page_digests.append(page.digest)
+        self.records += page.count
+        self.pages += 1
+        self.bytes += len(page.records)
+        self.unknown_fields += page.unknown_fields
+        for name, number in page.invalid_identifiers.items():
+            self.invalid_identifiers[name] = self.invalid_identifiers.get(name, 0) + number
+
     def remaining_s(self) -> float:
-        """Return the seconds left until the caller's deadline."""
-        return self.call.timeout_s - (time.monotonic() - self.started_s)
+        """Return the seconds left for the provider.
+
+        They end a little before the caller's deadline, so that a provider's silence can still be
+        recorded and told for what it is.
+        """
+        reserved_s = min(MAX_RESERVE_S, RESERVED_SHARE * self.call.timeout_s)
+        return self.call.timeout_s - reserved_s - (time.monotonic() - self.started_s)
 
     def duration_ms(self) -> int:
         return round((time.monotonic() - self.started_s) * 1000)

@@ -13,7 +13,7 @@ import msgspec
 from gateway.clock import parse_rfc3339
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
-from gateway.evidence.canonical import encode_canonical
+from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
 from gateway.evidence.keys import SignatureError, VerifyKey
 from gateway.model import Operation, Query
 
@@ -98,7 +98,7 @@ def _parse(payload: bytes) -> Query:
     try:
         query = _decode_query(payload)
         canonical = encode_canonical(_decode_any(payload)) == payload
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise _malformed("The statement is not JSON of the form of a query statement") from error
     if not canonical:
         # A second member of the same name, or any other text with two readings, would let the
@@ -116,7 +116,8 @@ def _parse(payload: bytes) -> Query:
 def _time(query: Query) -> datetime:
     try:
         return parse_rfc3339(query.time)
-    except ValueError as error:
+    # OverflowError: an offset that leads out of the calendar.
+    except (ValueError, OverflowError) as error:
         raise _malformed("The statement's time must be RFC 3339 with an offset") from error
 
 

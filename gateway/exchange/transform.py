@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import GatewayError, Reason
+from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.records import page_digest
 from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, masking
 from gateway.identifiers import IdentifierKind, identifier_kind
@@ -141,7 +142,7 @@ class TransformPlan:
     def _read(self, page: bytes) -> tuple[list[msgspec.Struct], int]:
         try:
             return self._decode_lines(page), 0
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             return self._read_leniently(page)
 
     def _read_leniently(self, page: bytes) -> tuple[list[msgspec.Struct], int]:
@@ -157,7 +158,7 @@ class TransformPlan:
                     del record[name]
             lines = b"\n".join(_encode(record) for record in records)
             return self._decode_lines(lines), unknown
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:
+        except DECODE_ERRORS as error:
             raise GatewayError(
                 "The provider's answer does not fit the dataset's schema; nothing was released. "
                 "The provider must correct its mapping.",

@@ -34,7 +34,13 @@ class WeightedSum:
         )
         self._group: Final = _LANE_MAX // (modulus - 1)
         self._reduce: Final = bytes(total % modulus for total in range(256))
+        self._modulus: Final = modulus
+        self._target: Final = target % modulus
         self._against_target: Final = bytes((total - target) % modulus for total in range(256))
+
+    def holds(self, text: bytes) -> bool:
+        """Whether the rule holds for one text of the right length."""
+        return sum(map(bytes.__getitem__, self._tables, text)) % self._modulus == self._target
 
     def residues(self, columns: Sequence[bytes]) -> bytes:
         """Return one byte for each text: zero exactly where the rule holds.

@@ -79,6 +79,8 @@ class IdentifierKind:
         is dropped, letters become capitals, separators go where the standard writes them. Nothing
         is guessed: a value that is not valid after that is refused.
         """
+        if self._recogniser.recognises(text):
+            return text
         value = self.respell(_to_ascii_capitals(text))
         if len(value) != self.length:
             raise IdentifierError(self.name, Problem.LENGTH, f"it must have {self.length} characters")

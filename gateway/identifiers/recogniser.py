@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.identifiers.checksum import WeightedSum
 from gateway.identifiers.parts import Part
+
+_COLUMN_PAYS_FROM: Final = 16
+"""Rows from which a column costs less together than value by value."""
 
 
 class Recogniser:
@@ -25,12 +29,23 @@ class Recogniser:
     def __init__(
         self, alphabets: Sequence[str], weighted_sum: WeightedSum | None, parts: Sequence[Part]
     ) -> None:
+        self._pattern: Final = re.compile("".join(f"[{re.escape(alphabet)}]" for alphabet in alphabets))
         self._alphabets: Final = tuple(alphabet.encode("ascii") for alphabet in alphabets)
         self._weighted_sum: Final = weighted_sum
         self._parts: Final = tuple(parts)
 
+    def recognises(self, text: str) -> bool:
+        """Whether one text is recognised."""
+        return (
+            self._pattern.fullmatch(text) is not None
+            and (self._weighted_sum is None or self._weighted_sum.holds(text.encode("ascii")))
+            and not any(part.unknown((text,)) for part in self._parts)
+        )
+
     def unrecognised(self, values: Sequence[str | None]) -> list[int]:
         """Return the rows of `values`, rising, that are not recognised; None never is."""
+        if len(values) < _COLUMN_PAYS_FROM:
+            return [row for row, text in enumerate(values) if text is None or not self.recognises(text)]
         length = len(self._alphabets)
         texts = [text for text in values if text is not None and len(text) == length]
         if len(texts) == len(values):

@@ -36,7 +36,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     """How it can be coarsened: `year`, `month`, `province`, `band:N`; None if it cannot."""
 
 
-class Dataset(msgspec.Struct, frozen=True, kw_only=True):
+class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A dataset: who holds it, what its records look like, how far each field may travel."""
 
     name: str

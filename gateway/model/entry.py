@@ -6,7 +6,6 @@ from enum import StrEnum
 
 import msgspec
 
-
 ENTRY_VERSION = 1
 
 

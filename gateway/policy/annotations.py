@@ -17,7 +17,7 @@ _OPENING: Final = "# METADATA"
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`custom` of an annotation: where a rule comes from, who answers for it, what a refused caller can do."""
+    """`custom` of an annotation: where a rule comes from, who answers for it, what the refused can do."""
 
     citation: str = ""
     owner: str = ""

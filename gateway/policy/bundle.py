@@ -32,7 +32,7 @@ _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 _OTHER_FOLDERS: Final = frozenset({"cases", "data", "datasets", "schemas"})
 
 
-class BundleIdentity(Document):
+class BundleIdentity(Document, frozen=True):
     """`bundle.yaml`."""
 
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -67,7 +67,9 @@ def load_bundle(directory: Path) -> Bundle:
         identity = msgspec.convert(read_yaml(directory / "bundle.yaml"), BundleIdentity)
     except msgspec.ValidationError as fault:
         raise BundleError(f"bundle.yaml does not fit its schema: {fault}.") from fault
-    documents = decode_documents({path.stem: read_yaml(path) for path in sorted((directory / "data").glob("*.yaml"))})
+    documents = decode_documents(
+        {path.stem: read_yaml(path) for path in sorted((directory / "data").glob("*.yaml"))}
+    )
     data = compile_documents(documents)
     texts = _read_modules(directory)
     modules = {path: text for path, text in texts.items() if not path.endswith("_test.rego")}
@@ -105,7 +107,7 @@ def digest_bundle(revision: int, modules: Mapping[str, str], data: Mapping[str, 
 
 
 def read_capabilities(path: Path) -> frozenset[str]:
-    """Return the names of the functions in `path`, a capabilities file as `opa check` takes it; no operators."""
+    """Return the names of the functions, not the operators, in the capabilities file (OPA's) `path`."""
     try:
         builtins = json.loads(read_text(path))["builtins"]
         names = [str(builtin["name"]) for builtin in builtins if "infix" not in builtin]
@@ -117,8 +119,8 @@ def read_capabilities(path: Path) -> frozenset[str]:
 def write_opa_directory(bundle: Bundle, directory: Path) -> None:
     """Write `bundle` to the empty or new `directory`, so that `opa run --server DIRECTORY` decides by it.
 
-    The files are `data.json`, the rules without tests, `.manifest`, and the module that the start-up probe asks.
-    Raise `BundleError` if `directory` holds something.
+    The files are `data.json`, the rules without tests, `.manifest`, and the module that the start-up probe
+    asks. Raise `BundleError` if `directory` holds something.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):

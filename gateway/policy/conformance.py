@@ -1,4 +1,4 @@
-"""The start-up probe: does this engine give Rego the meaning that the rules were written for?
+"""The start-up probe: an engine must give Rego the meaning that the rules were written for.
 
 Two parts. The first asks a module of small expressions, each about one point on which engines are known
 to differ or on which the rules lean. The second asks the bundle's own entry point with facts taken away:
@@ -39,7 +39,11 @@ _EXPECTED: Final[dict[str, object]] = {
     "membership": ["a"],
     "concatenated": "tiers.limited",
 }
-_EMPTIED_INPUTS: Final = (b"{}", b'{"dataset":{"fields":{}}}', b'{"capabilities":[],"fields":[],"signed":true}')
+_EMPTIED_INPUTS: Final = (
+    b"{}",
+    b'{"dataset":{"fields":{}}}',
+    b'{"capabilities":[],"fields":[],"signed":true}',
+)
 
 
 async def verify_conformance(evaluator: Evaluator, bundle: Bundle) -> None:
@@ -52,8 +56,8 @@ async def verify_conformance(evaluator: Evaluator, bundle: Bundle) -> None:
     ]
     if differing:
         raise PolicyError(
-            "The policy engine gives Rego another meaning than this gateway relies on. Install the version of the "
-            "engine that this release names.",
+            "The policy engine gives Rego another meaning than this gateway relies on. Install the version "
+            "of the engine that this release names.",
             differing=", ".join(differing),
         )
     for encoded in _EMPTIED_INPUTS:
@@ -65,7 +69,8 @@ async def verify_conformance(evaluator: Evaluator, bundle: Bundle) -> None:
             ) from fault
         if result.allow or result.bundle != bundle.digest:
             raise PolicyError(
-                "The policy bundle does not deny a question without facts. It cannot be used.", inputs=len(encoded)
+                "The policy bundle does not deny a question without facts. It cannot be used.",
+                inputs=len(encoded),
             )
 
 

@@ -12,14 +12,18 @@ OPA and the embedded engine disagree on a few constructs, and OPA fails open on 
   Engines take an unbound reference for an undefined one and say nothing.
 - `shadow`: no variable bears the name of a rule of its package; the engines scope such names differently.
 - `package`: a module stands in the folder that its package names.
-- `metadata`: each rule says its title; a rule that denies also its citation, owner and remedy.
-- `reason`: a rule that denies gives a constant reason code that the gateway knows.
+- `metadata`: each rule says its title; a proof also its citation, its owner, and what helps where it fails.
+- `proof`: a rule named `..._proofs` is a set of constant ids of conditions. `conditions`, beside the entry
+  point, lists exactly those that have proofs, each with a reason code that the gateway knows and with the
+  conditions that it rests on. A condition without proof would deny everything; a proof without condition
+  would be no hindrance to anybody.
 - `entrypoint`: `data.exchange.decision.result` has a default, so that it is never undefined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,14 +36,14 @@ from gateway.policy.syntax import Module, Node, Rule, reference, slice_text, wal
 
 ENTRY_PACKAGE: Final = ("exchange", "decision")
 ENTRY_RULE: Final = "result"
-DENIALS: Final = "denials"
-"""A rule of this name is a set of `{"rule": <id>, "reason": <code>}`."""
+CONDITIONS: Final = "conditions"
+PROOFS_SUFFIX: Final = "_proofs"
 
 IMPURE_BUILTINS: Final = frozenset({
     "http.send", "io.jwt.decode_verify", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns",
     "trace", "uuid.rfc4122", "numbers.range", "numbers.range_step", "walk",
 })  # fmt: skip
-"""Refused whatever `capabilities.json` says: impure, or able to make an evaluation endless (it has no timeout)."""
+"""Refused whatever `capabilities.json` says: impure, or able to make an evaluation go on for ever."""
 
 _INPUT_FACTS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(PolicyInput))
 _FORBIDDEN: Final = {"with_mods": "with", "Every": "every"}
@@ -61,7 +65,9 @@ class Violation:
 class Surroundings:
     """What the modules of a bundle may refer to."""
 
-    def __init__(self, modules: Sequence[Module], documents: Set[str], builtins: Set[str]) -> None:
+    def __init__(
+        self, modules: Sequence[Module], documents: AbstractSet[str], builtins: AbstractSet[str]
+    ) -> None:
         self.documents = documents
         self.builtins = builtins - IMPURE_BUILTINS
         self.rules: dict[tuple[str, ...], set[str]] = {}
@@ -76,8 +82,8 @@ class Surroundings:
 def lint_modules(
     modules: Sequence[Module],
     annotations: Mapping[str, Mapping[int, Annotation]],
-    documents: Set[str],
-    builtins: Set[str],
+    documents: AbstractSet[str],
+    builtins: AbstractSet[str],
 ) -> tuple[Violation, ...]:
     """Return every place where `modules` leave the dialect, in order; empty when there is none.
 
@@ -88,10 +94,13 @@ def lint_modules(
     found: list[Violation] = []
     for module in modules:
         found += _lint_module(module, annotations.get(module.path, {}), around)
+    found += _lint_conditions(modules)
     entry = [rule for module in modules if module.package == ENTRY_PACKAGE for rule in module.rules]
     if not any(rule.name == ENTRY_RULE and rule.is_default for rule in entry):
         name = ".".join(("data", *ENTRY_PACKAGE, ENTRY_RULE))
-        found.append(Violation("/".join(ENTRY_PACKAGE), 0, "entrypoint", f"{name} is missing or has no default"))
+        found.append(
+            Violation("/".join(ENTRY_PACKAGE), 0, "entrypoint", f"{name} is missing or has no default")
+        )
     return tuple(found)
 
 
@@ -119,31 +128,71 @@ def _lint_annotation(module: Module, rule: Rule, annotation: Annotation | None) 
     if annotation is None:
         yield Violation(module.path, rule.line, "metadata", f"the rule {rule.name} has no METADATA")
         return
-    if rule.name != DENIALS:
+    if not rule.name.endswith(PROOFS_SUFFIX):
         return
     for part in ("citation", "owner", "remedy"):
         if not getattr(annotation.custom, part):
-            yield Violation(module.path, rule.line, "metadata", f"a rule that denies has no {part}")
+            yield Violation(module.path, rule.line, "metadata", f"a proof has no {part}")
+    if _proven_condition(rule) is None:
+        yield Violation(module.path, rule.line, "proof", "a proof must name one condition by a constant text")
+
+
+def _proven_condition(rule: Rule) -> str | None:
     match rule.node:
-        case {"Spec": {"head": {"Set": {"key": {"Object": {"fields": [*parts]}}}}}} if _is_denial(parts):
-            pass
-        case _:
-            yield Violation(
-                module.path, rule.line, "reason", "a rule that denies must give one constant reason code that the gateway knows"
-            )
+        case {"Spec": {"head": {"Set": {"key": {"String": {"value": str(condition)}}}}}}:
+            return condition
+    return None
 
 
-def _is_denial(parts: list[Node]) -> bool:
-    texts = {name["String"]["value"]: value.get("String", {}).get("value") for _, name, value in parts}
-    return (
-        texts.keys() == {"rule", "reason"} and bool(texts["rule"]) and texts["reason"] in Reason.__members__
-    )
+def _lint_conditions(modules: Sequence[Module]) -> Iterator[Violation]:
+    entry = [(module, rule) for module in modules if module.package == ENTRY_PACKAGE for rule in module.rules]
+    where = next(((module, rule) for module, rule in entry if rule.name == CONDITIONS), None)
+    table = None if where is None else _constant(where[1].node.get("Spec", {}).get("head", {}))
+    if where is None or not isinstance(table, dict):
+        name = ".".join(("data", *ENTRY_PACKAGE, CONDITIONS))
+        yield Violation("/".join(ENTRY_PACKAGE), 0, "proof", f"{name} is missing or no constant object")
+        return
+    module, rule = where
+    proofs = [_proven_condition(rule) for _, rule in entry if rule.name.endswith(PROOFS_SUFFIX)]
+    proven = {condition for condition in proofs if condition is not None}
+    for condition in sorted(proven ^ table.keys()):
+        lack = "has no proof" if condition in table else "is proven but not asked for"
+        yield Violation(module.path, rule.line, "proof", f"the condition {condition} {lack}")
+    for condition, content in table.items():
+        match content:
+            case {"reason": str(reason), "after": [*others], **rest} if (
+                reason in Reason.__members__ and not rest and table.keys() >= {*others}
+            ):
+                pass
+            case _:
+                yield Violation(
+                    module.path,
+                    rule.line,
+                    "proof",
+                    f"the condition {condition} lacks a known reason or a valid after",
+                )
+
+
+def _constant(node: Node) -> object:
+    """Return the value of a constant head or term of texts, lists and objects; None for any other."""
+    match node:
+        case {"Compr": {"assign": {"value": value}}}:
+            return _constant(value)
+        case {"String": {"value": str(text)}}:
+            return text
+        case {"Array": {"items": [*items]}}:
+            return [_constant(item) for item in items]
+        case {"Object": {"fields": [*fields]}}:
+            return {_constant(name): _constant(value) for _, name, value in fields}
+    return None
 
 
 def _lint_constructs(module: Module, rule: Rule) -> Iterator[Violation]:
     for kind, parts in walk(rule.node):
         if kind in _FORBIDDEN and parts:
-            yield Violation(module.path, rule.line, "construct", f"'{_FORBIDDEN[kind]}' is outside the dialect")
+            yield Violation(
+                module.path, rule.line, "construct", f"'{_FORBIDDEN[kind]}' is outside the dialect"
+            )
         elif kind == "AssignExpr" and parts["op"] != "ColEq":
             yield Violation(
                 module.path, parts["span"]["line"], "construct", "'=' is outside the dialect; write := or =="
@@ -167,7 +216,10 @@ def _lint_names(module: Module, rule: Rule, around: Surroundings) -> Iterator[Vi
                     pass
                 case _:
                     yield Violation(
-                        module.path, line, "negation", "'not' stands only before the name of a rule of this package"
+                        module.path,
+                        line,
+                        "negation",
+                        "'not' stands only before the name of a rule of this package",
                     )
         elif kind == "Call":
             fault = _fault_in_call(reference(parts["fcn"]), module, around) or _fault_in_lookup(parts)
@@ -204,26 +256,23 @@ def _fault_in_lookup(call: Node) -> tuple[str, str] | None:
 
 def _called(rule_node: Node) -> set[int]:
     """Return the identities of the nodes that name a called function; `_fault_in_call` judges those."""
-    return {
-        id(inner) for kind, call in walk(rule_node) if kind == "Call" for _, inner in walk(call["fcn"])
-    }
+    return {id(inner) for kind, call in walk(rule_node) if kind == "Call" for _, inner in walk(call["fcn"])}
 
 
-def _is_bound(path: tuple[str, ...], module: Module, around: Surroundings, variables: Set[str]) -> bool:
+def _is_bound(
+    path: tuple[str, ...], module: Module, around: Surroundings, variables: AbstractSet[str]
+) -> bool:
+    if path in {(), ("input",), ("data",)}:
+        return True
     match path:
-        case ():
-            return True
         case ("input", fact, *_):
             return fact in _INPUT_FACTS
-        case ("input" | "data",):
-            return True
         case ("data", *rest):
             return _is_in_data(tuple(rest), around)
         case (alias, *rest) if alias in module.imports:
             return not rest or _is_in_data((*module.imports[alias][1:], *rest), around)
-        case (name, *_):
-            return name == "_" or name in variables or name in around.rules[module.package]
-    return False
+        case _:
+            return path[0] == "_" or path[0] in variables or path[0] in around.rules[module.package]
 
 
 def _is_in_data(path: tuple[str, ...], around: Surroundings) -> bool:

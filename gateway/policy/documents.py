@@ -25,7 +25,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of everything that stands in a data file."""
 
 
-class Tier(Document):
+class Tier(Document, frozen=True):
     """One sharing tier and what a query must bring to be answered at it."""
 
     name: Name
@@ -38,14 +38,14 @@ class Tier(Document):
     cacheable: bool
 
 
-class MemberClass(Document):
+class MemberClass(Document, frozen=True):
     """One class of members."""
 
     title: Title
     coarse: bool
 
 
-class Party(Document):
+class Party(Document, frozen=True):
     """One member that memoranda may name."""
 
     title: Title
@@ -53,14 +53,14 @@ class Party(Document):
     roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
 
 
-class IdentifierClass(Document):
+class IdentifierClass(Document, frozen=True):
     """One kind of identifier."""
 
     title: Title
     person: bool
 
 
-class Purpose(Document):
+class Purpose(Document, frozen=True):
     """One purpose and what may serve it."""
 
     title: Title
@@ -71,7 +71,7 @@ class Purpose(Document):
     enforcement: bool
 
 
-class LegalBasis(Document):
+class LegalBasis(Document, frozen=True):
     """One article of law."""
 
     title: Title
@@ -83,7 +83,7 @@ class LegalBasis(Document):
     """The last day on which it holds."""
 
 
-class Memorandum(Document):
+class Memorandum(Document, frozen=True):
     """One agreement between a provider and its consumers."""
 
     title: Title
@@ -99,43 +99,43 @@ class Memorandum(Document):
     """The last day on which it holds."""
 
 
-class TiersFile(Document):
+class TiersFile(Document, frozen=True):
     """`tiers.yaml`: the list runs from the most open tier to the most closed."""
 
     tiers: Annotated[tuple[Tier, ...], msgspec.Meta(min_length=1)]
 
 
-class MemberClassesFile(Document):
+class MemberClassesFile(Document, frozen=True):
     """`member_classes.yaml`."""
 
     member_classes: dict[Name, MemberClass]
 
 
-class MembersFile(Document):
+class MembersFile(Document, frozen=True):
     """`members.yaml`."""
 
     members: dict[Name, Party]
 
 
-class IdentifiersFile(Document):
+class IdentifiersFile(Document, frozen=True):
     """`identifiers.yaml`."""
 
     identifiers: dict[Name, IdentifierClass]
 
 
-class PurposesFile(Document):
+class PurposesFile(Document, frozen=True):
     """`purposes.yaml`."""
 
     purposes: dict[Name, Purpose]
 
 
-class LegalBasesFile(Document):
+class LegalBasesFile(Document, frozen=True):
     """`legal_bases.yaml`."""
 
     legal_bases: dict[Name, LegalBasis]
 
 
-class MemorandaFile(Document):
+class MemorandaFile(Document, frozen=True):
     """`memoranda.yaml`."""
 
     memoranda: dict[Name, Memorandum]
@@ -196,20 +196,29 @@ def verify_references(documents: Documents) -> None:
 
 
 def _unknown(where: str, names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
-    return [f"{where} names the {what} '{name}', which is not defined" for name in sorted({*names} - {*known})]
+    return [
+        f"{where} names the {what} '{name}', which is not defined" for name in sorted({*names} - {*known})
+    ]
 
 
 def _faults_in_vocabulary(documents: Documents) -> list[str]:
     faults: list[str] = []
     tiers = [tier.name for tier in documents.tiers]
-    faults += [f"tier '{name}' is defined twice" for name in sorted({name for name in tiers if tiers.count(name) > 1})]
+    faults += [
+        f"tier '{name}' is defined twice"
+        for name in sorted({name for name in tiers if tiers.count(name) > 1})
+    ]
     for tier in documents.tiers:
-        faults += _unknown(f"tier '{tier.name}'", tier.member_classes, documents.member_classes, "member class")
+        faults += _unknown(
+            f"tier '{tier.name}'", tier.member_classes, documents.member_classes, "member class"
+        )
     for name, party in documents.members.items():
         faults += _unknown(f"member '{name}'", [party.member_class], documents.member_classes, "member class")
     for name, purpose in documents.purposes.items():
         faults += _unknown(f"purpose '{name}'", purpose.tiers, tiers, "tier")
-        faults += _unknown(f"purpose '{name}'", purpose.member_classes, documents.member_classes, "member class")
+        faults += _unknown(
+            f"purpose '{name}'", purpose.member_classes, documents.member_classes, "member class"
+        )
     for name, basis in documents.legal_bases.items():
         faults += _unknown(f"legal basis '{name}'", basis.purposes, documents.purposes, "purpose")
         faults += _faults_in_period(f"legal basis '{name}'", basis)
@@ -268,7 +277,8 @@ def compile_documents(documents: Documents) -> dict[str, Any]:
     Tiers get their `rank` (0 is the most open) and the list `tier_names` by rank; `valid_from` and
     `valid_until` become instants (RFC 3339, UTC), the second one exclusive, or null for no end.
     """
-    compiled: dict[str, Any] = msgspec.to_builtins(documents)
+    # Through JSON, so that the document holds what every engine sees: lists, never tuples.
+    compiled: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(documents))
     compiled["tiers"] = {tier["name"]: {**tier, "rank": rank} for rank, tier in enumerate(compiled["tiers"])}
     compiled["tier_names"] = [tier.name for tier in documents.tiers]
     for chapter, rows in (("legal_bases", documents.legal_bases), ("memoranda", documents.memoranda)):

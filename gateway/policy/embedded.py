@@ -19,10 +19,10 @@ from gateway.policy.bundle import Bundle
 from gateway.policy.conformance import verify_conformance
 from gateway.policy.engine import ENTRY_POINT
 from gateway.policy.errors import PolicyError
-from gateway.policy.probe import PROBE_MODULE, PROBE_PATH
 from gateway.policy.policy_input import PolicyInput, decision_id, encode_input
+from gateway.policy.probe import PROBE_MODULE, PROBE_PATH
 from gateway.policy.result import decode_result
-from gateway.policy.syntax import describe_fault
+from gateway.policy.syntax import locate_fault
 
 _UNDEFINED: Final = '"<undefined>"'
 _DISTRIBUTION: Final = "gordon-to-regorus"
@@ -80,7 +80,7 @@ class EmbeddedEngine:
             # A panic of the engine is a BaseException; it must deny this exchange and not stop the server.
             _raise_unless_of_engine(fault)
             raise PolicyError(
-                f"A rule of the policy failed ({describe_fault(fault)}). Report this to the operator."
+                f"A rule of the policy failed ({locate_fault(fault)}). Report this to the operator."
             ) from fault
         if answer == _UNDEFINED:
             raise PolicyError(

@@ -39,5 +39,5 @@ class Evaluator(Protocol):
     async def evaluate(self, document: str, encoded_input: bytes) -> bytes:
         """Return the document `data.<document>` on the JSON input `encoded_input`, as JSON.
 
-        Raise `PolicyError`: `POLICY_UNDEFINED` if the document is undefined, another reason if it cannot be had.
+        Raise `PolicyError`: `POLICY_UNDEFINED` if the document is undefined, else the reason why not.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -74,7 +75,7 @@ class PolicyInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if _MINUTE.fullmatch(self.time) is None:
             raise ValueError("time is not of the form YYYY-MM-DDTHH:MM:00Z")
         for names in (self.fields, self.reads, self.capabilities):
-            if any(left >= right for left, right in zip(names, names[1:], strict=False)):
+            if any(left >= right for left, right in pairwise(names)):
                 raise ValueError("fields, reads and capabilities must be sorted and free of repetition")
 
 
@@ -91,8 +92,8 @@ def encode_input(policy_input: PolicyInput) -> bytes:
     encoded = _ENCODER.encode(policy_input)
     if len(encoded) > MAX_INPUT_BYTES:
         raise PolicyError(
-            "The facts of this exchange are too many for one decision. Name fewer fields, or ask the provider "
-            "to describe the dataset in fewer.",
+            "The facts of this exchange are too many for one decision. Name fewer fields, or ask the "
+            "provider to describe the dataset in fewer.",
             limit_bytes=MAX_INPUT_BYTES,
         )
     return encoded

@@ -46,7 +46,7 @@ answers := {
 	"sorted_by_code_point": sort(input.letters),
 	"least": min(input.letters),
 	"most": max({2, 10}),
-	"instants_compare_as_text": ["2026-11-21T12:00:00Z" < "2027-01-01T00:00:00Z", "2026-11-21T12:00:00Z" < "2026-11-21T12:00:00Z"],
+	"instants_compare_as_text": ["2026-11-21T12:00:00Z" < input.instant, input.instant < input.instant],
 	"difference": sort({"a", "b"} - {"b", "c"}),
 	"difference_binds_before_intersection": sort({"a", "b"} & ({"b", "c"} - {"c"})),
 	"union": sort({"a"} | {"b"}),
@@ -58,4 +58,4 @@ answers := {
 	"concatenated": concat(".", ["tiers", "limited"]),
 }
 """
-PROBE_INPUT: Final = b'{"letters":["b","a","B","\xc3\xa9"],"nothing":null}'
+PROBE_INPUT: Final = b'{"letters":["b","a","B","\xc3\xa9"],"nothing":null,"instant":"2027-01-01T00:00:00Z"}'

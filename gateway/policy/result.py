@@ -50,8 +50,8 @@ def decode_result(encoded: bytes, bundle: Bundle, identifier: str, engine: str) 
         )
     if result.bundle != bundle.digest:
         raise PolicyError(
-            "The policy engine holds another policy bundle than this gateway. Ask again in a moment; if this stays, "
-            "the operator must load the same bundle into both.",
+            "The policy engine holds another policy bundle than this gateway. Ask again in a moment; if this "
+            "stays, the operator must load the same bundle into both.",
             reason=Reason.POLICY_STALE,
         )
     _verify_consistency(result, bundle)

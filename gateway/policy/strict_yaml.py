@@ -18,8 +18,8 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -42,7 +42,9 @@ def parse_yaml(text: str, where: str) -> object:
     except yaml.YAMLError as fault:
         raise BundleError(f"{where} is not valid YAML: {_problem(fault)}.") from fault
     except (ValueError, RecursionError) as fault:
-        raise BundleError(f"{where} is not valid YAML: a value is out of range or nested too deep.") from fault
+        raise BundleError(
+            f"{where} is not valid YAML: a value is out of range or nested too deep."
+        ) from fault
 
 
 def _problem(fault: yaml.YAMLError) -> str:

@@ -56,7 +56,7 @@ def parse_modules(modules: Mapping[str, str]) -> tuple[Module, ...]:
         try:
             engine.add_policy(path, text)
         except RuntimeError as fault:
-            raise BundleError(f"{path} is not valid Rego: {describe_fault(fault)}.") from fault
+            raise BundleError(f"The rules are not valid Rego: {describe_fault(fault)}.") from fault
     trees = json.loads(engine.get_ast_as_json())
     return tuple(
         _module(path, text, tree["ast"]) for (path, text), tree in zip(modules.items(), trees, strict=True)
@@ -64,10 +64,15 @@ def parse_modules(modules: Mapping[str, str]) -> tuple[Module, ...]:
 
 
 def describe_fault(fault: BaseException) -> str:
-    """Return line and problem of an engine's fault, without the source text that the engine quotes."""
-    position, problem = _POSITION.search(str(fault)), _PROBLEM.search(str(fault))
-    where = f"line {position['line']}: " if position else ""
-    return where + (problem["problem"] if problem else "the engine gives no reason")
+    """Return place and problem of a fault that the engine found in the rules themselves."""
+    problem = _PROBLEM.search(str(fault))
+    return f"{locate_fault(fault)}: {problem['problem'] if problem else 'the engine gives no reason'}"
+
+
+def locate_fault(fault: BaseException) -> str:
+    """Return where an engine's fault lies and nothing else: its text may quote the facts of an exchange."""
+    position = _POSITION.search(str(fault))
+    return f"{position['path']} line {position['line']}" if position else "place unknown"
 
 
 def walk(node: Node) -> Iterator[tuple[str, Node]]:

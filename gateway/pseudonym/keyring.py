@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.keys import read_secret, write_secret
 from gateway.pseudonym.errors import KeyEpochError, KeyringError
 
@@ -120,7 +121,7 @@ class Keyring:
         """
         try:
             content = msgspec.json.decode(read_secret(path), type=_File)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except DECODE_ERRORS as error:
             raise KeyringError(
                 f"{path} is not a keyring; restore it from the custodian's copy (docs/formats/pseudonym.md)."
             ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from gateway.audit.receipt import Receipt
 from gateway.errors import GatewayError
 from gateway.exchange.call import Call
 from gateway.exchange.service import ExchangeService
+from gateway.exchange.streaming import StreamedPage
 from gateway.rpc.calls import describe_call, parse_request
 from gateway.rpc.convert import envelope_from_wire, page_to_wire, receipt_to_wire
 from gateway.rpc.status import abort
@@ -50,20 +51,15 @@ class ExchangeServicer:
 
     async def StreamQuery(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[api.StreamQueryResponse]:
+    ) -> None:
         call, request = _receive(context, body, api.StreamQueryRequest, STREAM_TIMEOUT_S)
         self._metrics.open_stream()
         try:
-            stream = self._service.stream(call, envelope_from_wire(request.envelope), request.page_size)
-            async for item in stream:
-                if isinstance(item, Receipt):
-                    yield api.StreamQueryResponse(receipt=receipt_to_wire(item))
-                else:
-                    yield api.StreamQueryResponse(
-                        page=page_to_wire(item.page, item.fields),
-                        page_number=item.number,
-                        entry_index=item.entry_index,
-                    )
+            envelope = envelope_from_wire(request.envelope)
+            async with aclosing(self._service.stream(call, envelope, request.page_size)) as stream:
+                async for item in stream:
+                    # Written, not yielded: a caller that goes away is noticed here, in our own code.
+                    await context.write(_stream_message(item))
         except GatewayError as error:
             await abort(context, error)
         finally:
@@ -81,6 +77,14 @@ class ExchangeServicer:
         return api.MatchAttributesResponse(
             result=result, receipt=receipt_to_wire(answer.receipt), salt_seed=answer.seed
         )
+
+
+def _stream_message(item: StreamedPage | Receipt) -> api.StreamQueryResponse:
+    if isinstance(item, Receipt):
+        return api.StreamQueryResponse(receipt=receipt_to_wire(item))
+    return api.StreamQueryResponse(
+        page=page_to_wire(item.page, item.fields), page_number=item.number, entry_index=item.entry_index
+    )
 
 
 def _receive(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,7 +79,7 @@ class ProviderServicer:
 
     async def StreamRecords(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[api.StreamRecordsResponse]:
+    ) -> None:
         pages: Iterator[SourcePage] | None = None
         try:
             request = parse_request(body, api.StreamRecordsRequest)
@@ -92,10 +92,13 @@ class ProviderServicer:
                 # The next page is read while this one is on its way.
                 following = asyncio.create_task(asyncio.to_thread(next, pages, None))
                 try:
-                    yield api.StreamRecordsResponse(
-                        page=self._sign(order, page, number, last=page.next_cursor is None)
+                    await context.write(
+                        api.StreamRecordsResponse(
+                            page=self._sign(order, page, number, last=page.next_cursor is None)
+                        )
                     )
                 finally:
+                    # A generator that runs on a thread cannot be closed: wait for it first.
                     page = await asyncio.shield(following)
                 number += 1
         except GatewayError as error:

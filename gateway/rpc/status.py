@@ -68,6 +68,7 @@ _BY_CODE: Final = {
     grpc.StatusCode.UNAVAILABLE: (
         Reason.POLICY_UNAVAILABLE,
         Reason.POLICY_TIMEOUT,
+        Reason.POLICY_STALE,
         Reason.PROVIDER_UNAVAILABLE,
         Reason.MEMBERS_UNAVAILABLE,
         Reason.LOG_UNAVAILABLE,
@@ -80,8 +81,8 @@ _BY_CODE: Final = {
         Reason.PROVIDER_SIGNATURE,
         Reason.KEY_EPOCH_MISSING,
     ),
-    grpc.StatusCode.CANCELLED: (Reason.CANCELLED,),
-    grpc.StatusCode.INTERNAL: (Reason.INTERNAL,),
+    grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
+    grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),
 }
 
 CODES: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(

@@ -119,7 +119,7 @@ def open_database(dataset: DatasetMapping, folder: Path) -> Database:
         return Database(_sqlite_engine(path, dataset.connections), f"the SQLite file {path}")
     options: dict[str, Any] = {}
     if url.get_backend_name() == "postgresql":
-        options["execution_options"] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        options["execution_options"] = {"postgresql_readonly": True}
     engine = sa.create_engine(
         url,
         hide_parameters=True,

@@ -85,7 +85,7 @@ def reflect_layout(connection: Connection, dataset: DatasetMapping) -> Layout:
         )
     # NullType: values come as the driver gives them, so that one odd value cannot raise inside SQLAlchemy.
     columns = {name: sa.Column(name, NullType()) for name in dict.fromkeys(dataset.columns.values())}
-    table = sa.Table(dataset.table, sa.MetaData(), *columns.values(), schema=schema, quote=True)
+    table = sa.Table(dataset.table, sa.MetaData(), *columns.values(), schema=schema)
     mapped = {
         field: _map_column(field, columns[name], found[name]["type"], dataset, connection.dialect.name)
         for field, name in dataset.columns.items()

@@ -1,90 +1,23 @@
-"""The fetch order: what the gateway signs when it asks a provider for records.
+"""What a provider makes of a fetch order (`gateway.evidence.order`).
 
-The provider need not trust the network, nor the gateway's configuration: the order says for whom,
-why and by which decision the records are fetched, and `check_order` holds it against the holder's
-own mapping. Pure; the signature is `gateway.evidence.dsse`'s affair.
+The provider need not trust the network, nor the gateway's configuration: `check_order` holds the
+order against the holder's own mapping. Pure.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Final
-
-import msgspec
+from typing import Final
 
 from gateway.clock import parse_rfc3339
-from gateway.errors import GatewayError, Reason
-from gateway.evidence.canonical import encode_canonical
+from gateway.evidence.order import FetchOrder, OrderError
 from gateway.model import parse_dataset_name
-from gateway.sources.mapping import FieldName, ProviderMapping
+from gateway.sources.mapping import ProviderMapping
 from gateway.sources.source import DEFAULT_PAGE_BYTES, FetchRequest
-
-ORDER_KIND: Final = "fetch-order"
-"""For `gateway.evidence.dsse.payload_type`."""
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 MAX_LIFETIME: Final = timedelta(hours=1)
 """From `time` to `expires`: an order found later is of no use."""
-
-MAX_ORDER_BYTES: Final = 1024 * 1024
-MAX_SUBJECTS: Final = 10_000
-
-_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-_Optional = Annotated[str, msgspec.Meta(max_length=200)]
-
-
-class OrderError(GatewayError):
-    """The provider does not serve this order."""
-
-    reason = Reason.PROVIDER_REFUSED
-
-
-class FetchOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The payload of a fetch order's envelope (`application/vnd.sluicegate.fetch-order.v1+json`)."""
-
-    gateway: _Short
-    """The origin of the gateway's log."""
-    exchange: _Short
-    """UUIDv7 of the exchange."""
-    consumer: _Short
-    """Resource name of the member that will receive what policy releases."""
-    dataset: _Short
-    """`members/{member}/datasets/{dataset}`; the member is the provider addressed."""
-    fields: Annotated[tuple[FieldName, ...], msgspec.Meta(min_length=1, max_length=1_000)]
-    subject_field: Annotated[str, msgspec.Meta(max_length=64)] = ""
-    subject_values: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_SUBJECTS)] = ()
-    """Records of any of these; both empty: every record."""
-    filters: Annotated[dict[FieldName, str], msgspec.Meta(max_length=100)] = {}
-    """Field name to the exact value wanted; all must hold."""
-    purpose: _Short
-    legal_basis: _Optional = ""
-    memorandum: _Optional = ""
-    decision: _Short
-    """Id of the decision that allowed it."""
-    bundle: _Short
-    """`sha256:<hex>` of the policy bundle."""
-    tier: _Short
-    time: _Short
-    """RFC 3339."""
-    expires: _Short
-    """RFC 3339."""
-
-
-def encode_order(order: FetchOrder) -> bytes:
-    """Return the canonical JSON (RFC 8785) of `order`, to be signed."""
-    return encode_canonical(order)
-
-
-def decode_order(payload: bytes) -> FetchOrder:
-    """Return the order in `payload`; raise `OrderError` unless it is one to the letter."""
-    if len(payload) > MAX_ORDER_BYTES:
-        raise OrderError(f"The fetch order is larger than {MAX_ORDER_BYTES} bytes.")
-    try:
-        return msgspec.json.decode(payload, type=FetchOrder)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise OrderError(
-            "The fetch order is malformed: a member is missing, unknown, or of the wrong form."
-        ) from None
 
 
 def check_order(order: FetchOrder, now: datetime, gateway_audience: str, mapping: ProviderMapping) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.model import FieldType
 from gateway.sources.mapping import DatasetMapping, FileFormat, MappingError, file_format
 from gateway.sources.values import is_encodable
@@ -134,7 +135,7 @@ def _read_jsonl(file: _File, dataset: DatasetMapping) -> Iterator[Row]:
             continue
         try:
             record = decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except DECODE_ERRORS:
             yield line, BadRow("it is not one JSON object")
             continue
         if len(seen) < len(wanted):

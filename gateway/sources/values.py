@@ -143,7 +143,9 @@ def _to_integer(value: Any) -> int:
             raise WrongTypeError("not an integer")
         case int():
             number = value
-        case float() | Decimal() if math.isfinite(value) and value == int(value):
+        case float() if value.is_integer():
+            number = int(value)
+        case Decimal() if value.is_finite() and abs(value) <= MAX_INTEGER and value == int(value):
             number = int(value)
         case str() if _INTEGER_TEXT.fullmatch(value):
             number = int(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -141,7 +142,7 @@ def records(count: int) -> tuple[list[str], list[bytes]]:
 def _allow(path: Path) -> None:
     data = yaml.safe_load(path.read_text())
     data["memoranda"][MEMORANDUM] = {
-        **data["memoranda"]["registry-harbour-bank"],
+        **copy.deepcopy(data["memoranda"]["registry-harbour-bank"]),
         "title": "Benchmark",
         "datasets": [DATASET],
     }

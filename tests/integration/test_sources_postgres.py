@@ -151,6 +151,14 @@ def test_a_lost_connection_costs_at_most_the_statement_that_ran_on_it(opened, ex
     assert source.fetch(FetchRequest(fields=("a",), page_size=2)).count == 2
 
 
+def test_a_server_that_restarted_between_two_requests_costs_nothing(opened, execute):
+    execute("CREATE TABLE s.t (id integer PRIMARY KEY, a text); INSERT INTO s.t VALUES (1, 'x')")
+    source = opened()
+    for _ in range(3):
+        assert source.fetch(FetchRequest(fields=("a",))).count == 1
+        execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+
 def test_columns_of_the_servers_types_become_plain_values(opened, execute):
     execute(
         "CREATE TYPE s.mood AS ENUM ('sad', 'glad'); CREATE DOMAIN s.code AS text CHECK (VALUE <> '');"

@@ -1,32 +1,93 @@
 # METADATA
 # title: Decision on one exchange
 # description: >-
-#   Allowed only when every chapter of the policy proves that it permits it. Everything else, a fault of this
-#   policy included, is a denial. Denials explain; what is not proven is denied even if no denial says why.
+#   Allowed only when every condition is proven. Everything else, a fault of this policy included, is a denial;
+#   the conditions that are not proven explain it.
 # custom:
 #   citation: Gateway policy 0, deny by default
 #   owner: security officer
 package exchange.decision
 
 # METADATA
-# title: Every chapter permits the exchange
-default allow := false
+# title: Whatever must be proven before an exchange is allowed
+# description: >-
+#   For each condition the reason that its lack gives. A lack is told only when what it rests on (`after`) is
+#   proven: who states an unknown purpose need not hear that it is not open to them.
+conditions := {
+	"facts.whole": {"reason": "POLICY_UNDEFINED", "after": []},
+	"purposes.known": {"reason": "PURPOSE_UNKNOWN", "after": []},
+	"purposes.member_class": {"reason": "PURPOSE_NOT_PERMITTED", "after": ["purposes.known"]},
+	"purposes.dataset_class": {"reason": "PURPOSE_NOT_PERMITTED", "after": ["purposes.known"]},
+	"purposes.tier": {"reason": "PURPOSE_NOT_PERMITTED", "after": ["purposes.known"]},
+	"purposes.operation": {"reason": "OPERATION_NOT_PERMITTED", "after": ["purposes.known"]},
+	"purposes.score": {"reason": "SCORE_NOT_PERMITTED", "after": ["purposes.known"]},
+	"memoranda.known": {"reason": "MEMORANDUM_UNKNOWN", "after": []},
+	"memoranda.scope": {"reason": "MEMORANDUM_NOT_APPLICABLE", "after": ["memoranda.known"]},
+	"memoranda.period": {"reason": "MEMORANDUM_NOT_IN_FORCE", "after": ["memoranda.known"]},
+	"tiers.known": {"reason": "TIER_UNKNOWN", "after": []},
+	"tiers.classes": {"reason": "MEMBER_CLASS_NOT_PERMITTED", "after": []},
+	"tiers.member_class": {"reason": "MEMBER_CLASS_NOT_PERMITTED", "after": ["tiers.known"]},
+	"tiers.signature": {"reason": "SIGNATURE_REQUIRED", "after": ["tiers.known"]},
+	"tiers.memorandum": {"reason": "MEMORANDUM_MISSING", "after": ["tiers.known"]},
+	"tiers.reach": {
+		"reason": "MEMORANDUM_NOT_APPLICABLE",
+		"after": ["tiers.known", "tiers.memorandum", "memoranda.known", "memoranda.scope", "memoranda.period"],
+	},
+	"tiers.granted": {
+		"reason": "NOTHING_PERMITTED",
+		"after": ["tiers.known", "tiers.member_class", "tiers.reach", "purposes.known", "purposes.tier"],
+	},
+	"legal_bases.stated": {"reason": "LEGAL_BASIS_MISSING", "after": ["tiers.known"]},
+	"legal_bases.known": {"reason": "LEGAL_BASIS_UNKNOWN", "after": []},
+	"legal_bases.purpose": {"reason": "LEGAL_BASIS_NOT_PERMITTED", "after": ["legal_bases.known"]},
+	"legal_bases.memorandum": {
+		"reason": "LEGAL_BASIS_NOT_PERMITTED",
+		"after": ["legal_bases.known", "memoranda.known"],
+	},
+	"legal_bases.period": {"reason": "LEGAL_BASIS_NOT_IN_FORCE", "after": ["legal_bases.known"]},
+	"obligations.classified": {"reason": "TIER_UNKNOWN", "after": []},
+	"obligations.within_tier": {
+		"reason": "FIELD_ABOVE_TIER",
+		"after": ["tiers.granted", "obligations.classified"],
+	},
+	"obligations.treatable": {
+		"reason": "OBLIGATION_UNSUPPORTED",
+		"after": ["tiers.granted", "obligations.classified", "obligations.within_tier"],
+	},
+	"obligations.capabilities": {"reason": "OBLIGATION_UNSUPPORTED", "after": ["tiers.granted"]},
+	"obligations.something": {
+		"reason": "NOTHING_PERMITTED",
+		"after": ["tiers.granted", "obligations.classified", "obligations.within_tier", "obligations.treatable"],
+	},
+	"reads.visible": {"reason": "FILTER_HIDDEN_FIELD", "after": ["tiers.granted"]},
+}
 
 # METADATA
-# title: Every chapter permits the exchange
-allow if {
-	facts_whole
-	purpose_permits
-	memorandum_permits
-	tier_permits
-	basis_permits
-	obligations_permit
-	reads_permit
+# title: Whatever is proven
+proofs := ((fact_proofs | purpose_proofs) | (memorandum_proofs | tier_proofs)) | (basis_proofs | field_proofs)
+
+# METADATA
+# title: What is not proven
+unproven := object.keys(conditions) - proofs
+
+# METADATA
+# title: What is not proven and rests on nothing that is not proven
+denials contains condition if {
+	some condition in unproven
+	count({other | some other in conditions[condition].after} - proofs) == 0
 }
 
 # METADATA
 # title: The reasons for a denial
-reasons := {denial.reason | some denial in denials}
+reasons := {conditions[condition].reason | some condition in denials}
+
+# METADATA
+# title: Every condition is proven
+allow if count(unproven) == 0
+
+# METADATA
+# title: Unless every condition is proven
+default allow := false
 
 # METADATA
 # title: The purpose carries the exchange
@@ -94,7 +155,7 @@ result := {
 	"reasons": sort(reasons),
 	"tier": "",
 	"obligations": {},
-	"rule_ids": sort({denial.rule | some denial in denials}),
+	"rule_ids": sort(denials),
 	"valid_until": null,
 	"bundle": data.bundle.digest,
 } if {

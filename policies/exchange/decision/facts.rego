@@ -1,11 +1,15 @@
-# Facts of one exchange. The verified facts that the gateway hands over. Where one is missing, nothing is
-# allowed. (Gateway policy 1, completeness of facts; owner: security officer.)
+# Facts. The verified facts that the gateway hands over. Where one is missing, nothing is allowed. (Gateway policy
+# 1, completeness of facts; owner: security officer.)
 
 package exchange.decision
 
 # METADATA
 # title: Every fact is there; the gateway has verified their types
-facts_whole if {
+# custom:
+#   citation: Gateway policy 1.1
+#   owner: security officer
+#   remedy: Report this to the operator; the gateway and the policy bundle do not fit together.
+fact_proofs contains "facts.whole" if {
 	facts := {
 		"capabilities", "consumer", "dataset", "fields", "legal_basis", "memorandum", "operation", "provider",
 		"purpose", "reads", "signed", "time",
@@ -15,11 +19,3 @@ facts_whole if {
 	count({"id", "class"} - object.keys(input.provider)) == 0
 	count({"name", "tier", "class", "fields"} - object.keys(input.dataset)) == 0
 }
-
-# METADATA
-# title: A fact is missing
-# custom:
-#   citation: Gateway policy 1, completeness of facts
-#   owner: security officer
-#   remedy: Report this to the operator; the gateway and the policy bundle do not fit together.
-denials contains {"rule": "facts.missing", "reason": "POLICY_UNDEFINED"} if not facts_whole

@@ -92,86 +92,59 @@ obligations := object.union(
 )
 
 # METADATA
+# title: Fields named in the query that have a tier
+classified contains name if {
+	some name in named
+	tiers[input.dataset.fields[name].tier]
+}
+
+# METADATA
+# title: Fields named in the query that lie within the tier granted
+within_tier contains name if {
+	some name in named
+	tiers[input.dataset.fields[name].tier].rank <= granted_rank
+}
+
+# METADATA
+# title: Every field named has a tier
+# custom:
+#   citation: Gateway policy 6.3
+#   owner: security officer
+#   remedy: Ask the provider to classify the field, or leave it out.
+field_proofs contains "obligations.classified" if count(named - classified) == 0
+
+# METADATA
+# title: Every field named lies within the tier granted
+# custom:
+#   citation: Gateway policy 6.4
+#   owner: security officer
+#   remedy: Leave the field out, or ask under a memorandum that grants its tier.
+field_proofs contains "obligations.within_tier" if count(named - within_tier) == 0
+
+# METADATA
+# title: Every field named has a treatment laid down
+# custom:
+#   citation: Gateway policy 6.5
+#   owner: data protection officer
+#   remedy: Ask the operator to add the field's kind of identifier to the policy, or leave the field out.
+field_proofs contains "obligations.treatable" if count(named - shown) == 0
+
+# METADATA
 # title: The gateway can do all that the answer needs, and offers nothing that this policy does not know
-supported if {
+# custom:
+#   citation: Gateway policy 6.6
+#   owner: security officer
+#   remedy: Ask the operator to run a gateway that can carry out every treatment of the policy.
+field_proofs contains "obligations.capabilities" if {
 	capabilities := {treatment | some treatment in input.capabilities}
 	count({obligation.treatment | some obligation in obligations} - capabilities) == 0
 	count(capabilities - {"release", "generalise", "mask", "pseudonymise", "drop"}) == 0
 }
 
 # METADATA
-# title: Fields named in the query that have a tier
-classified contains name if {
-	some name in named
-	tiers[input.dataset.fields[name].tier].rank >= 0
-}
-
-# METADATA
-# title: Fields named in the query that lie above the tier granted
-above_tier contains name if {
-	some name in named
-	tiers[input.dataset.fields[name].tier].rank > granted_rank
-}
-
-# METADATA
-# title: Fields named in the query for which no treatment is laid down
-untreatable := (named - shown) - (above_tier | (named - classified))
-
-# METADATA
-# title: Something remains to be shown
-something_left if count(considered & shown) > 0
-
-# METADATA
-# title: Each field has a treatment that can be carried out, none that was named is withheld, and something is left
-obligations_permit if {
-	something_left
-	count(named - shown) == 0
-	supported
-}
-
-# METADATA
-# title: A field named in the query has no tier
-# custom:
-#   citation: Gateway policy 6.3
-#   owner: security officer
-#   remedy: Ask the provider to classify the field, or leave it out.
-denials contains {"rule": "obligations.unclassified", "reason": "TIER_UNKNOWN"} if count(named - classified) > 0
-
-# METADATA
-# title: A field named in the query lies above the tier granted
-# custom:
-#   citation: Gateway policy 6.4
-#   owner: security officer
-#   remedy: Leave the field out, or ask under a memorandum that grants its tier.
-denials contains {"rule": "obligations.above_tier", "reason": "FIELD_ABOVE_TIER"} if count(above_tier) > 0
-
-# METADATA
-# title: No treatment is laid down for a field named in the query
-# custom:
-#   citation: Gateway policy 6.5
-#   owner: data protection officer
-#   remedy: Ask the operator to add the field's kind of identifier to the policy, or leave the field out.
-denials contains {"rule": "obligations.untreatable", "reason": "OBLIGATION_UNSUPPORTED"} if count(untreatable) > 0
-
-# METADATA
-# title: The gateway and the policy do not know the same treatments
-# custom:
-#   citation: Gateway policy 6.6
-#   owner: security officer
-#   remedy: Ask the operator to run a gateway that can carry out every treatment of the policy.
-denials contains {"rule": "obligations.capabilities", "reason": "OBLIGATION_UNSUPPORTED"} if {
-	granted
-	not supported
-}
-
-# METADATA
-# title: Nothing would be left to show
+# title: Something is left to show
 # custom:
 #   citation: Gateway policy 6.7
 #   owner: data protection officer
 #   remedy: Ask for a dataset, or under a memorandum, that grants at least one field.
-denials contains {"rule": "obligations.nothing", "reason": "NOTHING_PERMITTED"} if {
-	granted
-	count(named) == 0
-	not something_left
-}
+field_proofs contains "obligations.something" if count(considered & shown) > 0

@@ -68,6 +68,8 @@ def test_values_become_their_fields_type(value, kind, expected):
         (float("nan"), "integer"),
         (float("inf"), "integer"),
         (Decimal("Infinity"), "integer"),
+        (Decimal("sNaN"), "integer"),
+        (Decimal("1e999999"), "integer"),
         ("1.0", "integer"),
         ("\u0661", "integer"),
         ("", "integer"),

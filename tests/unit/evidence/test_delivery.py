@@ -11,8 +11,8 @@ from gateway.errors import Reason
 from gateway.evidence import dsse
 from gateway.evidence.canonical import check_canonical
 from gateway.evidence.keys import SignatureError, SigningKey
-from gateway.sources.delivery import (
-    DELIVERY_KIND,
+from gateway.evidence.delivery import (
+    DELIVERY_TYPE,
     Delivery,
     DeliveryError,
     build_delivery,
@@ -35,7 +35,7 @@ def _build(**changes) -> Delivery:
 def test_a_delivery_is_signed_and_verified_from_end_to_end():
     key = SigningKey.generate()
     delivery = _build()
-    kind = dsse.payload_type(DELIVERY_KIND)
+    kind = dsse.DELIVERY_TYPE
     envelope = dsse.sign(delivery.statement, kind, [key])
     payload, _ = dsse.verify(envelope, kind, {key.key_id: key.verify_key})
     statement = parse_delivery(payload)

@@ -1,0 +1,199 @@
+"""`gateway receipt`: what a receipt proves, found out with no network and no gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from gateway.audit.receipt import (
+    MAX_RECEIPT_BYTES,
+    Receipt,
+    ReceiptError,
+    ReceiptStatement,
+    VerifiedReceipt,
+    verify_receipt,
+)
+from gateway.cli.exits import Exit
+from gateway.cli.failures import CommandError
+from gateway.cli.options import require_file
+from gateway.cli.output import counted, output_of, shown
+from gateway.cli.seeds import read_seeds, seeds_path, verify_records
+from gateway.errors import GatewayError
+from gateway.evidence.canonical import DECODE_ERRORS
+from gateway.evidence.trust import Trust
+from gateway.model import Entry
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Verify and show receipts, with no network and no gateway.",
+)
+
+TRUST_FILE: Final = Path("trust.json")
+
+_ORIGIN = "`gateway query --receipt FILE` keeps receipts"
+
+
+@app.command("verify")
+def verify(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Receipts.")],
+    trust: Annotated[
+        Path, typer.Option(help="The gateway's trust file, got by a way you trust (`gateway keys trust`).")
+    ] = TRUST_FILE,
+    records: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also prove these records, as `gateway query --out` kept them."),
+    ] = None,
+    seeds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The seeds of the records.  [default: the first receipt's FILE.seeds]"
+        ),
+    ] = None,
+) -> None:
+    """Verify receipts offline, and say what they prove.
+
+    Exit code 3 if one does not verify.
+    """
+    require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
+    keys = Trust.load(trust)
+    if seeds is not None and records is None:
+        raise CommandError("--seeds goes with --records, the file that the seeds are for.")
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
+    verified: dict[str, VerifiedReceipt] = {}
+    for file in files:
+        require_file(file, "The receipt", _ORIGIN)
+        try:
+            found = verify_receipt(_read(file), keys)
+        except GatewayError as error:
+            rows.append(_refused(file, error))
+            lines.append(f"{file} does NOT verify: {error.message}")
+            continue
+        verified[found.entry.exchange] = found
+        checks = _checks(found)
+        rows.append({"file": str(file), "verified": True, "checks": checks, **_facts(found)})
+        lines += [f"{file} verifies:", *_numbered(checks), "", *_told(_facts(found)), ""]
+    if records is not None and len(verified) == len(files):
+        row, told = _prove_records(records, seeds or seeds_path(files[0]), verified)
+        rows.append(row)
+        lines += told
+    output_of(context).report(rows, lines)
+    if not all(row["verified"] for row in rows):
+        raise typer.Exit(Exit.UNVERIFIED)
+
+
+@app.command("show")
+def show(
+    context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE", help="A receipt.")]
+) -> None:
+    """Show what stands in a receipt, without verifying anything."""
+    require_file(file, "The receipt", _ORIGIN)
+    receipt = _read(file)
+    try:
+        statement = msgspec.json.decode(receipt.statement.payload, type=ReceiptStatement)
+        entry = msgspec.json.decode(statement.entry, type=Entry)
+    except DECODE_ERRORS as error:
+        raise ReceiptError("The receipt's statement has not the form of one.") from error
+    output = output_of(context)
+    output.remark("Nothing of this has been verified; `gateway receipt verify` does.")
+    output.facts(
+        {
+            "verified": False,
+            "log": statement.gateway,
+            "signed_by": [signature.keyid for signature in receipt.statement.signatures],
+            "deliveries": len(receipt.deliveries),
+            **_entry_facts(statement.index, entry),
+        }
+    )
+
+
+def _read(path: Path) -> Receipt:
+    if path.stat().st_size > MAX_RECEIPT_BYTES:
+        raise ReceiptError("The file is too large to be a receipt.")
+    return Receipt.from_json(path.read_bytes())
+
+
+def _checks(found: VerifiedReceipt) -> list[str]:
+    """Return what `verify_receipt` has established, in its order."""
+    entry, checkpoint = found.entry, found.checkpoint
+    deliveries = counted(len(found.deliveries), "delivery", "deliveries")
+    covered = counted(checkpoint.size, "entry", "entries")
+    pages = counted(len(found.page_digests), "page")
+    return [
+        f"A gateway key of the trust file signed the statement, for the log {checkpoint.origin}.",
+        "The entry in it is in canonical form and records a release.",
+        f"A log key of the trust file signed the checkpoint over {covered}.",
+        f"The inclusion proof leads from entry {found.index} to that checkpoint's root.",
+        f"The digests of {pages} make up the root to which the entry commits.",
+        f"{entry.provider} signed {deliveries} for this exchange, in order, to the last.",
+    ]
+
+
+def _prove_records(
+    records: Path, seeds: Path, verified: dict[str, VerifiedReceipt]
+) -> tuple[dict[str, Any], list[str]]:
+    require_file(records, "The records file", "`gateway query --out FILE` keeps records")
+    require_file(
+        seeds, "The seeds file", "`gateway query --receipt FILE` writes FILE.seeds; name it with --seeds"
+    )
+    try:
+        proven, others = verify_records(records, read_seeds(seeds), verified)
+    except ReceiptError as error:
+        return _refused(records, error), [f"{records} does NOT verify: {error.message}"]
+    told = [f"{records} verifies: {counted(proven, 'record')} as released, unchanged and complete."]
+    if others:
+        told.append(f"{counted(others, 'further record')} of exchanges whose receipts were not given.")
+    return {"file": str(records), "verified": True, "records": proven, "not_covered": others}, told
+
+
+def _refused(file: Path, error: GatewayError) -> dict[str, Any]:
+    return {"file": str(file), "verified": False, "message": error.message, "reason": error.reason.value}
+
+
+def _facts(found: VerifiedReceipt) -> dict[str, Any]:
+    return {
+        "log": found.checkpoint.origin,
+        "tree_size": found.checkpoint.size,
+        **_entry_facts(found.index, found.entry),
+    }
+
+
+def _entry_facts(index: int, entry: Entry) -> dict[str, Any]:
+    return {
+        "entry": index,
+        "time": entry.time,
+        "exchange": entry.exchange,
+        "operation": entry.operation,
+        "consumer": entry.consumer,
+        "provider": entry.provider,
+        "dataset": entry.dataset,
+        "purpose": entry.purpose,
+        "legal_basis": entry.legal_basis,
+        "memorandum": entry.memorandum,
+        "tier": entry.tier,
+        "records": entry.records,
+        "pages": entry.pages,
+        "released": list(entry.released),
+        "withheld": list(entry.withheld),
+        "obligations": dict(entry.obligations),
+        "decision": entry.decision,
+        "bundle": entry.bundle,
+    }
+
+
+def _numbered(checks: list[str]) -> list[str]:
+    return [f"  {number}. {check}" for number, check in enumerate(checks, start=1)]
+
+
+def _told(facts: dict[str, Any]) -> list[str]:
+    width = max(map(len, facts))
+    return [
+        f"  {name.replace('_', ' '):<{width}}  {shown(value)}"
+        for name, value in facts.items()
+        if value not in ("", [], {})
+    ]

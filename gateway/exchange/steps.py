@@ -1,0 +1,324 @@
+"""The steps of an exchange, one function each, in their order. See `gateway.exchange.service`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from gateway.audit.errors import OnceTakenError
+from gateway.audit.receipt import Receipt, issue_receipt
+from gateway.catalogue import Catalogue
+from gateway.clock import Clock, rfc3339
+from gateway.errors import GatewayError, Reason
+from gateway.evidence import dsse
+from gateway.evidence.delivery import (
+    DELIVERY_TYPE,
+    DeliveryError,
+    parse_delivery,
+    verify_delivery,
+    verify_records,
+)
+from gateway.evidence.keys import SignatureError, SigningKey
+from gateway.evidence.order import ORDER_TYPE, FetchOrder, encode_order
+from gateway.evidence.records import SEED_BYTES
+from gateway.exchange.admission import admit
+from gateway.exchange.call import Call
+from gateway.exchange.journal import Journal
+from gateway.exchange.paging import PageTokens
+from gateway.exchange.providers import DeliveredPage, RecordProvider
+from gateway.exchange.resolution import policy_input, resolve
+from gateway.exchange.state import Exchange, new_exchange_id
+from gateway.exchange.statement import open_statement
+from gateway.exchange.transform import ReleasedPage, TransformPlan, plan_transform
+from gateway.members import Directory
+from gateway.model import Operation
+from gateway.policy.engine import PolicyEngine
+from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
+from gateway.recent import Recent
+from gateway.telemetry.metrics import Metrics
+
+INLINE_RECORDS: Final = 20
+"""Pages up to this size are transformed on the event loop: handing over costs more than doing it."""
+ORDER_LIFETIME: Final = timedelta(minutes=5)
+
+STALL_TIMEOUT_S: Final = 60.0
+"""A reader that takes no page for so long loses its turn: the stream is cut."""
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """Everything the use case works with."""
+
+    origin: str
+    clock: Clock
+    directory: Directory
+    catalogue: Catalogue
+    policy: PolicyEngine
+    journal: Journal
+    providers: RecordProvider
+    pseudonymiser: Pseudonymiser
+    signing_key: SigningKey
+    page_tokens: PageTokens
+    metrics: Metrics
+    on_outcome: Callable[[Exchange, GatewayError | None, int], None]
+    """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
+
+
+class Steps:
+    """The steps. Each sets on the `Exchange` what it found out and raises `GatewayError` to end it."""
+
+    def __init__(self, collaborators: Collaborators) -> None:
+        self._with = collaborators
+        # A decision id covers the query's shape and the dataset's description: one id, one plan.
+        self._plans: Recent[str, TransformPlan] = Recent(1024)
+        self._transformer = ThreadPoolExecutor(1, thread_name_prefix="transform")
+
+    def close(self) -> None:
+        self._transformer.shutdown(wait=True)
+
+    @asynccontextmanager
+    async def exchange(self, call: Call, operation: Operation) -> AsyncIterator[Exchange]:
+        """Hold one exchange: whatever ends it, it leaves its entry and is counted."""
+        now = self._with.clock()
+        exchange = Exchange(new_exchange_id(now), operation, call, now, self._with.metrics.stopwatch())
+        try:
+            yield exchange
+        except GatewayError as error:
+            await self.refuse(exchange, error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            # Shielded: a second cancellation must not keep the entry from being written.
+            await asyncio.shield(self.refuse(exchange, _interruption(exchange)))
+            raise
+        except Exception as error:
+            internal = GatewayError(
+                "The gateway failed; give the exchange id to its operator.", reason=Reason.INTERNAL
+            )
+            await self.refuse(exchange, internal)
+            raise internal from error
+
+    async def prepare(self, exchange: Exchange, envelope: dsse.Envelope) -> TransformPlan:
+        """Steps 1 to 5."""
+        self.admit(exchange)
+        self.open(exchange, envelope)
+        self.resolve(exchange)
+        await self.decide(exchange)
+        plan = self.plan(exchange)
+        await self.record_request(exchange)
+        return plan
+
+    def admit(self, exchange: Exchange) -> None:
+        exchange.consumer = admit(exchange.call, self._with.directory, exchange.started)
+        if exchange.call.fault is not None:
+            raise exchange.call.fault
+        exchange.stopwatch.mark("identity")
+
+    def open(self, exchange: Exchange, envelope: dsse.Envelope) -> None:
+        consumer = present(exchange.consumer)
+        exchange.statement = open_statement(
+            envelope,
+            self._with.directory.signing_keys(consumer.id),
+            self._with.origin,
+            exchange.operation,
+            exchange.started,
+        )
+        exchange.stopwatch.mark("envelope")
+
+    def resolve(self, exchange: Exchange) -> None:
+        statement = present(exchange.statement)
+        exchange.resolved = resolve(statement.query, self._with.catalogue)
+        exchange.provider = self._with.directory.provider(exchange.resolved.dataset.provider)
+        exchange.stopwatch.mark("resolve")
+
+    async def decide(self, exchange: Exchange) -> None:
+        statement, resolved = present(exchange.statement), present(exchange.resolved)
+        facts = policy_input(
+            resolved,
+            present(exchange.consumer),
+            present(exchange.provider).member_class,
+            signed=bool(statement.key_id),
+            now=exchange.started,
+        )
+        decision = exchange.decision = await self._with.policy.decide(facts)
+        exchange.stopwatch.mark("policy")
+        if not decision.allow:
+            raise _denial(decision.reasons)
+
+    def plan(self, exchange: Exchange) -> TransformPlan:
+        resolved, decision = present(exchange.resolved), present(exchange.decision)
+        exchange.plan = self._plans.get(decision.id)
+        if exchange.plan is None:
+            is_match = exchange.operation is Operation.MATCH
+            requested = tuple(resolved.match) if is_match else resolved.query.fields
+            exchange.plan = plan_transform(resolved.dataset, decision, requested)
+            self._plans.put(decision.id, exchange.plan)
+        if not exchange.plan.fields:
+            raise GatewayError(
+                "Policy leaves nothing of this query to release.", reason=Reason.NOTHING_PERMITTED
+            )
+        return exchange.plan
+
+    async def record_request(self, exchange: Exchange) -> None:
+        try:
+            await self._with.journal.requested(exchange)
+        except OnceTakenError as error:
+            raise GatewayError(
+                "This signed statement was used before; sign each query anew, with a fresh nonce.",
+                reason=Reason.REPLAYED,
+            ) from error
+        exchange.stopwatch.mark("log_requested")
+
+    def order(self, exchange: Exchange, plan: TransformPlan) -> dsse.Envelope:
+        resolved, decision = present(exchange.resolved), present(exchange.decision)
+        query = resolved.query
+        order = FetchOrder(
+            gateway=self._with.origin,
+            exchange=exchange.id,
+            consumer=present(exchange.consumer).id,
+            dataset=resolved.dataset.name,
+            subject_field=resolved.subject_field,
+            subject_values=resolved.subjects,
+            filters=resolved.filters,
+            fields=plan.fields,
+            purpose=query.purpose,
+            legal_basis=query.legal_basis,
+            memorandum=query.memorandum,
+            tier=decision.tier,
+            decision=decision.id,
+            bundle=decision.bundle_digest,
+            time=rfc3339(exchange.started),
+            expires=rfc3339(exchange.started + ORDER_LIFETIME),
+        )
+        return dsse.sign(encode_order(order), ORDER_TYPE, [self._with.signing_key])
+
+    async def fetch(
+        self, exchange: Exchange, plan: TransformPlan, size: int, cursor: bytes
+    ) -> tuple[DeliveredPage, bytes]:
+        provider = present(exchange.provider)
+        asked_s = time.monotonic()
+        try:
+            delivered, next_cursor = await self._with.providers.fetch(
+                provider, self.order(exchange, plan), size, cursor, exchange.remaining_s()
+            )
+        finally:
+            exchange.provider_seconds = time.monotonic() - asked_s
+        self.verify_delivery(exchange, delivered, 0)
+        exchange.stopwatch.mark("provider")
+        return delivered, next_cursor
+
+    def verify_delivery(self, exchange: Exchange, delivered: DeliveredPage, number: int) -> bool:
+        """Check the provider's signature over the page; return whether it says this is the last."""
+        provider, resolved = present(exchange.provider), present(exchange.resolved)
+        try:
+            payload, exchange.provider_key = dsse.verify(
+                delivered.delivery, DELIVERY_TYPE, self._with.directory.signing_keys(provider.id)
+            )
+            statement = parse_delivery(payload)
+            verify_delivery(
+                statement,
+                exchange=exchange.id,
+                dataset=resolved.dataset.name,
+                page=number,
+                at=self._with.clock(),
+            )
+            verify_records(statement, delivered.salt, delivered.records)
+        except (SignatureError, DeliveryError) as error:
+            raise GatewayError(
+                "The provider's answer does not carry its valid signature; nothing was released.",
+                reason=Reason.PROVIDER_SIGNATURE,
+                provider=provider.id,
+            ) from error
+        exchange.deliveries.append(delivered.delivery)
+        return statement.last
+
+    async def transform(
+        self, exchange: Exchange, plan: TransformPlan, delivered: DeliveredPage, size: int
+    ) -> ReleasedPage:
+        pseudonymiser = self.pseudonymiser(exchange, plan)
+        seed = secrets.token_bytes(SEED_BYTES)
+        if delivered.count <= INLINE_RECORDS and len(delivered.records) <= INLINE_RECORDS * 1024:
+            page = plan.apply(delivered.records, pseudonymiser, seed, size)
+        else:
+            page = await asyncio.get_running_loop().run_in_executor(
+                self._transformer, plan.apply, delivered.records, pseudonymiser, seed, size
+            )
+        if exchange.operation is not Operation.STREAM:
+            exchange.stopwatch.mark("transform")
+        return page
+
+    def pseudonymiser(self, exchange: Exchange, plan: TransformPlan) -> DomainPseudonymiser | None:
+        if not plan.pseudonymises:
+            return None
+        domain = self._with.pseudonymiser.for_exchange(
+            present(exchange.consumer).id,
+            present(exchange.resolved).query.purpose,
+            exchange.started,
+            epoch=exchange.key_epoch or None,
+        )
+        exchange.key_epoch = domain.epoch
+        return domain
+
+    async def release(self, exchange: Exchange) -> Receipt:
+        """Step 8: the entry that says what is released; when this returns, records may leave."""
+        entry, committed = await self._with.journal.released(exchange)
+        exchange.stopwatch.mark("log_released")
+        receipt = issue_receipt(
+            entry,
+            committed,
+            origin=self._with.origin,
+            openings=exchange.openings,
+            page_digests=exchange.page_digests,
+            deliveries=exchange.deliveries,
+            signer=self._with.signing_key,
+        )
+        exchange.stopwatch.mark("receipt")
+        self._with.on_outcome(exchange, None, committed.index)
+        return receipt
+
+    async def refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        """Record the refusal; if even that fails, the caller is told so instead."""
+        error.details["exchange"] = exchange.id
+        try:
+            committed = await self._with.journal.refused(exchange, error)
+        except GatewayError as log_error:
+            log_error.details["exchange"] = exchange.id
+            self._with.on_outcome(exchange, log_error, -1)
+            raise log_error from error
+        error.details["entry"] = str(committed.index)
+        self._with.on_outcome(exchange, error, committed.index)
+
+
+def _interruption(exchange: Exchange) -> GatewayError:
+    if exchange.stalled:
+        return GatewayError(
+            f"The reader took no page for {STALL_TIMEOUT_S:.0f} seconds; the stream was cut.",
+            reason=Reason.READER_STALLED,
+        )
+    return GatewayError("The caller cancelled the call.", reason=Reason.CANCELLED)
+
+
+def _denial(reasons: tuple[str, ...]) -> GatewayError:
+    """Return the error for a denial; its reason is the first of the policy's in the order of `Reason`."""
+    known = [reason for reason in Reason if reason.value in reasons]
+    return GatewayError(
+        "Policy denies this query; the reasons are in `reasons`. CatalogService.GetDataset says what "
+        "this member may ask for.",
+        reason=known[0] if known else Reason.POLICY_FAILED,
+        reasons=",".join(reasons),
+    )
+
+
+def present(value: _Value | None) -> _Value:
+    """Return what an earlier step has set."""
+    if value is None:
+        raise RuntimeError("a step ran before the one it builds on")
+    return value

@@ -1,0 +1,221 @@
+"""Golden cases: questions and the answers that the law wants, written so that a lawyer can read them.
+
+`cases/world.yaml` says what the datasets of the cases look like; every other file holds a list of cases.
+Where `given` has a list for `purpose` or `operation`, the case stands for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from gateway.errors import Reason
+from gateway.model import Decision, Treatment
+from gateway.policy.bundle import Bundle
+from gateway.policy.documents import Document
+from gateway.policy.engine import PolicyEngine
+from gateway.policy.errors import BundleError
+from gateway.policy.policy_input import DatasetFacts, FieldFacts, PartyFacts, PolicyInput
+from gateway.policy.strict_yaml import read_yaml
+
+WORLD_FILE: Final = "world.yaml"
+
+_File = TypeVar("_File")
+
+
+class WorldField(Document, frozen=True):
+    """A field of a dataset in `world.yaml`."""
+
+    tier: str
+    identifier: str | None = None
+    generalise: str | None = None
+
+
+class WorldDataset(Document, frozen=True):
+    """A dataset in `world.yaml`."""
+
+    provider: str
+    tier: str
+    dataset_class: str = msgspec.field(name="class")
+    fields: dict[str, WorldField]
+
+
+class World(Document, frozen=True):
+    """`world.yaml`: what the cases take for granted."""
+
+    time: str
+    """When a case happens that does not say."""
+    datasets: dict[str, WorldDataset]
+    """By the last segment of their names."""
+    strangers: dict[str, str] = msgspec.field(default_factory=dict)
+    """Members that the bundle does not name, with their classes."""
+
+
+class Given(Document, frozen=True):
+    """What is asked in a case."""
+
+    consumer: str
+    dataset: str
+    operation: str | tuple[str, ...]
+    purpose: str | tuple[str, ...]
+    legal_basis: str = ""
+    memorandum: str = ""
+    fields: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ("uscc",)
+    signed: bool = True
+    time: str | None = None
+    capabilities: tuple[str, ...] = tuple(sorted(Treatment))
+
+
+class Expected(Document, frozen=True):
+    """What policy must answer. Fields that `treatments` does not list must be dropped."""
+
+    allow: bool
+    reasons: tuple[Reason, ...] = ()
+    tier: str = ""
+    treatments: dict[Treatment, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+    """Rule ids that must be among those given."""
+
+
+class CaseRow(Document, frozen=True):
+    """One case as it stands in a file."""
+
+    title: Annotated[str, msgspec.Meta(min_length=1)]
+    given: Given
+    expect: Expected
+
+
+class CaseFile(Document, frozen=True):
+    """One file of cases."""
+
+    title: str
+    cases: Annotated[tuple[CaseRow, ...], msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenCase:
+    """One question with its answer."""
+
+    title: str
+    asked_tier: str
+    """The tier of the memorandum stated, or else of the dataset."""
+    policy_input: PolicyInput
+    expect: Expected
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A case that policy answers differently."""
+
+    case: GoldenCase
+    decision: Decision
+    differences: tuple[str, ...]
+
+
+def load_cases(bundle: Bundle, directory: Path) -> tuple[GoldenCase, ...]:
+    """Return the cases in `directory` about `bundle`; raise `BundleError` if a file is wrong."""
+    world = _read(directory / WORLD_FILE, World)
+    rows = [
+        (row, f"{path.stem}: {row.title}")
+        for path in sorted(directory.glob("*.yaml"))
+        if path.name != WORLD_FILE
+        for row in _read(path, CaseFile).cases
+    ]
+    return tuple(case for row, title in rows for case in _expand(bundle, world, row, title))
+
+
+async def run_cases(engine: PolicyEngine, cases: Iterable[GoldenCase]) -> tuple[Mismatch, ...]:
+    """Return the cases that `engine` answers differently; raise `PolicyError` if it cannot answer one."""
+    mismatches: list[Mismatch] = []
+    for case in cases:
+        decision = await engine.decide(case.policy_input)
+        differences = tuple(_differences(case, decision))
+        if differences:
+            mismatches.append(Mismatch(case, decision, differences))
+    return tuple(mismatches)
+
+
+def _read(path: Path, kind: type[_File]) -> _File:
+    try:
+        return msgspec.convert(read_yaml(path), kind)
+    except msgspec.ValidationError as fault:
+        raise BundleError(f"cases/{path.name} does not fit its schema: {fault}.") from fault
+
+
+def _expand(bundle: Bundle, world: World, row: CaseRow, title: str) -> Iterable[GoldenCase]:
+    given = row.given
+    if given.dataset not in world.datasets:
+        raise BundleError(f"The case '{title}' names a dataset that {WORLD_FILE} does not describe.")
+    dataset = world.datasets[given.dataset]
+    memorandum = bundle.data["memoranda"].get(given.memorandum)
+    classes = {name: member["class"] for name, member in bundle.data["members"].items()} | world.strangers
+    purposes, operations = _as_list(given.purpose), _as_list(given.operation)
+    for purpose, operation in product(purposes, operations):
+        several = len(purposes) * len(operations) > 1
+        yield GoldenCase(
+            title=f"{title} ({purpose}, {operation})" if several else title,
+            asked_tier=dataset.tier if memorandum is None else memorandum["tier"],
+            policy_input=PolicyInput(
+                operation=operation,
+                time=given.time or world.time,
+                signed=given.signed,
+                consumer=PartyFacts(given.consumer, _class_of(given.consumer, classes, title)),
+                provider=PartyFacts(dataset.provider, _class_of(dataset.provider, classes, title)),
+                dataset=DatasetFacts(
+                    f"members/{dataset.provider}/datasets/{given.dataset}",
+                    dataset.tier,
+                    dataset.dataset_class,
+                    {
+                        name: FieldFacts(field.tier, field.identifier, field.generalise)
+                        for name, field in dataset.fields.items()
+                    },
+                ),
+                purpose=purpose,
+                legal_basis=given.legal_basis,
+                memorandum=given.memorandum,
+                fields=tuple(sorted(given.fields)),
+                reads=tuple(sorted(given.reads)),
+                capabilities=tuple(sorted(given.capabilities)),
+            ),
+            expect=row.expect,
+        )
+
+
+def _as_list(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
+
+
+def _class_of(member: str, classes: Mapping[str, str], title: str) -> str:
+    if member not in classes:
+        raise BundleError(
+            f"The case '{title}' names a member that neither the bundle nor {WORLD_FILE} knows."
+        )
+    return classes[member]
+
+
+def _differences(case: GoldenCase, decision: Decision) -> Iterable[str]:
+    expect = case.expect
+    for name, wanted, got in (
+        ("allow", expect.allow, decision.allow),
+        ("reasons", tuple(sorted(expect.reasons)), decision.reasons),
+        ("tier", expect.tier, decision.tier),
+    ):
+        if wanted != got:
+            yield f"{name}: expected {wanted}, got {got}"
+    if expect.allow and decision.allow:
+        wanted_fields = {name: treatment for treatment, names in expect.treatments.items() for name in names}
+        considered = case.policy_input.fields or case.policy_input.dataset.fields
+        for name in sorted({*considered, *decision.obligations}):
+            wanted_treatment = wanted_fields.get(name, Treatment.DROP)
+            obligation = decision.obligations.get(name)
+            if obligation is None or obligation.treatment is not wanted_treatment:
+                yield f"{name}: expected {wanted_treatment}, got {obligation and obligation.treatment}"
+    missing = sorted({*expect.rules} - {*decision.rule_ids})
+    if missing:
+        yield f"rules: expected {missing} among {list(decision.rule_ids)}"

@@ -1,0 +1,129 @@
+"""A running provider: everything `gateway provider` puts together, starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from typing import Final
+
+import structlog
+
+from gateway import __version__
+from gateway.api.v1 import provider_service_pb2
+from gateway.clock import Clock, system_clock
+from gateway.config import ProviderConfig
+from gateway.errors import ConfigError
+from gateway.evidence.keys import SigningKey
+from gateway.evidence.trust import Trust
+from gateway.pki.example_keys import refuse_example_keys
+from gateway.pki.reload import ReloadingCredentials
+from gateway.pki.tls13 import require_tls13, verify_only_tls13
+from gateway.rpc.provider import ProviderIdentity, ProviderServicer
+from gateway.rpc.server import RpcServer
+from gateway.sources.mapping import ProviderMapping, load_mapping
+from gateway.sources.opening import open_sources
+
+_log: Final = structlog.get_logger()
+
+
+class ProviderNode:
+    """One provider process. `start`, then `port` tells where it listens, then `stop`."""
+
+    def __init__(self, config: ProviderConfig, *, clock: Clock = system_clock) -> None:
+        self.config = config
+        self.port = 0
+        self._clock = clock
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Load, check and start everything; raise `GatewayError` rather than start half-way.
+
+        The port opens last, when every dataset of the mapping can be served.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Stop serving gracefully, then close every source."""
+        await self._stack.aclose()
+
+    async def run_until_stopped(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop."""
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        await self.start()
+        try:
+            await stopped.wait()
+        finally:
+            await self.stop()
+
+    async def _start(self) -> None:
+        config = self.config
+        require_tls13()
+        credentials = ReloadingCredentials(
+            config.tls.certificate,
+            config.tls.key,
+            config.tls.client_ca,
+            demo=config.demo,
+            clock=self._clock,
+        )
+        signing_key = SigningKey.load(config.signing_key)
+        refuse_example_keys([signing_key.key_id], demo=config.demo)
+        trust = Trust.load(config.trust)
+        if not trust.gateway_keys:
+            raise ConfigError(f"The trust file {config.trust} names no key of the gateway; ask its operator.")
+        mapping = load_mapping(config.mapping)
+        _compare_with_trust(trust, mapping, signing_key)
+
+        # Files are read into memory here; a health check must not be left waiting meanwhile.
+        opened = await asyncio.to_thread(open_sources, mapping)
+        for name, entry in opened.items():
+            self._stack.callback(entry.source.close)
+            if entry.report.skipped_rows:
+                _log.warning("rows.skipped", dataset=name, count=entry.report.skipped_rows)
+            if entry.report.lookups_without_index:
+                _log.warning("lookups.unindexed", dataset=name, count=len(entry.report.lookups_without_index))
+        servicer = ProviderServicer(
+            ProviderIdentity(
+                gateway=trust.origin,
+                gateway_uri=config.gateway_uri,
+                gateway_keys=trust.gateway_verify_keys,
+                signing_key=signing_key,
+            ),
+            mapping,
+            {name: entry.source for name, entry in opened.items()},
+            self._clock,
+        )
+        service = provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"]
+        server = RpcServer({service: servicer}, with_reflection=False)
+        self.port = await server.start(config.listen, credentials.server_credentials())
+        self._stack.push_async_callback(server.stop, config.shutdown_grace_s)
+        await verify_only_tls13(config.listen.rpartition(":")[0].strip("[]"), self.port)
+        await server.set_serving(True)
+        _log.info(
+            "provider.started",
+            member=mapping.member,
+            port=self.port,
+            pid=os.getpid(),
+            version=__version__,
+            count=len(opened),
+            certificate_days=round(credentials.days_left(), 1),
+        )
+        self._stack.callback(_log.info, "provider.stopped", member=mapping.member)
+
+
+def _compare_with_trust(trust: Trust, mapping: ProviderMapping, signing_key: SigningKey) -> None:
+    """Warn if the trust file does not know this provider's key: the gateway may refuse what it signs.
+
+    Only a warning: the file at the provider may be older than the key's registration.
+    """
+    member = trust.members.get(mapping.member)
+    if member is None or signing_key.key_id not in member.signing_keys:
+        _log.warning("signing_key.unregistered", member=mapping.member, key_id=signing_key.key_id)

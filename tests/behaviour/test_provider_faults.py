@@ -1,0 +1,205 @@
+"""What providers do wrong. Whatever it is, nothing of that answer is released."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from gateway.demo.world import COMPANIES
+from gateway.model import EntryKind, Operation, Subject
+from tests.simulators.outcome import refusal_of, refused
+from tests.simulators.provider import Fault
+from tests.simulators.world import SimulatedWorld
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+UNAVAILABLE, PRECONDITION, DEADLINE = "UNAVAILABLE", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"
+
+ALWAYS = {
+    Fault.REFUSES: (PRECONDITION, "PROVIDER_REFUSED"),
+    Fault.HANGS: (DEADLINE, "PROVIDER_TIMEOUT"),
+    Fault.FIELD_MISSING: (PRECONDITION, "PROVIDER_SCHEMA"),
+    Fault.WRONG_TYPE: (PRECONDITION, "PROVIDER_SCHEMA"),
+    Fault.NOT_JSON: (PRECONDITION, "PROVIDER_SCHEMA"),
+    Fault.OVER_DEEP_JSON: (PRECONDITION, "PROVIDER_SCHEMA"),
+    Fault.INVALID_UTF8: (PRECONDITION, "PROVIDER_SCHEMA"),
+    Fault.TOO_MANY_RECORDS: (PRECONDITION, "PROVIDER_TOO_MANY_RECORDS"),
+    Fault.SIGNATURE_BROKEN: (PRECONDITION, "PROVIDER_SIGNATURE"),
+    Fault.SIGNATURE_MISSING: (PRECONDITION, "PROVIDER_SIGNATURE"),
+    Fault.SIGNATURE_OF_OTHER_KEY: (PRECONDITION, "PROVIDER_SIGNATURE"),
+    Fault.SIGNATURE_OF_OTHER_EXCHANGE: (PRECONDITION, "PROVIDER_SIGNATURE"),
+    Fault.SIGNATURE_OF_OTHER_RECORDS: (PRECONDITION, "PROVIDER_SIGNATURE"),
+    Fault.SIGNATURE_STALE: (PRECONDITION, "PROVIDER_SIGNATURE"),
+    Fault.COUNT_WRONG: (PRECONDITION, "PROVIDER_SIGNATURE"),
+    Fault.PAGE_TOO_LARGE: (PRECONDITION, "PROVIDER_SCHEMA"),
+}
+
+STREAMS = {
+    Fault.PAGE_TWICE: (PRECONDITION, "PROVIDER_SIGNATURE", 2),
+    Fault.NO_LAST_PAGE: (UNAVAILABLE, "PROVIDER_UNAVAILABLE", 6),
+    Fault.MORE_AFTER_LAST: (PRECONDITION, "PROVIDER_SCHEMA", 6),
+    Fault.HANGS_MID_STREAM: (DEADLINE, "PROVIDER_TIMEOUT", 2),
+    Fault.FAILS_MID_STREAM: (UNAVAILABLE, "PROVIDER_UNAVAILABLE", 2),
+}
+
+SECRETS = ("110101199003070134", "91350100M000100Y43", "on fire", "INSP-007", "Traceback", "msgspec")
+
+
+def ask(caller, operation: Operation = Operation.QUERY, **parts):
+    return caller.statement(COMPANIES, "public-lookup", operation, **parts)
+
+
+async def streamed(caller, *, timeout_s: float = 10.0):
+    """Return the pages a stream gives before it is refused, and the refusal."""
+    pages = []
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        async for message in caller.stream(ask(caller, Operation.STREAM), page_size=10, timeout_s=timeout_s):
+            pages.append(message)
+    assert not any(message.HasField("receipt") for message in pages)
+    return pages, refusal_of(raised.value)
+
+
+def timeout_for(fault: Fault) -> float:
+    return 1.0 if fault in {Fault.HANGS, Fault.HANGS_MID_STREAM} else 10.0
+
+
+@pytest.mark.parametrize("fault", ALWAYS)
+async def test_a_query_fails_when_the_provider(world: SimulatedWorld, fault: Fault) -> None:
+    code, reason = ALWAYS[fault]
+    world.registry.fault = fault
+    caller = world.caller()
+    refusal = await refused(caller.query(ask(caller), timeout_s=timeout_for(fault)))
+    entry = world.assert_recorded(refusal, code, reason)
+    assert (entry.kind, entry.records, entry.pages) == (EntryKind.EXCHANGE_FAILED, 0, 0)
+    assert not any(secret in f"{refusal}" for secret in SECRETS)
+
+
+@pytest.mark.parametrize("fault", ALWAYS)
+async def test_a_stream_fails_when_the_provider(world: SimulatedWorld, fault: Fault) -> None:
+    code, reason = ALWAYS[fault]
+    world.registry.fault = fault
+    pages, refusal = await streamed(world.caller(), timeout_s=timeout_for(fault))
+    entry = world.assert_recorded(refusal, code, reason)
+    assert pages == []
+    assert (entry.kind, entry.records, entry.pages) == (EntryKind.EXCHANGE_FAILED, 0, 0)
+
+
+# A match releases one bit, however many records a provider sends.
+@pytest.mark.parametrize("fault", [fault for fault in ALWAYS if fault is not Fault.TOO_MANY_RECORDS])
+async def test_a_match_fails_when_the_provider(world: SimulatedWorld, fault: Fault) -> None:
+    code, reason = ALWAYS[fault]
+    world.registry.fault = fault
+    caller = world.caller()
+    company = world.companies[0]
+    asked = ask(
+        caller, Operation.MATCH, subjects=[Subject("uscc", company.uscc)], match={"uscc": company.uscc}
+    )
+    world.assert_recorded(await refused(caller.match(asked, timeout_s=timeout_for(fault))), code, reason)
+
+
+@pytest.mark.parametrize("fault", STREAMS)
+async def test_a_stream_is_cut_and_says_what_left_when_the_provider(world: SimulatedWorld, fault: Fault) -> None:
+    code, reason, most = STREAMS[fault]
+    world.registry.fault = fault
+    pages, refusal = await streamed(world.caller(), timeout_s=timeout_for(fault))
+    entry = world.assert_recorded(refusal, code, reason)
+    assert entry.kind is EntryKind.EXCHANGE_FAILED
+    assert len(pages) <= most
+    assert entry.pages == len(pages)
+    assert entry.records == sum(message.page.record_count for message in pages)
+    # Each page that left had its own entry first, at the index that came with it.
+    for message in pages:
+        [committed] = world.log.entries(message.entry_index)[:1]
+        assert (committed.kind, committed.page) == (EntryKind.EXCHANGE_PAGE, message.page_number)
+        assert committed.exchange == refusal.exchange
+
+
+async def test_a_provider_that_drips_is_cut_at_the_deadline(world: SimulatedWorld) -> None:
+    world.registry.fault = Fault.DRIPS
+    pages, refusal = await streamed(world.caller(), timeout_s=1.5)
+    entry = world.assert_recorded(refusal, DEADLINE, "PROVIDER_TIMEOUT")
+    assert 2 <= len(pages) <= 16
+    assert entry.pages == len(pages)
+
+
+async def test_a_provider_that_is_down_is_unavailable_and_comes_back(world: SimulatedWorld) -> None:
+    caller = world.caller()
+    await caller.query(ask(caller))
+    await world.registry.stop()
+    world.assert_recorded(await refused(caller.query(ask(caller))), UNAVAILABLE, "PROVIDER_UNAVAILABLE")
+    await world.registry.start()
+    async def works() -> bool:
+        try:
+            await caller.query(ask(caller))
+        except grpc.aio.AioRpcError as error:
+            assert refusal_of(error).reason == "PROVIDER_UNAVAILABLE"
+            return False
+        return True
+
+    # The gateway tries again after a pause of its own; each attempt meanwhile is refused and recorded.
+    for _ in range(10_000):
+        if await works():
+            break
+
+
+async def test_a_slow_provider_holds_up_nobody_else(world: SimulatedWorld) -> None:
+    world.registry.fault = Fault.HANGS
+    caller = world.caller()
+    hanging = [caller.unary("/gateway.api.v1.ExchangeService/Query", _body(caller)) for _ in range(20)]
+    await world.registry.begun.wait()
+    tax = world.client("harbour-bank")
+    page = await tax.query(
+        "members/tax/datasets/arrears",
+        purpose="credit-check",
+        legal_basis="credit-reporting-act-14",
+        memorandum="tax-harbour-bank",
+        timeout_s=3,
+    )
+    assert page.fields == ("uscc", "amount_owed", "since")
+    for call in hanging:
+        call.cancel()
+    await world.registry.ended.wait()
+
+
+def _body(caller) -> bytes:
+    from tests.simulators.caller import query_body
+
+    return query_body(caller.seal(ask(caller)))
+
+
+async def test_fields_that_nobody_knows_are_dropped_and_counted(world: SimulatedWorld) -> None:
+    world.registry.fault = Fault.UNKNOWN_FIELDS
+    caller = world.caller()
+    answer = await caller.query(ask(caller))
+    assert "inspector_no" not in answer.page.records
+    assert "INSP-007" not in answer.page.records
+    [released] = [item for item in world.log.entries() if item.kind is EntryKind.EXCHANGE_RELEASED][-1:]
+    assert released.unknown_fields == 2 * len(world.companies)
+
+
+async def test_a_provider_that_was_suspended_is_not_asked(world: SimulatedWorld) -> None:
+    from gateway.model import MemberState
+
+    asked = len(world.registry.orders)
+    await world.set_state("registry", MemberState.SUSPENDED)
+    caller = world.caller()
+    while True:
+        try:
+            await caller.query(ask(caller))
+            asked = len(world.registry.orders)
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_of(error)
+            break
+    world.assert_recorded(refusal, UNAVAILABLE, "PROVIDER_UNAVAILABLE")
+    assert len(world.registry.orders) == asked
+    await world.set_state("registry", MemberState.ACTIVE)
+    while (await _reason(caller)) == "PROVIDER_UNAVAILABLE":
+        pass
+
+
+async def _reason(caller) -> str:
+    try:
+        await caller.query(ask(caller))
+    except grpc.aio.AioRpcError as error:
+        return refusal_of(error).reason
+    return ""
