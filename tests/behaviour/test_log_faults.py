@@ -79,7 +79,7 @@ async def test_while_the_log_is_unwritable_everything_is_refused(own_world: Simu
             assert refusal.entry is None
         assert world.registry.orders[1:] == [], "a provider was asked although nothing could be recorded"
         await until_health(world, health_pb2.HealthCheckResponse.NOT_SERVING)
-        assert "sluicegate_audit_log_healthy 0.0" in world.metrics_text()
+        assert "sluicegate_log_healthy 0.0" in world.metrics_text()
     ended = time.monotonic()
     await until_health(world, health_pb2.HealthCheckResponse.SERVING)
     assert time.monotonic() - ended < 5

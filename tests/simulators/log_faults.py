@@ -60,7 +60,9 @@ def read_only(database: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        database.chmod(0o600)
+        # SQLite gives the files beside the database its mode.
+        for path in database.parent.glob(f"{database.name}*"):
+            path.chmod(0o600)
 
 
 @contextmanager

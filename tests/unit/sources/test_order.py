@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 from gateway.clock import rfc3339
 from gateway.errors import Reason
 from gateway.evidence.canonical import check_canonical
+from gateway.evidence.order import MAX_ORDER_BYTES, FetchOrder, OrderError, decode_order, encode_order
 from gateway.sources.mapping import parse_mapping
-from gateway.sources.order import (
-    MAX_ORDER_BYTES,
-    FetchOrder,
-    OrderError,
-    check_order,
-    decode_order,
-    encode_order,
-    to_request,
-)
+from gateway.sources.order import check_order, to_request
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GATEWAY = "audit.example.org/log/2026"
