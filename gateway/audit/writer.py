@@ -7,7 +7,6 @@ for one flush, and a crowd shares one.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, Self
+
+import structlog
 
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.committed import Committed
@@ -31,7 +32,7 @@ __all__ = ["AuditLog", "Committed", "LogHooks"]
 DEFAULT_QUEUE_LIMIT: Final = 4096
 DEFAULT_BATCH_LIMIT: Final = 512
 
-_logger: Final = logging.getLogger(__name__)
+_log: Final = structlog.get_logger()
 
 _FIRST_PROBE_S: Final = 0.05
 _MAX_PROBE_S: Final = 1.0
@@ -233,7 +234,7 @@ def _tell(hook: Callable[..., None], *what: object) -> None:
     try:
         hook(*what)
     except Exception:
-        _logger.exception("a hook of the audit log failed")
+        _log.exception("hook.failed")
 
 
 def _refusal(fault: Exception) -> GatewayError:

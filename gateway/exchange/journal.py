@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -43,7 +44,7 @@ class Journal:
         }
         for name, value in (("query", statement.payload), ("subject", encode_canonical(subject))):
             exchange.commitments[name], exchange.openings[name] = commit(value)
-        once = Once(key=f"{exchange.consumer.id}/{statement.query.nonce}".encode(), until=statement.expires)
+        once = Once(_nonce_key(exchange.consumer.id, statement.query.nonce), until=statement.expires)
         committed = await self._log.append(
             self._entry(exchange, EntryKind.EXCHANGE_REQUESTED, commitments=exchange.commitments), once
         )
@@ -128,6 +129,11 @@ class Journal:
         unknown is kept.
         """
         return text if not text or text in self._known_names else "(unknown)"
+
+
+def _nonce_key(consumer: str, nonce: str) -> bytes:
+    """Return what is remembered of a nonce: a digest, as callers may have written anything into it."""
+    return hashlib.sha256(f"{consumer}/{nonce}".encode()).digest()
 
 
 def _outcome(exchange: Exchange) -> dict[str, Any]:

@@ -267,11 +267,10 @@ async def test_no_canary_is_found_anywhere(own_world: SimulatedWorld, tmp_path: 
     assert len(canaries.planted) >= COUNT
     assert findings.released >= 60
     assert findings.refused >= 250
-    await own_world.stop_node()
     found = places(own_world, findings, receipts)
     assert len(found["log lines"]) > 10_000
     assert any(name.endswith("audit.db") for name in found)
-    assert hits(canaries, found) == []
+    assert hits(canaries, found)[:5] == []
 
 
 async def test_a_canary_that_leaks_is_found(own_world: SimulatedWorld, tmp_path: Path) -> None:

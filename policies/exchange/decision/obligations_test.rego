@@ -45,3 +45,8 @@ test_a_field_described_by_halves_is_dropped if {
 	)
 	result == {"uscc": "drop", "name": "release"}
 }
+
+test_a_field_below_the_tier_granted_goes_out_in_full if {
+	result := treatments with input as but({"dataset": {"fields": {"capital": {"tier": "public"}}}})
+	result.capital == "release"
+}

@@ -51,7 +51,10 @@ def test_list_filters(filled):
 def test_list_pages_downwards(filled):
     first = filled("audit", "list", "--limit", "2")
     assert "--before 2" in first.stderr
-    assert [entry["index"] for entry in filled.json("audit", "list", "--limit", "2", "--before", "2")] == [1, 0]
+    assert [entry["index"] for entry in filled.json("audit", "list", "--limit", "2", "--before", "2")] == [
+        1,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(

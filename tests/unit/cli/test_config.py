@@ -130,7 +130,10 @@ def test_serve_refuses_a_deployment_without_its_log(gateway, config):
 def test_show_tells_the_origin_of_each_value(gateway, monkeypatch):
     monkeypatch.setenv("SLUICEGATE_SERVER__LISTEN", "127.0.0.1:9999")
     rows = {row["setting"]: row for row in gateway.json("config", "show")}
-    assert (rows["server.listen"]["value"], rows["server.listen"]["origin"]) == ("127.0.0.1:9999", "environment")
+    assert (rows["server.listen"]["value"], rows["server.listen"]["origin"]) == (
+        "127.0.0.1:9999",
+        "environment",
+    )
     assert rows["log.origin"]["origin"] == "file"
     assert rows["log.queue"]["origin"] == "default"
     assert rows["keys.signing"]["value"].endswith("keys/gateway.key")

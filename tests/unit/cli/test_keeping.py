@@ -30,14 +30,22 @@ def test_everything_is_there_after_finish(tmp_path):
         receipts = keeper.finish()
     assert [path.name for path in receipts] == ["out.jsonl.receipt.json", "out.jsonl.receipt-2.json"]
     assert (tmp_path / "out.jsonl").read_bytes().count(b"\n") == 4
-    seeds = [json.loads(line) for line in (tmp_path / "out.jsonl.receipt.json.seeds").read_text().splitlines()]
-    assert [(seed["exchange"], seed["page"], seed["records"]) for seed in seeds] == [("e1", 0, 2), ("e2", 0, 2)]
+    seeds = [
+        json.loads(line) for line in (tmp_path / "out.jsonl.receipt.json.seeds").read_text().splitlines()
+    ]
+    assert [(seed["exchange"], seed["page"], seed["records"]) for seed in seeds] == [
+        ("e1", 0, 2),
+        ("e2", 0, 2),
+    ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_nothing_is_there_when_it_ends_early(tmp_path):
-    with pytest.raises(RuntimeError, match="cut"), Keeper(tmp_path / "out.jsonl", tmp_path / "r.json") as keeper:
+    with (
+        pytest.raises(RuntimeError, match="cut"),
+        Keeper(tmp_path / "out.jsonl", tmp_path / "r.json") as keeper,
+    ):
         fill(keeper, "e1")
         assert (tmp_path / "out.jsonl.part").exists()
         raise RuntimeError("cut")

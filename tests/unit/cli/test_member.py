@@ -25,14 +25,22 @@ def test_a_member_gets_a_folder_that_the_client_can_use(gateway, tmp_path):
     assert result.exit_code == 0, result.output
     loaded = ClientConfig.load(tmp_path / "bank" / "client.toml")
     assert loaded.address == "127.0.0.1:7443"
-    assert SigningKey.load(loaded.signing_key).key_id in Trust.load(loaded.trust).members["harbour-bank"].signing_keys
+    assert (
+        SigningKey.load(loaded.signing_key).key_id
+        in Trust.load(loaded.trust).members["harbour-bank"].signing_keys
+    )
 
 
 def test_a_member_is_listed_with_state_and_keys(gateway, tmp_path):
     add_bank(gateway, tmp_path / "bank")
     add_registry(gateway, tmp_path / "registry")
     bank, registry = gateway.json("member", "list")
-    assert (bank["id"], bank["class"], bank["roles"], bank["state"]) == ("harbour-bank", "bank", ["consumer"], "active")
+    assert (bank["id"], bank["class"], bank["roles"], bank["state"]) == (
+        "harbour-bank",
+        "bank",
+        ["consumer"],
+        "active",
+    )
     assert registry["endpoint"] == "127.0.0.1:7500"
     assert len(registry["keys"]) == 1
 
@@ -129,7 +137,9 @@ def test_a_gateway_that_listens_everywhere_needs_an_address_to_hand_out(cli, tmp
     refused = add_bank(gateway, tmp_path / "bank")
     assert refused.exit_code == 2
     assert "--gateway-address" in refused.stderr
-    assert add_bank(gateway, tmp_path / "bank", "--gateway-address", "gateway.example.org:7443").exit_code == 0
+    assert (
+        add_bank(gateway, tmp_path / "bank", "--gateway-address", "gateway.example.org:7443").exit_code == 0
+    )
     assert ClientConfig.load(tmp_path / "bank" / "client.toml").address == "gateway.example.org:7443"
 
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-import sys
+from contextlib import redirect_stdout
 
 import pytest
 from hypothesis import given
@@ -20,78 +20,77 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def pipe(monkeypatch):
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", stream)
-    return stream
+def printed(action, form=None, stream=None):
+    """Return what `action`, given an output, prints to a pipe, or to the stream given."""
+    stream = io.StringIO() if stream is None else stream
+    with redirect_stdout(stream):
+        action(Output(form, no_colour=True))
+    return stream.getvalue()
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stdout", stream)
-    return stream
+def test_a_list_on_a_pipe_is_json_lines():
+    text = printed(lambda output: output.list(ROWS, ["name"]))
+    assert [json.loads(line) for line in text.splitlines()] == ROWS
 
 
-def test_a_list_on_a_pipe_is_json_lines(pipe):
-    Output().list(ROWS, ["name"])
-    assert [json.loads(line) for line in pipe.getvalue().splitlines()] == ROWS
+def test_a_list_on_a_terminal_is_a_table_of_the_columns():
+    text = printed(lambda output: output.list(ROWS, ["name", "value"]), stream=Terminal())
+    assert [line.split() for line in text.splitlines()][-2:] == [["one", "1"], ["two", "-"]]
+    assert "more" not in text
 
 
-def test_a_list_on_a_terminal_is_a_table_of_the_columns(terminal):
-    Output(no_colour=True).list(ROWS, ["name", "value"])
-    assert [line.split() for line in terminal.getvalue().splitlines()][-2:] == [["one", "1"], ["two", "-"]]
-    assert "more" not in terminal.getvalue()
+def test_a_table_on_a_pipe_has_no_colours_and_is_never_cut():
+    row = {"name": "x" * 500, "value": 1}
+    text = printed(lambda output: output.list([row], ["name", "value"]), Format.TABLE)
+    assert "x" * 500 in text
+    assert "\x1b" not in text
 
 
-def test_a_table_on_a_pipe_has_no_colours_and_is_never_cut(pipe):
-    Output(Format.TABLE).list([{"name": "x" * 500, "value": 1}], ["name", "value"])
-    assert "x" * 500 in pipe.getvalue()
-    assert "\x1b" not in pipe.getvalue()
+def test_json_is_one_array():
+    assert json.loads(printed(lambda output: output.list(ROWS, ["name"]), Format.JSON)) == ROWS
 
 
-def test_json_is_one_array(pipe):
-    Output(Format.JSON).list(ROWS, ["name"])
-    assert json.loads(pipe.getvalue()) == ROWS
+def test_facts_are_lines_or_an_object():
+    text = printed(lambda output: output.facts({"a_b": 1, "long_name": True}))
+    assert text == "a b        1\nlong name  yes\n"
+    assert printed(lambda output: output.facts({"a": [1]}), Format.JSONL) == '{"a":[1]}\n'
 
 
-def test_facts_are_lines_or_an_object(pipe):
-    Output().facts({"a_b": 1, "long_name": True})
-    assert pipe.getvalue() == "a b        1\nlong name  yes\n"
-    pipe.truncate(0)
-    pipe.seek(0)
-    Output(Format.JSONL).facts({"a": [1]})
-    assert pipe.getvalue() == '{"a":[1]}\n'
-
-
-def test_records_reach_a_pipe_byte_for_byte(monkeypatch):
+def test_records_reach_a_pipe_byte_for_byte():
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "utf-8", write_through=True))
     text = '{"name":"琥珀 \u009b\u202e"}\n'.encode()
-    Output(Format.JSONL).lines(text)
-    sys.stdout.flush()
-    assert raw.getvalue() == text
+    with redirect_stdout(io.TextIOWrapper(raw, "utf-8")) as stream:
+        Output(Format.JSONL).lines(text)
+        stream.flush()
+        assert raw.getvalue() == text
 
 
-def test_records_on_a_terminal_mean_the_same_but_cannot_steer_it(terminal):
+def test_records_on_a_terminal_mean_the_same_but_cannot_steer_it():
     text = '{"name":"琥珀 \u009b[2J\u202e"}\n'
-    Output(Format.JSONL).lines(text.encode())
-    assert "\u009b" not in terminal.getvalue()
-    assert json.loads(terminal.getvalue()) == json.loads(text)
+    shown_text = printed(lambda output: output.lines(text.encode()), Format.JSONL, Terminal())
+    assert "\u009b" not in shown_text
+    assert json.loads(shown_text) == json.loads(text)
 
 
-def test_markup_in_a_value_is_shown_and_not_obeyed(terminal):
-    Output(no_colour=True).list([{"name": "[red]alarm[/red]"}], ["name"])
-    assert "[red]alarm[/red]" in terminal.getvalue()
+def test_markup_in_a_value_is_shown_and_not_obeyed():
+    row = {"name": "[red]alarm[/red]"}
+    assert "[red]alarm[/red]" in printed(lambda output: output.list([row], ["name"]), stream=Terminal())
 
 
-@given(st.text())
+def test_no_progress_is_shown_on_a_pipe(capsys):
+    with Output().progress("entries") as advance:
+        advance(1, 2)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+STEERING = {*map(chr, [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])}
+
+
+@given(st.text(st.characters() | st.sampled_from(sorted(STEERING))))
 def test_nothing_visible_can_steer_a_terminal(text):
-    told = visible(text)
-    assert all(letter.isprintable() or letter == "\u3000" or ord(letter) > 0x2100 or ord(letter) == 0xA0
-               or not ("\x00" <= letter <= "\x1f" or "\x7f" <= letter <= "\x9f") for letter in told)
-    assert not set(told) & set(map(chr, [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F)]))
+    assert not set(visible(text)) & STEERING
+    assert not set(visible(text, keep_lines=True)) & (STEERING - {"\n"})
 
 
 @given(st.recursive(st.text() | st.integers(-(2**53), 2**53) | st.booleans() | st.none(), st.lists))

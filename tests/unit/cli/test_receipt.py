@@ -161,7 +161,9 @@ TAMPERED_RECORDS = {
     "a changed value": lambda text: change(text, b"Company 1", b"Company 9"),
     "a lost line": lambda text: text.split(b"\n", 1)[1],
     "an added line": lambda text: text + b'{"name":"Company 5"}\n',
-    "two lines exchanged": lambda text: b"\n".join([*reversed(text.split(b"\n")[:2]), *text.split(b"\n")[2:]]),
+    "two lines exchanged": lambda text: b"\n".join(
+        [*reversed(text.split(b"\n")[:2]), *text.split(b"\n")[2:]]
+    ),
     "a lost line end": lambda text: text[:-1],
     "nothing left": lambda _: b"",
 }
@@ -184,7 +186,7 @@ def repeated_seed(seeds):
 
 
 def foreign_seed(seeds):
-    return [msgspec.structs.replace(seeds[0], seed=bytes(32)), *seeds[1:]]
+    return [msgspec.structs.replace(seeds[0], seed=b"\xee" * 32), *seeds[1:]]
 
 
 def of_another_page(seeds):

@@ -210,5 +210,3 @@ def test_every_reason_has_an_exit_code():
 )
 def test_local_errors_have_their_exit_code(reason, code):
     assert exit_of(GatewayError("x", reason=reason)) is code
-
-

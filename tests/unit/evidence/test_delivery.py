@@ -35,7 +35,7 @@ def _build(**changes) -> Delivery:
 def test_a_delivery_is_signed_and_verified_from_end_to_end():
     key = SigningKey.generate()
     delivery = _build()
-    kind = dsse.DELIVERY_TYPE
+    kind = DELIVERY_TYPE
     envelope = dsse.sign(delivery.statement, kind, [key])
     payload, _ = dsse.verify(envelope, kind, {key.key_id: key.verify_key})
     statement = parse_delivery(payload)

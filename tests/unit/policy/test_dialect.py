@@ -196,16 +196,14 @@ def test_impure_functions_are_refused_whatever_the_capabilities_say():
 
 
 def test_all_violations_are_told_with_their_places():
-    modules = {
-        "exchange/decision/decision.rego": HEAD + titled("a if not input.signed\n\n") + titled("b if nowhere")
-    }
+    where = "exchange/decision/decision.rego"
+    modules = {where: HEAD + titled("a if not input.signed\n\n") + titled("b if nowhere")}
     modules["exchange/other/other.rego"] = OTHER
     annotations = {name: read_annotations(name, text) for name, text in modules.items()}
     found = lint_modules(parse_modules(modules), annotations, {"tiers"}, CAPABILITIES)
     assert [str(violation) for violation in found] == [
-        "exchange/decision/decision.rego:30: negation: "
-        "'not' stands only before the name of a rule of this package",
-        "exchange/decision/decision.rego:34: unbound: nowhere is not bound",
+        f"{where}:30: negation: 'not' stands only before the name of a rule of this package",
+        f"{where}:34: unbound: nowhere is not bound",
     ]
 
 
