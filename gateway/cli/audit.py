@@ -83,7 +83,9 @@ def list_entries(
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Not before this date or time.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Before this date or time.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="How many entries.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, metavar="NUMBER", help="How many entries.")
+    ] = 50,
     before: Annotated[
         int | None, typer.Option(min=0, metavar="INDEX", help="Only entries below this index.")
     ] = None,

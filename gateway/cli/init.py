@@ -27,7 +27,9 @@ def init(
     ],
     origin: Annotated[
         str,
-        typer.Option(help="The audit log's name for ever, such as audit.example.org/log/2026."),
+        typer.Option(
+            metavar="NAME", help="The audit log's name for ever, such as audit.example.org/log/2026."
+        ),
     ],
     host: Annotated[
         list[str] | None,
@@ -41,7 +43,7 @@ def init(
     ] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where it listens.")] = "127.0.0.1:7443",
     metrics_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the Prometheus endpoint.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the Prometheus endpoint.")
     ] = 9464,
     reflection: Annotated[
         bool, typer.Option("--reflection", help="Let tools such as grpcurl ask for the API's description.")

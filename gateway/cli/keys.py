@@ -57,10 +57,13 @@ def show(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) -
 def rotate(
     context: typer.Context,
     overlap_days: Annotated[
-        int, typer.Option(min=0, max=3650, help="How long answers begun under the old epoch may go on.")
+        int,
+        typer.Option(
+            min=0, max=3650, metavar="DAYS", help="How long answers begun under the old epoch may go on."
+        ),
     ] = _DEFAULT_OVERLAP_DAYS,
     lifetime_days: Annotated[
-        int, typer.Option(min=1, max=3650, help="How long the new epoch lasts.")
+        int, typer.Option(min=1, max=3650, metavar="DAYS", help="How long the new epoch lasts.")
     ] = _DEFAULT_LIFETIME_DAYS,
     config: GatewayConfigOption = GATEWAY_CONFIG,
 ) -> None:

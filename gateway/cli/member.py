@@ -46,7 +46,8 @@ def add(
     member: MemberArgument,
     title: Annotated[str, typer.Option(help="The name people use.")],
     member_class: Annotated[
-        str, typer.Option("--class", help="A class that policy knows, such as agency or bank.")
+        str,
+        typer.Option("--class", metavar="NAME", help="A class that policy knows, such as agency or bank."),
     ],
     role: Annotated[list[Role], typer.Option(help="What it may do; may be repeated.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for what the member is handed.")],
@@ -72,7 +73,9 @@ def add(
             metavar="HOST:PORT", help="How it reaches the gateway.  [default: where the gateway listens]"
         ),
     ] = None,
-    valid_days: Annotated[int, typer.Option(min=1, help="How long its certificate is valid.")] = MEMBER_DAYS,
+    valid_days: Annotated[
+        int, typer.Option(min=1, metavar="DAYS", help="How long its certificate is valid.")
+    ] = MEMBER_DAYS,
     config: GatewayConfigOption = GATEWAY_CONFIG,
 ) -> None:
     """Take a member in, and write what it needs into a new folder.

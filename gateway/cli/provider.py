@@ -27,7 +27,10 @@ _COLUMNS = ("dataset", "kind", "served", "records", "skipped_rows", "lookups_wit
 def provider(
     context: typer.Context,
     config: Annotated[
-        Path, typer.Option(envvar="SLUICEGATE_PROVIDER_CONFIG", help="The provider's configuration.")
+        Path,
+        typer.Option(
+            metavar="FILE", envvar="SLUICEGATE_PROVIDER_CONFIG", help="The provider's configuration."
+        ),
     ] = Path("provider.toml"),
     check: Annotated[
         bool, typer.Option("--check", help="Look at every dataset of the mapping, report, and end.")

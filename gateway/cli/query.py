@@ -30,7 +30,9 @@ _KEEP = "What is kept"
 def query(
     context: typer.Context,
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="MEMBER/DATASET, or the full name.")],
-    purpose: Annotated[str, typer.Option(help="What the records are for.", rich_help_panel=_WHY)],
+    purpose: Annotated[
+        str, typer.Option(metavar="NAME", help="What the records are for.", rich_help_panel=_WHY)
+    ],
     subject: Annotated[
         list[str] | None,
         typer.Option(metavar="FIELD=VALUE", help="Whose records; may be repeated: any of them."),
@@ -75,7 +77,13 @@ def query(
         typer.Option(metavar="NUMBER", help="Your case or file number (with --actor).", rich_help_panel=_WHY),
     ] = "",
     page_size: Annotated[
-        int, typer.Option(min=0, help="Records in a page; 0 leaves it to the gateway.", rich_help_panel=_HOW)
+        int,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="Records in a page; 0 leaves it to the gateway.",
+            rich_help_panel=_HOW,
+        ),
     ] = 0,
     all_pages: Annotated[
         bool,

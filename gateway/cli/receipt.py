@@ -42,7 +42,10 @@ def verify(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Receipts.")],
     trust: Annotated[
-        Path, typer.Option(help="The gateway's trust file, got by a way you trust (`gateway keys trust`).")
+        Path,
+        typer.Option(
+            metavar="FILE", help="The gateway's trust file, got by a way you trust (`gateway keys trust`)."
+        ),
     ] = TRUST_FILE,
     records: Annotated[
         Path | None,

@@ -17,13 +17,17 @@ CLIENT_CONFIG: Final = Path("client.toml")
 GatewayConfigOption = Annotated[
     Path,
     typer.Option(
-        "--config", envvar="SLUICEGATE_CONFIG", help="The gateway's configuration, made by `gateway init`."
+        "--config",
+        metavar="FILE",
+        envvar="SLUICEGATE_CONFIG",
+        help="The gateway's configuration, made by `gateway init`.",
     ),
 ]
 ClientConfigOption = Annotated[
     Path,
     typer.Option(
         "--config",
+        metavar="FILE",
         envvar="SLUICEGATE_CLIENT_CONFIG",
         help="The member's client configuration, made by `gateway member add`.",
     ),

@@ -169,7 +169,7 @@ async def _measure(
         rates.append(count / seconds)
     rss_mib = _rss_mib(pid)
     say("idle streams ...")
-    idle_rss = await _idle_streams(ports[0], credentials, queries, options.idle_streams, pid)
+    idle_rss = await _idle_streams(ports, credentials, queries, options.idle_streams, pid)
     for channel in (*channels, *relay_channels):
         await channel.close()
     say("floor ...")
@@ -283,20 +283,22 @@ class _Orders:
 
 
 async def _idle_streams(
-    port: int, credentials: grpc.ChannelCredentials, queries: _Queries, count: int, pid: int
+    ports: list[int], credentials: grpc.ChannelCredentials, queries: _Queries, count: int, pid: int
 ) -> float:
-    """Open `count` bulk streams, read one message of each, leave them; return the server's MiB."""
-    channels = [_channel(port, credentials, 100 + number) for number in range(max(1, count // 100))]
+    """Open `count` bulk streams, read nothing, and return the server's MiB once all are logged."""
+    channels = [_channel(ports[0], credentials, 100 + number) for number in range(max(1, count // 100))]
     calls = []
     for number in range(count):
-        call = channels[number % len(channels)].unary_stream(bulk.STREAM)(
-            queries.stream(10), timeout=600
-        )
-        calls.append(call)
+        stream = channels[number % len(channels)].unary_stream(bulk.STREAM)
+        calls.append(stream(queries.stream(bulk.PAGE), timeout=600))
         if number % 50 == 49:
-            await asyncio.gather(*(call.read() for call in calls[-50:]))
-    await asyncio.sleep(1)
+            await asyncio.sleep(0.1)
+    deadline = time.monotonic() + 30
+    while _open_streams(ports[3]) < count and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
     rss = _rss_mib(pid)
+    if _open_streams(ports[3]) != count:
+        raise RuntimeError("not all streams are open")
     for call in calls:
         call.cancel()
     for channel in channels:
@@ -325,10 +327,19 @@ def _wire(envelope: dsse.Envelope) -> evidence_pb2.Envelope:
     )
 
 
+def _metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def _open_streams(port: int) -> int:
+    match = re.search(r"^sluicegate_open_streams (\S+)", _metrics(port), re.MULTILINE)
+    return int(float(match[1])) if match else 0
+
+
 def _steps(port: int) -> dict[str, tuple[float, float]]:
     """Return (seconds, count) of each step, from the gateway's own metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
+    text = _metrics(port)
     found = {}
     for step in STEPS:
         values = [

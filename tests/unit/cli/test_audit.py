@@ -8,7 +8,6 @@ from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
 from gateway.audit.tree import leaf_hash
 from gateway.evidence.trust import Trust
-
 from tests.unit.cli.conftest import Commands, add_bank, add_registry
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from gateway.config import GatewayConfig
 from gateway.evidence.trust import Trust
-
 from tests.unit.cli.conftest import ORIGIN
 
 

@@ -41,14 +41,16 @@ def test_everything_is_there_after_finish(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_nothing_is_there_when_it_ends_early(tmp_path):
-    with (
-        pytest.raises(RuntimeError, match="cut"),
-        Keeper(tmp_path / "out.jsonl", tmp_path / "r.json") as keeper,
-    ):
+def cut_short(directory):
+    with Keeper(directory / "out.jsonl", directory / "r.json") as keeper:
         fill(keeper, "e1")
-        assert (tmp_path / "out.jsonl.part").exists()
+        assert (directory / "out.jsonl.part").exists()
         raise RuntimeError("cut")
+
+
+def test_nothing_is_there_when_it_ends_early(tmp_path):
+    with pytest.raises(RuntimeError, match="cut"):
+        cut_short(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,6 @@ import pytest
 from gateway.evidence.keys import SigningKey, VerifyKey
 from gateway.evidence.trust import Trust
 from gateway.pseudonym import Keyring
-
 from tests.unit.cli.conftest import add_bank
 
 

@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway.config import ClientConfig
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.trust import Trust
-
 from tests.unit.cli.conftest import add_bank, add_registry
 
 

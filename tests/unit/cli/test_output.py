@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.options import parse_dataset, parse_mapping, parse_member, parse_pairs, parse_time
 from gateway.cli.failures import CommandError
+from gateway.cli.options import parse_dataset, parse_mapping, parse_member, parse_pairs, parse_time
 from gateway.cli.output import Format, Output, counted, shown, to_json, visible
 
 ROWS = [{"name": "one", "value": 1, "more": [1, 2]}, {"name": "two", "value": None, "more": []}]

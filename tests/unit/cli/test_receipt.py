@@ -22,7 +22,6 @@ from gateway.evidence.delivery import DELIVERY_TYPE, build_delivery
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.records import page_digest, records_root, split_lines
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
-
 from tests.unit.cli.conftest import add_bank, add_registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
