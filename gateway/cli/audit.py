@@ -182,9 +182,8 @@ def fsck(
     examined = f"{entries} and {counted(report.checkpoints, 'checkpoint')}"
     if findings:
         output.list(findings, _FINDING_COLUMNS)
-        output.remark(
-            f"{examined}: {counted(len(findings), 'finding')}. Keep the file as it is, and restore a sound copy."
-        )
+        found = counted(len(findings), "finding")
+        output.remark(f"{examined}: {found}. Keep the file as it is, and restore a sound copy.")
         raise typer.Exit(Exit.UNVERIFIED)
     output.facts(
         {"entries": report.entries, "checkpoints": report.checkpoints, "findings": []},

@@ -68,25 +68,32 @@ class Keeper:
         self._receipts.append(receipt)
 
     def finish(self) -> list[Path]:
-        """Give everything its name; return the receipts' files."""
-        written: list[Path] = []
+        """Give everything its name; return the receipts' files. If one cannot be written, none is."""
+        files: dict[Path, bytes] = {}
         if self.receipt is not None:
             for number, receipt in enumerate(self._receipts, start=1):
-                written.append(self._numbered(number))
-                _write(written[-1], receipt.to_json())
-            if self._seeds:
-                _write(seeds_path(self.receipt), encode_seeds(self._seeds))
-        if self._part is not None and self.records is not None and self._part_path is not None:
-            self._part.flush()
-            os.fsync(self._part.fileno())
-            self._part_path.rename(self.records)
-        return written
+                files[_numbered(self.receipt, number)] = receipt.to_json()
+        receipts = list(files)
+        if self.receipt is not None and self._seeds:
+            files[seeds_path(self.receipt)] = encode_seeds(self._seeds)
+        written: list[Path] = []
+        try:
+            for path, content in files.items():
+                with _create(path) as file:
+                    written.append(path)
+                    _write(file, content)
+            if self._part is not None and self.records is not None and self._part_path is not None:
+                _write(self._part, b"")
+                self._part_path.rename(self.records)
+        except BaseException:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+        return receipts
 
-    def _numbered(self, number: int) -> Path:
-        assert self.receipt is not None
-        if number == 1:
-            return self.receipt
-        return self.receipt.with_name(f"{self.receipt.stem}-{number}{self.receipt.suffix}")
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def _create(path: Path) -> IO[bytes]:
@@ -96,8 +103,8 @@ def _create(path: Path) -> IO[bytes]:
         raise CommandError(f"{path} cannot be created ({error.strerror}).") from error
 
 
-def _write(path: Path, content: bytes) -> None:
-    with _create(path) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _write(file: IO[bytes], content: bytes) -> None:
+    """Write `content` and make the file durable."""
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())

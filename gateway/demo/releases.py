@@ -160,8 +160,8 @@ async def bulk(stage: Stage) -> None:
     stage.narrator.say(
         f"{summary.records:,} records in {summary.pages} page{'s' if summary.pages > 1 else ''}, "
         f"{sum(len(page.text) for page in pages):,} bytes, in {elapsed_s:.2f} s: "
-        f"{summary.records / elapsed_s:,.0f} records a second, received and verified. {len(people):,} people, "
-        "under pseudonyms for statistics that do not fit those for credit checks."
+        f"{summary.records / elapsed_s:,.0f} records a second, received and verified. "
+        f"{len(people):,} people, under pseudonyms for statistics that do not fit those for credit checks."
     )
     stage.keep("bulk", summary.receipt, summary.verified, tuple((page.text, page.seed) for page in pages))
 

@@ -15,7 +15,7 @@ from gateway.exchange.state import Exchange
 from gateway.exchange.steps import STALL_TIMEOUT_S, Collaborators, Steps, present
 from gateway.exchange.transform import ReleasedPage, TransformPlan
 
-MOVING_STREAMS: Final = 64
+MOVING_STREAMS: Final = 8
 """Bulk answers that fetch and send at the same time; more would only share the same cores."""
 TURN_TIMEOUT_S: Final = 60.0
 """How long a bulk answer may wait for its turn."""

@@ -80,6 +80,7 @@ class GrpcProviders:
                     ("grpc.ssl_target_name_override", member_host(provider.id)),
                     ("grpc.max_receive_message_length", MAX_PAGE_BYTES),
                     ("grpc.enable_retries", 0),
+                    ("grpc.http2.bdp_probe", 0),
                     ("grpc.initial_reconnect_backoff_ms", 100),
                     ("grpc.max_reconnect_backoff_ms", 2000),
                 ),

@@ -91,6 +91,10 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
 """The gRPC status of each reason. A test checks that every reason has its row."""
 
 
+_INTERNAL_MESSAGE: Final = "The gateway failed; give the exchange id to its operator."
+"""For faults of our own: what they say (paths, settings) is for the operator, not for callers."""
+
+
 def to_status(error: GatewayError) -> status_pb2.Status:
     """Return the `google.rpc.Status` of `error`, with its `ErrorInfo`."""
     code = CODES[error.reason]
@@ -99,7 +103,8 @@ def to_status(error: GatewayError) -> status_pb2.Status:
         error_details_pb2.ErrorInfo(reason=error.reason.value, domain=ERROR_DOMAIN, metadata=error.details)
     )
     number = code_pb2.Code.Value(code.name)
-    return status_pb2.Status(code=number, message=error.message, details=[info])
+    message = _INTERNAL_MESSAGE if error.reason is Reason.INTERNAL else error.message
+    return status_pb2.Status(code=number, message=message, details=[info])
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: GatewayError) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from grpc_health.v1 import health_pb2
 
 from gateway.api.v1 import exchange_service_pb2
@@ -14,9 +17,10 @@ from gateway.client import ClientError
 from gateway.config import GatewayConfig, MetricsConfig, ServerConfig
 from gateway.demo.world import COMPANIES
 from gateway.deployment.layout import gateway_uri
+from gateway.errors import ConfigError
 from gateway.model import EntryKind, Operation
 from tests.simulators.caller import STREAM, wire
-from tests.simulators.outcome import refused
+from tests.simulators.outcome import refusal_of, refused
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -145,11 +149,6 @@ async def test_renewed_certificates_are_served_while_a_client_calls_throughout(o
 
 async def certificate_served(world: SimulatedWorld) -> bytes:
     """Return the certificate (PEM) that a new connection is shown."""
-    import ssl
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     files = world.members["harbour-bank"]
     context = ssl.create_default_context(cafile=files.directory / "ca.pem")
     context.check_hostname = False
@@ -171,9 +170,36 @@ async def test_half_a_renewal_keeps_the_old_certificate(own_world: SimulatedWorl
     await own_world.works()
 
 
-async def test_a_port_that_is_taken_stops_the_start(world: SimulatedWorld, tmp_path) -> None:
-    from gateway.errors import ConfigError
+async def test_a_fault_of_our_own_files_tells_callers_nothing_of_them(own_world: SimulatedWorld) -> None:
+    """The gateway shows its certificate to providers, too; what is wrong with it is for the operator."""
+    issued = own_world.authority.issue("gateway", uri=gateway_uri(), ips=["127.0.0.1"], valid_days=30)
+    own_world.config.tls.certificate.write_bytes(issued.cert_pem)
+    caller = own_world.caller()
+    try:
+        await caller.query(caller.statement(COMPANIES, "public-lookup"))
+    except grpc.aio.AioRpcError as error:
+        told = f"{refusal_of(error)} {error.debug_error_string()}"
+        assert str(own_world.directory) not in told
+        assert ".pem" not in told
+        assert ".key" not in told
 
+
+async def test_a_renewed_certificate_is_shown_to_providers_as_well(own_world: SimulatedWorld) -> None:
+    await own_world.works()
+    issued = own_world.authority.issue("gateway", uri=gateway_uri(), ips=["127.0.0.1"], valid_days=30)
+    own_world.config.tls.key.unlink()
+    issued.save(own_world.config.tls.certificate, own_world.config.tls.key)
+    await own_world.registry.stop()
+    await own_world.registry.start()
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(ClientError):
+                await own_world.works()
+                break
+    assert own_world.registry.seen_certificate.strip() == issued.cert_pem.strip()
+
+
+async def test_a_port_that_is_taken_stops_the_start(world: SimulatedWorld, tmp_path) -> None:
     def same_port(config: GatewayConfig) -> GatewayConfig:
         server = config.server.model_copy(update={"listen": f"127.0.0.1:{world.node.port}"})
         return config.model_copy(update={"server": server, "metrics": MetricsConfig(enabled=False)})
@@ -202,7 +228,9 @@ async def test_a_client_that_leaves_mid_stream_is_forgotten(world: SimulatedWorl
         while len(closed := [item for item in world.log.entries(first) if item.reasons]) < 20:
             await asyncio.sleep(0.02)
     assert {entry.reasons for entry in closed} == {("CANCELLED",)}
-    assert "sluicegate_open_streams 0.0" in world.metrics_text()
+    async with asyncio.timeout(5):
+        while "sluicegate_open_streams 0.0" not in world.metrics_text():
+            await asyncio.sleep(0.02)
 
 
 async def test_an_answer_cannot_be_had_of_a_gateway_that_is_down(own_world: SimulatedWorld) -> None:

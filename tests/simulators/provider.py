@@ -85,6 +85,7 @@ class SimulatedProvider:
         self.fault: Fault | None = None
         self.orders: list[FetchOrder] = []
         self.working = 0
+        self.seen_certificate = b""
         self.ended = asyncio.Event()
         self.begun = asyncio.Event()
         self.gate = asyncio.Event()
@@ -172,6 +173,7 @@ class SimulatedProvider:
     # -- what goes wrong -------------------------------------------------------------------------
 
     async def _fail_before(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        [self.seen_certificate] = context.auth_context()["x509_pem_cert"]
         if self.fault is Fault.REFUSES:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not for you: 110101199003070134")
         if self.fault is Fault.HANGS:

@@ -75,3 +75,13 @@ def test_no_file_is_ever_replaced(tmp_path, name):
     with pytest.raises(CommandError, match="exists already"):
         Keeper(tmp_path / "out.jsonl", tmp_path / "r.json")
     assert (tmp_path / name).read_text() == "precious"
+
+
+def test_a_file_that_appeared_meanwhile_is_left_alone_and_nothing_else_stays(tmp_path):
+    with Keeper(tmp_path / "out.jsonl", tmp_path / "r.json") as keeper:
+        fill(keeper, "e1", "e2")
+        (tmp_path / "r-2.json").write_text("precious")
+        with pytest.raises(CommandError, match=r"r-2\.json cannot be created"):
+            keeper.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["r-2.json"]
+    assert (tmp_path / "r-2.json").read_text() == "precious"
