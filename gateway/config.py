@@ -54,6 +54,8 @@ class ServerConfig(_Section):
     reflection: bool = False
     """Whether tools such as grpcurl may ask for the API's description."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    moving_streams: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Bulk answers that fetch and send at the same time, at about 2 MiB each; the others wait their turn."""
 
 
 class LogConfig(_Section):

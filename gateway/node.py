@@ -46,6 +46,7 @@ from gateway.rpc.exchange import ExchangeServicer
 from gateway.rpc.provider_client import GrpcProviders
 from gateway.rpc.server import RpcServer
 from gateway.telemetry.exposition import MetricsServer
+from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
 
 _log: Final = structlog.get_logger()
@@ -59,10 +60,15 @@ PAGE_TOKEN_KEY_BYTES: Final = 32
 class Node:
     """One gateway process. `start`, then `port` tells where it listens, then `stop`."""
 
-    def __init__(self, config: GatewayConfig, *, clock: Clock = system_clock) -> None:
+    def __init__(
+        self, config: GatewayConfig, *, losses: LogLosses | None = None, clock: Clock = system_clock
+    ) -> None:
+        """Take the settings, and the counters of what the operators' log leaves out."""
         self.config = config
         self.port = 0
         self.metrics = Metrics()
+        if losses is not None:
+            self.metrics.watch_losses(losses)
         self._clock = clock
         self._stack = AsyncExitStack()
 
@@ -119,9 +125,7 @@ class Node:
         await policy.start()
         enter.push_async_callback(policy.close)
 
-        members = MemberStore(config.members.database)
-        enter.callback(members.close)
-        directory = Directory(members)
+        directory = Directory(MemberStore(config.members.database))
         log = self._open_log(log_key)
         enter.callback(log.close)
         reader = SqliteReader(config.log.database)
@@ -147,7 +151,8 @@ class Node:
                 page_tokens=page_tokens,
                 metrics=self.metrics,
                 on_outcome=self._tell_outcome,
-            )
+            ),
+            moving_streams=config.server.moving_streams,
         )
         enter.callback(exchange.close)
         if config.metrics.enabled:
@@ -325,11 +330,14 @@ def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Met
         )
     else:
         engine = EmbeddedEngine(bundle)
-    if not config.cache_entries:
+    if not config.cache_entries or not config.cache_max_age_s:
         return engine
-    return CachedEngine(
+    cached = CachedEngine(
         engine, clock=clock, max_entries=config.cache_entries, max_age_s=config.cache_max_age_s
     )
+    if metrics is not None:
+        metrics.watch_policy_cache(lambda: (cached.hits, cached.misses))
+    return cached
 
 
 def tier_names(bundle: Bundle) -> list[str]:

@@ -121,11 +121,8 @@ class _Inspection:
         path = self._config.members.database
         require_file(path, "The member store", "restore it, or make a deployment with `gateway init`")
         store = MemberStore(path)
-        try:
-            store.revision()
-            members = store.members()[1]
-        finally:
-            store.close()
+        store.revision()
+        members = store.members()[1]
         suspended = sum(member.state is MemberState.SUSPENDED for member in members)
         told = f"{len(members)} members, {suspended} of them suspended"
         missing = self._missing_providers(members)

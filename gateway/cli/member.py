@@ -146,10 +146,7 @@ def list_members(context: typer.Context, config: GatewayConfigOption = GATEWAY_C
         settings.members.database, "The member store", "restore it, or make a deployment with `gateway init`"
     )
     store = MemberStore(settings.members.database)
-    try:
-        members = store.members()[1]
-    finally:
-        store.close()
+    members = store.members()[1]
     output_of(context).list(
         [_row(member) for member in members],
         _COLUMNS,

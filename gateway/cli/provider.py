@@ -10,8 +10,8 @@ import typer
 import uvloop
 
 from gateway.cli.exits import Exit
+from gateway.cli.operators_log import operators_log
 from gateway.cli.output import output_of
-from gateway.cli.serve import start_logging
 from gateway.cli.settings import load_config
 from gateway.config import ProviderConfig
 from gateway.provider_node import ProviderNode
@@ -43,8 +43,10 @@ def provider(
         "write one as docs/providers.md shows, beside the files of `gateway member add`",
     )
     if not check:
-        start_logging(settings.logging)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with (
+            operators_log(settings.logging),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
             runner.run(ProviderNode(settings).run_until_stopped())
         return
     reports = check_mapping(load_mapping(settings.mapping))

@@ -112,7 +112,7 @@ def initialise(
         )
     )
     config = deployment.load()
-    MemberStore.create(config.members.database).close()
+    MemberStore.create(config.members.database)
     signer = Ed25519Signer(origin, SigningKey.load(config.log.key))
     AuditLog(SqliteStore(config.log.database), signer, origin=origin, clock=clock).close()
     deployment.trust.write_bytes(export_trust(config).to_json())

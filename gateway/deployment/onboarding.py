@@ -83,42 +83,39 @@ def add_member(
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty; name a folder that is not there yet.")
     store = MemberStore(config.members.database)
-    try:
-        if any(existing.id == member.id for existing in store.members()[1]):
-            raise MemberError(f"The member {member.id} is already registered.")
-        directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        dns = [member_host(member.id), *hosts]
-        if csr_pem is not None:
-            files.certificate.write_bytes(
-                authority.sign_request(
-                    csr_pem, member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days
-                )
+    if any(existing.id == member.id for existing in store.members()[1]):
+        raise MemberError(f"The member {member.id} is already registered.")
+    directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+    dns = [member_host(member.id), *hosts]
+    if csr_pem is not None:
+        files.certificate.write_bytes(
+            authority.sign_request(
+                csr_pem, member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days
             )
-        else:
-            authority.issue(member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days).save(
-                files.certificate, files.tls_key
-            )
-        keys = dict(member.signing_keys)
-        if not keys:
-            key = SigningKey.generate()
-            write_secret(files.signing_key, key.to_pem())
-            keys = {key.key_id: key.verify_key.public}
-        record_change(
-            config,
-            EntryKind.MEMBER_ADDED,
-            member.id,
-            {
-                "class": member.member_class,
-                "roles": ",".join(sorted(member.roles)),
-                "uri": member.uri,
-                "keys": ",".join(sorted(keys)),
-                "endpoint": member.endpoint or "",
-            },
-            clock=clock,
         )
-        store.add(msgspec.structs.replace(member, signing_keys=keys))
-    finally:
-        store.close()
+    else:
+        authority.issue(member.title, uri=member.uri, dns=dns, ips=addresses, valid_days=valid_days).save(
+            files.certificate, files.tls_key
+        )
+    keys = dict(member.signing_keys)
+    if not keys:
+        key = SigningKey.generate()
+        write_secret(files.signing_key, key.to_pem())
+        keys = {key.key_id: key.verify_key.public}
+    record_change(
+        config,
+        EntryKind.MEMBER_ADDED,
+        member.id,
+        {
+            "class": member.member_class,
+            "roles": ",".join(sorted(member.roles)),
+            "uri": member.uri,
+            "keys": ",".join(sorted(keys)),
+            "endpoint": member.endpoint or "",
+        },
+        clock=clock,
+    )
+    store.add(msgspec.structs.replace(member, signing_keys=keys))
     (directory / "ca.pem").write_bytes(authority.certificate_pem)
     files.client_config.write_text(_CLIENT_CONFIG.format(address=gateway_address, member=member.id))
     (directory / "trust.json").write_bytes(export_trust(config).to_json())
@@ -130,14 +127,11 @@ def change_state(
 ) -> None:
     """Suspend or resume a member; running gateways follow within a second."""
     store = MemberStore(config.members.database)
-    try:
-        if all(member.id != member_id for member in store.members()[1]):
-            raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-        kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
-        record_change(config, kind, member_id, {}, clock=clock)
-        store.set_state(member_id, state)
-    finally:
-        store.close()
+    if all(member.id != member_id for member in store.members()[1]):
+        raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+    kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
+    record_change(config, kind, member_id, {}, clock=clock)
+    store.set_state(member_id, state)
 
 
 def register_key(
@@ -145,13 +139,10 @@ def register_key(
 ) -> None:
     """Register one more signing key of a member, for a change of keys without a gap."""
     store = MemberStore(config.members.database)
-    try:
-        if all(member.id != member_id for member in store.members()[1]):
-            raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-        record_change(config, EntryKind.KEY_ADDED, member_id, {"key": key.key_id}, clock=clock)
-        store.add_key(member_id, key)
-    finally:
-        store.close()
+    if all(member.id != member_id for member in store.members()[1]):
+        raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+    record_change(config, EntryKind.KEY_ADDED, member_id, {"key": key.key_id}, clock=clock)
+    store.add_key(member_id, key)
 
 
 def record_change(
@@ -178,10 +169,7 @@ def export_trust(config: GatewayConfig) -> Trust:
     log_key = SigningKey.load(config.log.key).verify_key
     gateway_key = SigningKey.load(config.keys.signing).verify_key
     store = MemberStore(config.members.database)
-    try:
-        members = store.members()[1]
-    finally:
-        store.close()
+    members = store.members()[1]
     return Trust(
         v=1,
         origin=config.log.origin,

@@ -58,10 +58,10 @@ class MatchAnswer:
 class ExchangeService:
     """Carries out exchanges. One instance serves all calls of a process, on its event loop."""
 
-    def __init__(self, collaborators: Collaborators) -> None:
+    def __init__(self, collaborators: Collaborators, *, moving_streams: int = 4) -> None:
         self._with = collaborators
         self._steps = Steps(collaborators)
-        self._streaming = Streaming(collaborators, self._steps)
+        self._streaming = Streaming(collaborators, self._steps, moving_streams)
 
     def close(self) -> None:
         self._steps.close()

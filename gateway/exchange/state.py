@@ -74,6 +74,7 @@ class Exchange:
         return self.call.timeout_s - reserved_s - (time.monotonic() - self.started_s)
 
     def duration_ms(self) -> int:
+        """Return the milliseconds since the exchange began."""
         return round((time.monotonic() - self.started_s) * 1000)
 
 

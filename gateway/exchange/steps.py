@@ -48,7 +48,7 @@ INLINE_RECORDS: Final = 20
 """Pages up to this size are transformed on the event loop: handing over costs more than doing it."""
 ORDER_LIFETIME: Final = timedelta(minutes=5)
 
-STALL_TIMEOUT_S: Final = 60.0
+STALL_TIMEOUT_S: Final = 30.0
 """A reader that takes no page for so long loses its turn: the stream is cut."""
 
 _Value = TypeVar("_Value")

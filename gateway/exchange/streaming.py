@@ -15,11 +15,9 @@ from gateway.exchange.state import Exchange
 from gateway.exchange.steps import STALL_TIMEOUT_S, Collaborators, Steps, present
 from gateway.exchange.transform import ReleasedPage, TransformPlan
 
-MOVING_STREAMS: Final = 8
-"""Bulk answers that fetch and send at the same time; more would only share the same cores."""
 TURN_TIMEOUT_S: Final = 60.0
 """How long a bulk answer may wait for its turn."""
-PAGES_AHEAD: Final = 2
+PAGES_AHEAD: Final = 1
 """Pages of a stream that may be fetched, transformed and committed before their turn to leave."""
 
 
@@ -39,10 +37,11 @@ _Ready = asyncio.Queue["asyncio.Task[StreamedPage] | None"]
 class Streaming:
     """Moves the pages of bulk answers; one for all streams of a process."""
 
-    def __init__(self, collaborators: Collaborators, steps: Steps) -> None:
+    def __init__(self, collaborators: Collaborators, steps: Steps, moving: int) -> None:
+        """Take how many streams may fetch and send at the same time: what bounds the pages in memory."""
         self._with = collaborators
         self._steps = steps
-        self._turns = asyncio.Semaphore(MOVING_STREAMS)
+        self._turns = asyncio.Semaphore(moving)
 
     async def pages(
         self, exchange: Exchange, plan: TransformPlan, size: int

@@ -5,47 +5,46 @@ Every change raises one revision number, by which running gateways notice it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
-
-import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from typing import Final
 
 from gateway.errors import ConfigError
 from gateway.evidence.keys import VerifyKey
 from gateway.model import Member, MemberState, Role
 
 SCHEMA_VERSION: Final = 1
+"""`PRAGMA user_version`. Other versions are refused, never guessed at."""
 
-_metadata: Final = sa.MetaData()
+_LOCK_TIMEOUT_S: Final = 5.0
 
-_revision: Final = sa.Table(
-    "registry",
-    _metadata,
-    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True),
-    sa.Column("schema_version", sa.Integer, nullable=False),
-    sa.Column("revision", sa.Integer, nullable=False),
-)
-_members: Final = sa.Table(
-    "members",
-    _metadata,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("title", sa.String(200), nullable=False),
-    sa.Column("member_class", sa.String(40), nullable=False),
-    sa.Column("roles", sa.String(200), nullable=False),
-    sa.Column("uri", sa.String(300), nullable=False, unique=True),
-    sa.Column("endpoint", sa.String(300)),
-    sa.Column("state", sa.String(20), nullable=False),
-)
-_keys: Final = sa.Table(
-    "signing_keys",
-    _metadata,
-    sa.Column("key_id", sa.String(64), primary_key=True),
-    sa.Column("member", sa.ForeignKey("members.id"), nullable=False),
-    sa.Column("public", sa.LargeBinary(32), nullable=False),
-)
+_SCHEMA: Final = f"""
+PRAGMA journal_mode = WAL;
+BEGIN;
+CREATE TABLE registry (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    revision INTEGER NOT NULL
+) STRICT;
+INSERT INTO registry VALUES (1, 0);
+CREATE TABLE members (
+    id TEXT PRIMARY KEY,
+    title TEXT NOT NULL,
+    member_class TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    uri TEXT NOT NULL UNIQUE,
+    endpoint TEXT,
+    state TEXT NOT NULL
+) STRICT;
+CREATE TABLE signing_keys (
+    key_id TEXT PRIMARY KEY,
+    member TEXT NOT NULL REFERENCES members (id),
+    public BLOB NOT NULL
+) STRICT;
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
 
 
 class MemberError(ConfigError):
@@ -53,52 +52,41 @@ class MemberError(ConfigError):
 
 
 class MemberStore:
-    """Members in a database. Every method is one transaction; all of it blocks."""
+    """Members in a SQLite file. Every method is one transaction on a connection of its own; all block."""
 
     def __init__(self, path: Path) -> None:
-        """Open the store at `path`, made by `create`."""
+        """Name the store at `path`, made by `create`."""
         self._path = path
-        self._engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 5}
-        )
-        sa.event.listen(self._engine, "connect", _prepare_connection)
 
     @classmethod
     def create(cls, path: Path) -> MemberStore:
         """Make an empty store of mode 0600; raise `MemberError` if the file exists."""
         try:
             path.touch(mode=0o600, exist_ok=False)
-        except OSError as error:
-            raise MemberError(f"{path} cannot be created ({error.strerror}).") from error
-        store = cls(path)
-        with store._transaction() as connection:
-            _metadata.create_all(connection)
-            connection.execute(_revision.insert().values(id=1, schema_version=SCHEMA_VERSION, revision=0))
-        return store
-
-    def close(self) -> None:
-        self._engine.dispose()
+            with closing(sqlite3.connect(path)) as connection:
+                connection.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise MemberError(f"The member store {path} cannot be created ({_reason(error)}).") from error
+        return cls(path)
 
     def revision(self) -> int:
-        """Return the number that every change raises; raise `ConfigError` if the store is unusable."""
+        """Return the number that every change raises; raise `MemberError` if the store is unusable."""
         with self._transaction() as connection:
-            row = connection.execute(sa.select(_revision.c.schema_version, _revision.c.revision)).one()
-        if row.schema_version != SCHEMA_VERSION:
-            raise MemberError(
-                f"{self._path} has schema version {row.schema_version}; this release knows {SCHEMA_VERSION}."
-            )
-        return int(row.revision)
+            return _revision(connection)
 
     def members(self) -> tuple[int, list[Member]]:
         """Return (revision, every member), read in one transaction."""
         with self._transaction() as connection:
-            revision = connection.execute(sa.select(_revision.c.revision)).scalar_one()
             keys: dict[str, dict[str, bytes]] = {}
-            for row in connection.execute(sa.select(_keys.c.member, _keys.c.key_id, _keys.c.public)):
-                keys.setdefault(row.member, {})[row.key_id] = row.public
-            columns = (column for column in _members.c)
-            rows = connection.execute(sa.select(*columns).order_by(_members.c.id)).all()
-        return int(revision), [_member(row, keys.get(row.id, {})) for row in rows]
+            for member, key_id, public in connection.execute(
+                "SELECT member, key_id, public FROM signing_keys"
+            ):
+                keys.setdefault(member, {})[key_id] = public
+            rows = connection.execute(
+                "SELECT id, title, member_class, roles, uri, endpoint, state FROM members ORDER BY id"
+            )
+            members = [_member(row, keys.get(row[0], {})) for row in rows]
+            return _revision(connection), members
 
     def add(self, member: Member) -> None:
         """Add `member`; raise `MemberError` if its id, URI or a key is already there."""
@@ -106,82 +94,106 @@ class MemberStore:
             if VerifyKey(public).key_id != key_id:
                 raise MemberError("A signing key does not have the id it is given under.")
         try:
-            with self._transaction() as connection:
+            with self._transaction(write=True) as connection:
                 connection.execute(
-                    _members.insert().values(
-                        id=member.id,
-                        title=member.title,
-                        member_class=member.member_class,
-                        roles=",".join(sorted(member.roles)),
-                        uri=member.uri,
-                        endpoint=member.endpoint,
-                        state=member.state.value,
-                    )
+                    "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        member.id,
+                        member.title,
+                        member.member_class,
+                        ",".join(sorted(member.roles)),
+                        member.uri,
+                        member.endpoint,
+                        member.state.value,
+                    ),
                 )
-                for key_id, public in member.signing_keys.items():
-                    connection.execute(_keys.insert().values(key_id=key_id, member=member.id, public=public))
-                _raise_revision(connection)
-        except IntegrityError as error:
+                connection.executemany(
+                    "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
+                    [(key_id, member.id, public) for key_id, public in member.signing_keys.items()],
+                )
+        except sqlite3.IntegrityError as error:
             raise MemberError(
                 f"The member {member.id}, its URI or its signing key is already registered."
             ) from error
 
     def set_state(self, member_id: str, state: MemberState) -> None:
         """Suspend or resume a member; raise `MemberError` if there is none of this id."""
-        with self._transaction() as connection:
+        with self._transaction(write=True) as connection:
             changed = connection.execute(
-                _members.update().where(_members.c.id == member_id).values(state=state.value)
+                "UPDATE members SET state = ? WHERE id = ?", (state.value, member_id)
             ).rowcount
             if changed != 1:
                 raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-            _raise_revision(connection)
 
     def add_key(self, member_id: str, key: VerifyKey) -> None:
         """Register one more signing key of a member."""
         try:
-            with self._transaction() as connection:
+            with self._transaction(write=True) as connection:
                 connection.execute(
-                    _keys.insert().values(key_id=key.key_id, member=member_id, public=key.public)
+                    "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
+                    (key.key_id, member_id, key.public),
                 )
-                _raise_revision(connection)
-        except IntegrityError as error:
+        except sqlite3.IntegrityError as error:
             raise MemberError(
                 f"There is no member {member_id}, or this key is already registered."
             ) from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction; a writing one raises the revision. Nothing is kept if the block fails."""
         try:
-            with self._engine.begin() as connection:
+            with closing(self._connect()) as connection:
+                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield connection
-        except IntegrityError:
+                if write:
+                    connection.execute("UPDATE registry SET revision = revision + 1")
+                connection.execute("COMMIT")
+        except sqlite3.IntegrityError:
             raise
-        except SQLAlchemyError as error:
+        except sqlite3.Error as error:
             raise MemberError(
-                f"The member store {self._path} cannot be used ({type(error).__name__}); "
+                f"The member store {self._path} cannot be used ({_reason(error)}); "
                 "check that it exists and that this user may write it."
             ) from error
 
+    def _connect(self) -> sqlite3.Connection:
+        # `mode=rw`: a store that is missing is an error, never a new and empty one.
+        connection = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=_LOCK_TIMEOUT_S,
+            isolation_level=None,
+        )
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            connection.close()
+            raise MemberError(
+                f"{self._path} has schema version {version}; this release knows {SCHEMA_VERSION}."
+            )
+        return connection
 
-def _prepare_connection(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
+
+def _revision(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT revision FROM registry").fetchone()[0])
 
 
-def _raise_revision(connection: sa.Connection) -> None:
-    connection.execute(_revision.update().values(revision=_revision.c.revision + 1))
+def _reason(error: OSError | sqlite3.Error) -> str:
+    """Return what the system says, without paths or statements."""
+    return error.strerror or "" if isinstance(error, OSError) else type(error).__name__
 
 
-def _member(row: sa.Row[Any], keys: dict[str, bytes]) -> Member:
+def _member(row: tuple[str, str, str, str, str, str | None, str], keys: dict[str, bytes]) -> Member:
+    member_id, title, member_class, roles, uri, endpoint, state = row
     return Member(
-        id=row.id,
-        title=row.title,
-        member_class=row.member_class,
-        roles=frozenset(Role(role) for role in row.roles.split(",") if role),
-        uri=row.uri,
+        id=member_id,
+        title=title,
+        member_class=member_class,
+        roles=frozenset(Role(role) for role in roles.split(",") if role),
+        uri=uri,
         signing_keys=keys,
-        state=MemberState(row.state),
-        endpoint=row.endpoint,
+        state=MemberState(state),
+        endpoint=endpoint,
     )

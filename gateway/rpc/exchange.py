@@ -55,8 +55,10 @@ class ExchangeServicer:
         call, request = _receive(context, body, api.StreamQueryRequest, STREAM_TIMEOUT_S)
         self._metrics.open_stream()
         try:
-            envelope = envelope_from_wire(request.envelope)
-            async with aclosing(self._service.stream(call, envelope, request.page_size)) as stream:
+            stream = self._service.stream(call, envelope_from_wire(request.envelope), request.page_size)
+            # A stream may wait long for its turn, and thousands may wait.
+            del body, request
+            async with aclosing(stream):
                 async for item in stream:
                     # Written, not yielded: a caller that goes away is noticed here, in our own code.
                     await context.write(_stream_message(item))

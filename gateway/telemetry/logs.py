@@ -17,7 +17,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import PurePath
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
@@ -83,7 +83,7 @@ class LogLosses:
 
 
 def configure_logging(
-    stream: TextIO | None = None,
+    stream: LineStream | None = None,
     level: Level = Level.INFO,
     *,
     json: bool = True,
@@ -116,9 +116,19 @@ def configure_logging(
     return losses
 
 
+class LineStream(Protocol):
+    """What log lines are written to; every text stream is one."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    stream: TextIO
+    stream: LineStream
     level: Level
     json: bool
     clock: Clock

@@ -107,13 +107,6 @@ class Metrics:
             ["dataset", "kind"],
             registry=self.registry,
         )
-        policy_cache = Counter(
-            "sluicegate_policy_cache",
-            "Policy decisions looked for in the cache, by result (hit, miss).",
-            ["result"],
-            registry=self.registry,
-        )
-        self._cache_hits, self._cache_misses = policy_cache.labels("hit"), policy_cache.labels("miss")
         self._open_streams = Gauge(
             "sluicegate_open_streams", "StreamQuery calls now open.", registry=self.registry
         )
@@ -212,9 +205,9 @@ class Metrics:
             child = self._identifier_children[key] = self._identifiers.labels(*key)
         child.inc(number)
 
-    def count_policy_lookup(self, *, hit: bool) -> None:
-        """Count a look into the decision cache."""
-        (self._cache_hits if hit else self._cache_misses).inc()
+    def watch_policy_cache(self, lookups: Callable[[], tuple[int, int]]) -> None:
+        """Ask `lookups` for (hits, misses) of the decision cache whenever the metrics are read."""
+        self.registry.register(_CacheCollector(lookups))
 
     def open_stream(self) -> None:
         """Count a StreamQuery call as open."""
@@ -314,6 +307,21 @@ class Stopwatch:
         total = perf_counter() - self._start
         self._times.observe("total", total)
         return total
+
+
+class _CacheCollector(Collector):
+    def __init__(self, lookups: Callable[[], tuple[int, int]]) -> None:
+        self._lookups = lookups
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "sluicegate_policy_cache",
+            "Policy decisions looked for in the cache, by result (hit, miss).",
+            labels=["result"],
+        )
+        for result, number in zip(("hit", "miss"), self._lookups(), strict=True):
+            family.add_metric([result], number)
+        yield family
 
 
 class _LossCollector(Collector):

@@ -142,7 +142,7 @@ async def test_a_call_written_by_hand_is_answered(world: SimulatedWorld) -> None
 
 
 @pytest.mark.parametrize(
-    ("timeout", "reasons"),
+    ("deadline", "reasons"),
     [
         (b"99999999H", {"DEADLINE_INVALID", "DEADLINE_MISSING"}),
         (b"99999999S", {"DEADLINE_INVALID"}),
@@ -151,13 +151,13 @@ async def test_a_call_written_by_hand_is_answered(world: SimulatedWorld) -> None
     ],
 )
 async def test_a_deadline_that_no_library_would_send_is_refused(
-    world: SimulatedWorld, timeout: bytes, reasons: set[str]
+    world: SimulatedWorld, deadline: bytes, reasons: set[str]
 ) -> None:
-    entries = await by_hand(world, ("grpc-timeout", timeout))
+    entries = await by_hand(world, ("grpc-timeout", deadline))
     # gRPC itself may refuse a deadline that is none, before the call is one.
     assert all(entry.kind is EntryKind.EXCHANGE_DENIED for entry in entries)
     assert {reason for entry in entries for reason in entry.reasons} <= reasons
-    if timeout[-1:] in b"HS" and timeout[:1] != b"-":
+    if deadline[-1:] in b"HS" and deadline[:1] != b"-":
         assert len(entries) == 1
 
 
@@ -224,9 +224,7 @@ async def test_line_ends_in_names_forge_no_log_line(world: SimulatedWorld) -> No
 async def test_too_much_metadata_is_refused_before_anybody_reads_it(world: SimulatedWorld) -> None:
     caller = world.caller()
     size = world.log.size()
-    refusal = await refused(
-        caller.unary(QUERY, good_body(caller), metadata=(("x-much", "a" * 20_000),))
-    )
+    refusal = await refused(caller.unary(QUERY, good_body(caller), metadata=(("x-much", "a" * 20_000),)))
     assert (refusal.code, refusal.reason) == ("RESOURCE_EXHAUSTED", "")
     assert world.log.size() == size
 

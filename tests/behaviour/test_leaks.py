@@ -19,9 +19,8 @@ import pytest
 
 from gateway.demo.world import ARREARS, COMPANIES
 from gateway.evidence import dsse
-from gateway.identifiers import national_id
+from gateway.identifiers import national_id, organisation_code
 from gateway.identifiers.uscc import check_character as uscc_check_character
-from gateway.identifiers import organisation_code
 from gateway.model import Actor, MemberState, Operation, Subject
 from tests.simulators.caller import QUERY, RawCaller, query_body
 from tests.simulators.outcome import refusal_of
@@ -131,7 +130,9 @@ def envelopes(world: SimulatedWorld, caller: RawCaller, canaries: Canaries) -> I
         yield ask(filters={"name": record["name"]})
         yield ask(purpose="credit-check", subjects=[Subject("uscc", record["uscc"])], **CREDIT)
         yield ask(
-            purpose="credit-check", subjects=[Subject("representative_id", record["representative_id"])], **CREDIT
+            purpose="credit-check",
+            subjects=[Subject("representative_id", record["representative_id"])],
+            **CREDIT,
         )
     for _ in range(12):
         yield ask(filters={"name": canaries.word()})
@@ -171,7 +172,9 @@ async def run_everything(world: SimulatedWorld, canaries: Canaries) -> Findings:
     callers = {name: world.caller(name) for name in ("harbour-bank", "northern-bank", "tradeplatform")}
     bank = callers["harbour-bank"]
     for number, envelope in enumerate(envelopes(world, bank, canaries)):
-        metadata = (("x-request-id", canaries.word()), ("user-agent", canaries.word())) if number % 10 == 0 else ()
+        metadata = (
+            (("x-request-id", canaries.word()), ("user-agent", canaries.word())) if number % 10 == 0 else ()
+        )
         await send(findings, bank, envelope, metadata=metadata)
         if number % 40 == 0:
             await send(findings, bank, envelope)  # a replay
@@ -183,7 +186,9 @@ async def run_everything(world: SimulatedWorld, canaries: Canaries) -> Findings:
         except grpc.aio.AioRpcError as error:
             findings.texts += [f"{refusal_of(error)}", error.debug_error_string()]
             findings.refused += 1
-    await send(findings, bank, bank.seal(bank.statement(COMPANIES, "public-lookup")), page_token=canaries.word())
+    await send(
+        findings, bank, bank.seal(bank.statement(COMPANIES, "public-lookup")), page_token=canaries.word()
+    )
     await send(findings, bank, bank.seal(bank.statement(COMPANIES, "public-lookup")), page_size=7)
     await send(findings, bank, bank.seal(bank.statement(COMPANIES, canaries.word())), timeout_s=None)
     for fault in Fault:
@@ -254,14 +259,14 @@ def hits(canaries: Canaries, found: dict[str, bytes]) -> list[tuple[str, str]]:
     return out
 
 
-
-
 async def test_no_canary_is_found_anywhere(own_world: SimulatedWorld, tmp_path: Path) -> None:
     canaries, receipts = Canaries(), tmp_path / "receipts"
     receipts.mkdir()
     findings = await run_everything(own_world, canaries)
     client = own_world.client()
-    page = await client.query(COMPANIES, purpose="public-lookup", actor=Actor(canaries.word(), canaries.word()))
+    page = await client.query(
+        COMPANIES, purpose="public-lookup", actor=Actor(canaries.word(), canaries.word())
+    )
     assert page.receipt is not None
     (receipts / "query.json").write_bytes(page.receipt.to_json())
     assert len(canaries.planted) >= COUNT

@@ -25,6 +25,7 @@ from tests.simulators.log_faults import (
     read_only,
 )
 from tests.simulators.outcome import refusal_of, refused
+from tests.simulators.waiting import until
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -56,13 +57,16 @@ async def health(world: SimulatedWorld) -> int:
 
 
 async def until_health(world: SimulatedWorld, status: int) -> None:
-    async with asyncio.timeout(10):
-        while await health(world) != status:
-            await asyncio.sleep(0.05)
+    async def is_told() -> bool:
+        return await health(world) == status
+
+    await until(is_told, within_s=10)
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_while_the_log_is_unwritable_everything_is_refused(own_world: SimulatedWorld, name: str) -> None:
+async def test_while_the_log_is_unwritable_everything_is_refused(
+    own_world: SimulatedWorld, name: str
+) -> None:
     world = own_world
     await world.works()
     size = world.log.size()

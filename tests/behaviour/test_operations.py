@@ -20,7 +20,8 @@ from gateway.deployment.layout import gateway_uri
 from gateway.errors import ConfigError
 from gateway.model import EntryKind, Operation
 from tests.simulators.caller import STREAM, wire
-from tests.simulators.outcome import refusal_of, refused
+from tests.simulators.outcome import reason_of, refusal_of, refused
+from tests.simulators.waiting import until
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,9 +31,12 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 @pytest.mark.parametrize(
-    "service", ["", "gateway.api.v1.ExchangeService", "gateway.api.v1.AuditService", "gateway.api.v1.CatalogService"]
+    "service",
+    ["", "gateway.api.v1.ExchangeService", "gateway.api.v1.AuditService", "gateway.api.v1.CatalogService"],
 )
-async def test_health_is_told_for_the_server_and_for_each_service(world: SimulatedWorld, service: str) -> None:
+async def test_health_is_told_for_the_server_and_for_each_service(
+    world: SimulatedWorld, service: str
+) -> None:
     request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
     answer = await world.caller().unary(HEALTH, request)
     assert health_pb2.HealthCheckResponse.FromString(answer).status == health_pb2.HealthCheckResponse.SERVING
@@ -73,8 +77,8 @@ async def test_a_graceful_stop_lets_a_running_stream_finish(own_world: Simulated
     received = [await anext(stream), await anext(stream)]
     stopping = asyncio.create_task(own_world.stop_node())
     # From the moment the stop begins, nobody new is served.
-    while (await refused_or_none(late)) is None:
-        assert not stopping.done()
+    await until(lambda: is_refused(late))
+    assert not stopping.done()
     own_world.registry.gate.set()
     received.extend([message async for message in stream])
     assert received[-1].HasField("receipt")
@@ -83,12 +87,9 @@ async def test_a_graceful_stop_lets_a_running_stream_finish(own_world: Simulated
     own_world.log.verify()
 
 
-async def refused_or_none(caller) -> str | None:
-    try:
-        await caller.query(caller.statement(COMPANIES, "public-lookup", filters={"kind": "none"}), timeout_s=2)
-    except grpc.aio.AioRpcError as error:
-        return error.code().name
-    return None
+async def is_refused(caller) -> bool:
+    query = caller.statement(COMPANIES, "public-lookup", filters={"kind": "none"})
+    return await reason_of(caller.query(query, timeout_s=2)) == "UNAVAILABLE"
 
 
 async def test_a_stream_that_outlasts_the_grace_is_cut_and_recorded(own_world: SimulatedWorld) -> None:
@@ -114,7 +115,9 @@ async def test_a_stream_that_outlasts_the_grace_is_cut_and_recorded(own_world: S
     own_world.log.verify()
 
 
-async def test_renewed_certificates_are_served_while_a_client_calls_throughout(own_world: SimulatedWorld) -> None:
+async def test_renewed_certificates_are_served_while_a_client_calls_throughout(
+    own_world: SimulatedWorld,
+) -> None:
     world = own_world
     steady = world.client()
     calls = 0
@@ -139,9 +142,7 @@ async def test_renewed_certificates_are_served_while_a_client_calls_throughout(o
         served.add(await certificate_served(world))
         assert await certificate_served(world) == issued.cert_pem.strip()
         before = calls
-        async with asyncio.timeout(5):
-            while calls < before + 3:
-                await asyncio.sleep(0)
+        await until(lambda before=before: calls >= before + 3)
     done.set()
     await calling
     assert len(served) == 3
@@ -191,11 +192,12 @@ async def test_a_renewed_certificate_is_shown_to_providers_as_well(own_world: Si
     issued.save(own_world.config.tls.certificate, own_world.config.tls.key)
     await own_world.registry.stop()
     await own_world.registry.start()
-    async with asyncio.timeout(10):
-        while True:
-            with suppress(ClientError):
-                await own_world.works()
-                break
+    caller = own_world.caller()
+
+    async def is_answered() -> bool:
+        return not await reason_of(caller.query(caller.statement(COMPANIES, "public-lookup")))
+
+    await until(is_answered)
     assert own_world.registry.seen_certificate.strip() == issued.cert_pem.strip()
 
 
@@ -225,12 +227,13 @@ async def test_a_client_that_leaves_mid_stream_is_forgotten(world: SimulatedWorl
         await caller._channel.close()
     async with asyncio.timeout(5):
         await world.registry.ended.wait()
-        while len(closed := [item for item in world.log.entries(first) if item.reasons]) < 20:
-            await asyncio.sleep(0.02)
-    assert {entry.reasons for entry in closed} == {("CANCELLED",)}
-    async with asyncio.timeout(5):
-        while "sluicegate_open_streams 0.0" not in world.metrics_text():
-            await asyncio.sleep(0.02)
+
+    def closed() -> list[tuple[str, ...]]:
+        return [entry.reasons for entry in world.log.entries(first) if entry.reasons]
+
+    await until(lambda: len(closed()) == 20)
+    assert set(closed()) == {("CANCELLED",)}
+    await until(lambda: "sluicegate_open_streams 0.0" in world.metrics_text())
 
 
 async def test_an_answer_cannot_be_had_of_a_gateway_that_is_down(own_world: SimulatedWorld) -> None:

@@ -63,7 +63,9 @@ async def test_a_token_changed_anywhere_is_refused(world: SimulatedWorld) -> Non
         world.assert_recorded(refusal, INVALID, "PAGE_TOKEN_INVALID")
 
 
-@pytest.mark.parametrize("token", ["x", "AAAA", "ä" * 20, "A" * 2050, "=" * 40, base64.b64encode(b"\0" * 12).decode()])
+@pytest.mark.parametrize(
+    "token", ["x", "AAAA", "ä" * 20, "A" * 2050, "=" * 40, base64.b64encode(b"\0" * 12).decode()]
+)
 async def test_a_token_that_is_none_is_refused(world: SimulatedWorld, token: str) -> None:
     caller = world.caller()
     refusal = await refused(caller.query(lookup(caller), page_token=token))
@@ -90,9 +92,7 @@ async def test_a_page_size_beyond_the_largest_is_taken_as_the_largest(
 
 async def test_a_stream_gives_every_record_and_a_receipt_over_all_pages(world: SimulatedWorld) -> None:
     client = world.client()
-    *pages, summary = [
-        item async for item in client.stream(COMPANIES, purpose="public-lookup", page_size=7)
-    ]
+    *pages, summary = [item async for item in client.stream(COMPANIES, purpose="public-lookup", page_size=7)]
     assert [page.number for page in pages] == list(range(9))
     assert [record["uscc"] for page in pages for record in page] == [item.uscc for item in world.companies]
     assert (summary.pages, summary.records) == (9, len(world.companies))

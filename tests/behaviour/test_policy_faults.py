@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from gateway.catalogue import CatalogueError
@@ -11,6 +9,7 @@ from gateway.demo.world import COMPANIES
 from gateway.model import EntryKind, Operation
 from tests.simulators.outcome import refused
 from tests.simulators.policy import PolicyFault
+from tests.simulators.waiting import until
 from tests.simulators.world import CLOSING_KINDS, SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -48,14 +47,14 @@ async def test_an_engine_that_hangs_holds_no_call_beyond_its_deadline(world: Sim
     world.node.scripted.fault = PolicyFault.HANGS
     caller = world.caller()
     first = world.log.size()
-    refusal = await refused(
-        caller.query(caller.statement(COMPANIES, "public-lookup"), timeout_s=0.5)
-    )
+    refusal = await refused(caller.query(caller.statement(COMPANIES, "public-lookup"), timeout_s=0.5))
     assert refusal.code == "DEADLINE_EXCEEDED"
-    async with asyncio.timeout(2):
-        while not (closing := [item for item in world.log.entries(first) if item.kind in CLOSING_KINDS]):
-            await asyncio.sleep(0.02)
-    assert [entry.reasons for entry in closing] in ([("CANCELLED",)], [("POLICY_TIMEOUT",)])
+
+    def closing() -> list[tuple[str, ...]]:
+        return [entry.reasons for entry in world.log.entries(first) if entry.kind in CLOSING_KINDS]
+
+    await until(closing)
+    assert closing() in ([("CANCELLED",)], [("POLICY_TIMEOUT",)])
 
 
 async def test_a_stream_is_denied_without_a_page(world: SimulatedWorld) -> None:

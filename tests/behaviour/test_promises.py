@@ -57,7 +57,8 @@ async def test_every_attempt_leaves_exactly_one_closing_entry(world: SimulatedWo
     attempts = [rng.choice(kinds)(rng.choice(callers)) for _ in range(120)]
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
     assert all(
-        isinstance(outcome, grpc.aio.AioRpcError) or not isinstance(outcome, BaseException) for outcome in outcomes
+        isinstance(outcome, grpc.aio.AioRpcError) or not isinstance(outcome, BaseException)
+        for outcome in outcomes
     )
     entries = world.log.entries(first)
     closing = [entry for entry in entries if entry.kind in CLOSING_KINDS]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import grpc
+from collections.abc import AsyncIterator
+
 import pytest
 
+from gateway.api.v1.exchange_service_pb2 import StreamQueryResponse
 from gateway.demo.world import COMPANIES
-from gateway.model import EntryKind, Operation, Subject
-from tests.simulators.outcome import refusal_of, refused
+from gateway.model import EntryKind, MemberState, Operation, Subject
+from tests.simulators.caller import QUERY, query_body
+from tests.simulators.outcome import reason_of, refused
 from tests.simulators.provider import Fault
+from tests.simulators.waiting import until
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,12 +55,20 @@ def ask(caller, operation: Operation = Operation.QUERY, **parts):
 
 async def streamed(caller, *, timeout_s: float = 10.0):
     """Return the pages a stream gives before it is refused, and the refusal."""
-    pages = []
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        async for message in caller.stream(ask(caller, Operation.STREAM), page_size=10, timeout_s=timeout_s):
-            pages.append(message)
+    pages: list[StreamQueryResponse] = []
+    stream = caller.stream(ask(caller, Operation.STREAM), page_size=10, timeout_s=timeout_s)
+    refusal = await refused(_collect(stream, pages))
     assert not any(message.HasField("receipt") for message in pages)
-    return pages, refusal_of(raised.value)
+    return pages, refusal
+
+
+async def _collect(
+    stream: AsyncIterator[StreamQueryResponse], into: list[StreamQueryResponse]
+) -> StreamQueryResponse:
+    """Read a stream to its end, keeping each message as it comes; return the last."""
+    async for message in stream:
+        into.append(message)  # noqa: PERF401 - what came must be there when the stream breaks
+    return into[-1]
 
 
 def timeout_for(fault: Fault) -> float:
@@ -98,7 +110,9 @@ async def test_a_match_fails_when_the_provider(world: SimulatedWorld, fault: Fau
 
 
 @pytest.mark.parametrize("fault", STREAMS)
-async def test_a_stream_is_cut_and_says_what_left_when_the_provider(world: SimulatedWorld, fault: Fault) -> None:
+async def test_a_stream_is_cut_and_says_what_left_when_the_provider(
+    world: SimulatedWorld, fault: Fault
+) -> None:
     code, reason, most = STREAMS[fault]
     world.registry.fault = fault
     pages, refusal = await streamed(world.caller(), timeout_s=timeout_for(fault))
@@ -128,24 +142,25 @@ async def test_a_provider_that_is_down_is_unavailable_and_comes_back(world: Simu
     await world.registry.stop()
     world.assert_recorded(await refused(caller.query(ask(caller))), UNAVAILABLE, "PROVIDER_UNAVAILABLE")
     await world.registry.start()
-    async def works() -> bool:
-        try:
-            await caller.query(ask(caller))
-        except grpc.aio.AioRpcError as error:
-            assert refusal_of(error).reason == "PROVIDER_UNAVAILABLE"
-            return False
-        return True
 
-    # The gateway tries again after a pause of its own; each attempt meanwhile is refused and recorded.
-    for _ in range(10_000):
-        if await works():
-            break
+    await until_reason(caller, "", "PROVIDER_UNAVAILABLE")
+
+
+async def until_reason(caller, wanted: str, other: str) -> None:
+    """Return once a query is answered with `wanted`; until then it must be with `other`."""
+
+    async def is_there() -> bool:
+        found = await reason_of(caller.query(ask(caller)))
+        assert found in {wanted, other}
+        return found == wanted
+
+    await until(is_there)
 
 
 async def test_a_slow_provider_holds_up_nobody_else(world: SimulatedWorld) -> None:
     world.registry.fault = Fault.HANGS
     caller = world.caller()
-    hanging = [caller.unary("/gateway.api.v1.ExchangeService/Query", _body(caller)) for _ in range(20)]
+    hanging = [caller.unary(QUERY, query_body(caller.seal(ask(caller)))) for _ in range(20)]
     await world.registry.begun.wait()
     tax = world.client("harbour-bank")
     page = await tax.query(
@@ -161,12 +176,6 @@ async def test_a_slow_provider_holds_up_nobody_else(world: SimulatedWorld) -> No
     await world.registry.ended.wait()
 
 
-def _body(caller) -> bytes:
-    from tests.simulators.caller import query_body
-
-    return query_body(caller.seal(ask(caller)))
-
-
 async def test_fields_that_nobody_knows_are_dropped_and_counted(world: SimulatedWorld) -> None:
     world.registry.fault = Fault.UNKNOWN_FIELDS
     caller = world.caller()
@@ -178,28 +187,11 @@ async def test_fields_that_nobody_knows_are_dropped_and_counted(world: Simulated
 
 
 async def test_a_provider_that_was_suspended_is_not_asked(world: SimulatedWorld) -> None:
-    from gateway.model import MemberState
-
-    asked = len(world.registry.orders)
     await world.set_state("registry", MemberState.SUSPENDED)
     caller = world.caller()
-    while True:
-        try:
-            await caller.query(ask(caller))
-            asked = len(world.registry.orders)
-        except grpc.aio.AioRpcError as error:
-            refusal = refusal_of(error)
-            break
-    world.assert_recorded(refusal, UNAVAILABLE, "PROVIDER_UNAVAILABLE")
+    await until_reason(caller, "PROVIDER_UNAVAILABLE", "")
+    asked = len(world.registry.orders)
+    world.assert_recorded(await refused(caller.query(ask(caller))), UNAVAILABLE, "PROVIDER_UNAVAILABLE")
     assert len(world.registry.orders) == asked
     await world.set_state("registry", MemberState.ACTIVE)
-    while (await _reason(caller)) == "PROVIDER_UNAVAILABLE":
-        pass
-
-
-async def _reason(caller) -> str:
-    try:
-        await caller.query(ask(caller))
-    except grpc.aio.AioRpcError as error:
-        return refusal_of(error).reason
-    return ""
+    await until_reason(caller, "", "PROVIDER_UNAVAILABLE")

@@ -118,7 +118,9 @@ async def test_a_question_is_refused_for(world: SimulatedWorld, name: str) -> No
     case = CASES[name]
     caller = world.caller(case.member)
     asked = len(world.registry.orders)
-    refusal = await refused(caller.query(caller.statement(case.dataset, case.purpose, case.operation, **case.parts)))
+    refusal = await refused(
+        caller.query(caller.statement(case.dataset, case.purpose, case.operation, **case.parts))
+    )
     entry = world.assert_recorded(refusal, case.code, case.reason)
     assert entry.kind is EntryKind.EXCHANGE_DENIED
     assert len(world.registry.orders) == asked, "the provider was asked"

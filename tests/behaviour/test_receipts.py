@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +15,14 @@ import pytest
 
 from gateway.api.v1 import exchange_service_pb2
 from gateway.audit.receipt import RECEIPT_TYPE, Receipt, verify_receipt
-from gateway.client import ReceiptInvalidError
+from gateway.client import ReceiptInvalidError, TransportError
 from gateway.demo.world import COMPANIES
 from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.canonical import encode_canonical
 from gateway.evidence.delivery import DELIVERY_TYPE
 from gateway.evidence.keys import SigningKey
+from gateway.evidence.records import SALT_BYTES, split_lines
 from gateway.model import Actor, Operation, Subject
 from tests.simulators.world import SimulatedWorld
 
@@ -54,7 +56,9 @@ def change_payload(receipt: Receipt, change: Callable[[dict[str, Any]], Any]) ->
     statement = json.loads(receipt.statement.payload)
     change(statement)
     payload = json.dumps(statement, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
-    return msgspec.structs.replace(receipt, statement=msgspec.structs.replace(receipt.statement, payload=payload))
+    return msgspec.structs.replace(
+        receipt, statement=msgspec.structs.replace(receipt.statement, payload=payload)
+    )
 
 
 def change_signature(envelope: dsse.Envelope, position: int) -> dsse.Envelope:
@@ -89,8 +93,8 @@ async def test_a_change_of_any_member_of_the_statement_is_found(world: Simulated
     changes += [lambda it, name=name: it.pop(name) for name in members]
     for change in changes:
         with pytest.raises(GatewayError):
-            verify_receipt(change_payload(receipt, change), world._member_trust())
-    verify_receipt(change_payload(receipt, lambda it: it), world._member_trust())
+            verify_receipt(change_payload(receipt, change), world.trust)
+    verify_receipt(change_payload(receipt, lambda it: it), world.trust)
 
 
 async def test_a_change_of_any_bit_of_a_signature_is_found(world: SimulatedWorld) -> None:
@@ -98,31 +102,31 @@ async def test_a_change_of_any_bit_of_a_signature_is_found(world: SimulatedWorld
     for position in range(0, 64, 5):
         broken = msgspec.structs.replace(receipt, statement=change_signature(receipt.statement, position))
         with pytest.raises(GatewayError):
-            verify_receipt(broken, world._member_trust())
-        broken = msgspec.structs.replace(receipt, deliveries=(change_signature(receipt.deliveries[0], position),))
+            verify_receipt(broken, world.trust)
+        broken = msgspec.structs.replace(
+            receipt, deliveries=(change_signature(receipt.deliveries[0], position),)
+        )
         with pytest.raises(GatewayError):
-            verify_receipt(broken, world._member_trust())
+            verify_receipt(broken, world.trust)
 
 
 async def test_a_change_of_any_line_of_the_proof_is_found(world: SimulatedWorld) -> None:
     receipt = (await a_page(world)).receipt
     for number in range(len(receipt.tlog_proof.split("\n"))):
         with pytest.raises(GatewayError):
-            verify_receipt(change_line(receipt, number), world._member_trust())
+            verify_receipt(change_line(receipt, number), world.trust)
     lines = receipt.tlog_proof.split("\n")
     for number in range(len(lines)):
-        shorter = msgspec.structs.replace(
-            receipt, tlog_proof="\n".join(lines[:number] + lines[number + 1 :])
-        )
+        shorter = msgspec.structs.replace(receipt, tlog_proof="\n".join(lines[:number] + lines[number + 1 :]))
         with pytest.raises(GatewayError):
-            verify_receipt(shorter, world._member_trust())
+            verify_receipt(shorter, world.trust)
 
 
 async def test_deliveries_left_out_doubled_or_of_another_exchange_are_found(world: SimulatedWorld) -> None:
     receipt, other = (await a_page(world)).receipt, (await a_page(world)).receipt
     for deliveries in ((), receipt.deliveries * 2, other.deliveries, receipt.deliveries + other.deliveries):
         with pytest.raises(GatewayError):
-            verify_receipt(msgspec.structs.replace(receipt, deliveries=deliveries), world._member_trust())
+            verify_receipt(msgspec.structs.replace(receipt, deliveries=deliveries), world.trust)
 
 
 async def test_parts_of_two_receipts_do_not_make_a_third(world: SimulatedWorld) -> None:
@@ -133,7 +137,7 @@ async def test_parts_of_two_receipts_do_not_make_a_third(world: SimulatedWorld) 
         msgspec.structs.replace(one, deliveries=two.deliveries),
     ):
         with pytest.raises(GatewayError):
-            verify_receipt(mixed, world._member_trust())
+            verify_receipt(mixed, world.trust)
 
 
 # -- what a thief with the gateway's signing key can change ----------------------------------------
@@ -154,11 +158,11 @@ async def test_a_statement_signed_anew_does_not_get_past_the_log(world: Simulate
         changed = change_payload(receipt, change).statement.payload
         forged = msgspec.structs.replace(receipt, statement=dsse.sign(changed, RECEIPT_TYPE, [stolen]))
         with pytest.raises(GatewayError):
-            verify_receipt(forged, world._member_trust())
+            verify_receipt(forged, world.trust)
     same = msgspec.structs.replace(
         receipt, statement=dsse.sign(receipt.statement.payload, RECEIPT_TYPE, [stolen])
     )
-    verify_receipt(same, world._member_trust())
+    verify_receipt(same, world.trust)
 
 
 async def test_an_entry_that_is_no_release_is_no_receipt(world: SimulatedWorld) -> None:
@@ -168,14 +172,14 @@ async def test_an_entry_that_is_no_release_is_no_receipt(world: SimulatedWorld) 
     statement["entry"]["kind"] = "exchange.failed"
     forged = dsse.sign(encode_canonical(statement), RECEIPT_TYPE, [stolen])
     with pytest.raises(GatewayError, match="not of a release"):
-        verify_receipt(msgspec.structs.replace(receipt, statement=forged), world._member_trust())
+        verify_receipt(msgspec.structs.replace(receipt, statement=forged), world.trust)
 
 
 async def test_a_delivery_that_the_provider_did_not_sign_is_found(world: SimulatedWorld) -> None:
     receipt = (await a_page(world)).receipt
     foreign = dsse.sign(receipt.deliveries[0].payload, DELIVERY_TYPE, [SigningKey.generate()])
     with pytest.raises(GatewayError):
-        verify_receipt(msgspec.structs.replace(receipt, deliveries=(foreign,)), world._member_trust())
+        verify_receipt(msgspec.structs.replace(receipt, deliveries=(foreign,)), world.trust)
 
 
 # -- records and question ---------------------------------------------------------------------------
@@ -214,16 +218,22 @@ async def test_a_receipt_survives_its_file(world: SimulatedWorld) -> None:
     page = await a_page(world)
     again = Receipt.from_json(page.receipt.to_json())
     assert again == page.receipt
-    verified = verify_receipt(again, world._member_trust())
+    verified = verify_receipt(again, world.trust)
     assert verified.entry == page.verified.entry
-    for text in (b"", b"{}", b"[]", page.receipt.to_json()[:-20], page.receipt.to_json().replace(b"mediaType", b"kind")):
+    for text in (
+        b"",
+        b"{}",
+        b"[]",
+        page.receipt.to_json()[:-20],
+        page.receipt.to_json().replace(b"mediaType", b"kind"),
+    ):
         with pytest.raises(GatewayError):
             Receipt.from_json(text)
 
 
 async def test_a_trust_file_of_another_deployment_verifies_nothing(world: SimulatedWorld) -> None:
     page = await a_page(world)
-    trust = world._member_trust()
+    trust = world.trust
     other = SigningKey.generate()
     for foreign in (
         msgspec.structs.replace(trust, gateway_keys={other.key_id: other.verify_key.public}),
@@ -245,7 +255,7 @@ class Tampering:
         self._real = real
         self._change = change
 
-    async def __call__(self, request: Any, timeout: float) -> Any:
+    async def __call__(self, request: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as grpc names it
         answer = copy.deepcopy(await self._real(request, timeout=timeout))
         self._change(answer)
         return answer
@@ -291,7 +301,11 @@ async def test_the_client_refuses_a_turned_answer_to_a_match(world: SimulatedWor
     def turn(answer: Any) -> None:
         answer.result = 3 - answer.result
 
-    asked = {"purpose": "public-lookup", "subject": Subject("uscc", company.uscc), "match": {"name": company.name}}
+    asked = {
+        "purpose": "public-lookup",
+        "subject": Subject("uscc", company.uscc),
+        "match": {"name": company.name},
+    }
     assert await client.match(COMPANIES, **asked)
     client._exchange.MatchAttributes = Tampering(method, turn)
     with pytest.raises(ReceiptInvalidError):
@@ -358,10 +372,6 @@ async def test_a_client_may_be_told_not_to_verify(world: SimulatedWorld) -> None
 
 async def test_one_record_can_be_shown_without_the_others(world: SimulatedWorld) -> None:
     """What the salts are for: a third party gets one line and digests, and can check it."""
-    import hashlib
-
-    from gateway.evidence.records import SALT_BYTES, split_lines
-
     page = await a_page(world)
     lines = split_lines(page.text)
     salts = hashlib.shake_256(page.seed).digest(SALT_BYTES * len(lines))
@@ -384,11 +394,13 @@ async def test_a_stream_cut_by_the_network_is_refused(world: SimulatedWorld) -> 
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
         return [message]
 
-    from gateway.client import TransportError
-
     client._exchange.StreamQuery = TamperingStream(client._exchange.StreamQuery, cut)
-    received = 0
+    received = []
+
+    async def read() -> None:
+        async for page in client.stream(COMPANIES, purpose="public-lookup", page_size=10):
+            received.append(page)  # noqa: PERF401 - what came must be there when the stream breaks
+
     with pytest.raises(TransportError):
-        async for _ in client.stream(COMPANIES, purpose="public-lookup", page_size=10):
-            received += 1
-    assert received == 3
+        await read()
+    assert len(received) == 3

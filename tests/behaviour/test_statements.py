@@ -139,7 +139,9 @@ CASES = {
     "a statement for another gateway": Case(
         with_text(put(audience="audit.elsewhere.example/log/demo")), UNAUTHENTICATED, "STATEMENT_AUDIENCE"
     ),
-    "the operation of another method": Case(with_text(put(operation="stream")), INVALID, "STATEMENT_MALFORMED"),
+    "the operation of another method": Case(
+        with_text(put(operation="stream")), INVALID, "STATEMENT_MALFORMED"
+    ),
     "an unknown operation": Case(with_text(put(operation="erase")), INVALID, "STATEMENT_MALFORMED"),
     "a stale statement": Case(at(-timedelta(minutes=5, seconds=2)), UNAUTHENTICATED, "STATEMENT_STALE"),
     "a clock ahead": Case(at(timedelta(minutes=5, seconds=30)), UNAUTHENTICATED, "CLOCK_SKEW"),
@@ -160,7 +162,9 @@ CASES = {
     "a list": Case(with_bytes(lambda raw: b"[" + raw + b"]"), INVALID, "STATEMENT_MALFORMED"),
     "null": Case(with_bytes(lambda _: b"null"), INVALID, "STATEMENT_MALFORMED"),
     "invalid UTF-8": Case(
-        with_bytes(lambda raw: raw.replace(b"public-lookup", b"public-\xff\xfe")), INVALID, "STATEMENT_MALFORMED"
+        with_bytes(lambda raw: raw.replace(b"public-lookup", b"public-\xff\xfe")),
+        INVALID,
+        "STATEMENT_MALFORMED",
     ),
     "a lone surrogate": Case(
         with_bytes(lambda raw: raw.replace(b"public-lookup", b"\\ud800")), INVALID, "STATEMENT_MALFORMED"
@@ -182,7 +186,9 @@ CASES = {
     "white space": Case(with_bytes(lambda raw: raw.replace(b'":', b'": ')), INVALID, "STATEMENT_MALFORMED"),
     "a line end behind": Case(with_bytes(lambda raw: raw + b"\n"), INVALID, "STATEMENT_MALFORMED"),
     "members out of order": Case(
-        with_bytes(lambda raw: json.dumps(dict(reversed(json.loads(raw).items())), separators=(",", ":")).encode()),
+        with_bytes(
+            lambda raw: json.dumps(dict(reversed(json.loads(raw).items())), separators=(",", ":")).encode()
+        ),
         INVALID,
         "STATEMENT_MALFORMED",
     ),
@@ -192,9 +198,7 @@ CASES = {
         "STATEMENT_MALFORMED",
     ),
     "a member twice": Case(
-        with_bytes(
-            lambda raw: raw.replace(b'"purpose":', b'"purpose":"law-enforcement","purpose":')
-        ),
+        with_bytes(lambda raw: raw.replace(b'"purpose":', b'"purpose":"law-enforcement","purpose":')),
         INVALID,
         "STATEMENT_MALFORMED",
     ),
@@ -210,9 +214,7 @@ CASES = {
     "no purpose": Case(with_text(leave_out("purpose")), INVALID, "STATEMENT_MALFORMED"),
     "no nonce": Case(with_text(leave_out("nonce")), INVALID, "STATEMENT_MALFORMED"),
     "a short nonce": Case(with_text(put(nonce="abc")), INVALID, "STATEMENT_MALFORMED"),
-    "a nonce with a line end": Case(
-        with_text(put(nonce="A" * 22 + "\n")), INVALID, "STATEMENT_MALFORMED"
-    ),
+    "a nonce with a line end": Case(with_text(put(nonce="A" * 22 + "\n")), INVALID, "STATEMENT_MALFORMED"),
     "a number for a text": Case(with_text(put(purpose=7)), INVALID, "STATEMENT_MALFORMED"),
     "too many fields": Case(with_text(put(fields=["name"] * 201)), INVALID, "STATEMENT_MALFORMED"),
     "too many subjects": Case(

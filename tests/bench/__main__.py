@@ -108,7 +108,7 @@ def main() -> None:
         )
         started = time.perf_counter()
         gateway = stack.enter_context(
-            _process("gateway.cli.main", "serve", "--config", str(world.deployment.config), wait="started")
+            _process("gateway", "serve", "--config", str(world.deployment.config), wait="gateway.started")
         )
         start_s = time.perf_counter() - started
         report = uvloop.run(_measure(world, ports, gateway.pid, start_s, options, say))

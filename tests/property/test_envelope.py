@@ -40,8 +40,8 @@ def test_any_changed_bit_of_the_signature_is_found(payload: bytes, bit: int) -> 
     envelope = dsse.sign(payload, TYPE, [KEY])
     raw = bytearray(envelope.signatures[0].sig)
     raw[bit // 8] ^= 1 << bit % 8
+    signatures = (dsse.Signature(KEY.key_id, bytes(raw)),)
     with pytest.raises(SignatureError):
-        signatures = (dsse.Signature(KEY.key_id, bytes(raw)),)
         dsse.verify(msgspec.structs.replace(envelope, signatures=signatures), TYPE, KEYS)
 
 

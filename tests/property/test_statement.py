@@ -58,11 +58,13 @@ def test_what_the_client_writes_the_gateway_reads(query: Query) -> None:
 def test_any_other_spelling_of_the_same_statement_is_refused(query: Query, data: st.DataObject) -> None:
     canonical = encode_canonical(query)
     spelling = data.draw(
-        st.sampled_from([
-            {"indent": 1},
-            {"separators": (", ", ": ")},
-            {"separators": (",", ": ")},
-        ])
+        st.sampled_from(
+            [
+                {"indent": 1},
+                {"separators": (", ", ": ")},
+                {"separators": (",", ": ")},
+            ]
+        )
     )
     other = json.dumps(json.loads(canonical), sort_keys=True, ensure_ascii=False, **spelling).encode()
     assert other != canonical
@@ -71,7 +73,9 @@ def test_any_other_spelling_of_the_same_statement_is_refused(query: Query, data:
     assert raised.value.reason is Reason.STATEMENT_MALFORMED
 
 
-@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@given(
+    st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
 def test_no_bytes_make_the_parser_raise_anything_else(payload: bytes) -> None:
     with pytest.raises(GatewayError) as raised:
         opened(payload, Operation.QUERY)
@@ -86,7 +90,9 @@ json_values = st.recursive(
 
 
 @given(queries(), st.sampled_from([*Query.__struct_fields__, "more"]), json_values)
-def test_a_member_of_any_other_type_is_refused_or_means_the_same(query: Query, name: str, value: object) -> None:
+def test_a_member_of_any_other_type_is_refused_or_means_the_same(
+    query: Query, name: str, value: object
+) -> None:
     statement = json.loads(encode_canonical(query))
     statement[name] = value
     payload = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -68,7 +68,7 @@ class RawCaller:
             ),
         )
 
-    async def __aenter__(self) -> RawCaller:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -86,7 +86,9 @@ class RawCaller:
 
     # -- statements ------------------------------------------------------------------------------
 
-    def statement(self, dataset: str, purpose: str, operation: Operation = Operation.QUERY, **parts: Any) -> Query:
+    def statement(
+        self, dataset: str, purpose: str, operation: Operation = Operation.QUERY, **parts: Any
+    ) -> Query:
         return build_query(self.origin, operation, dataset, purpose, clock=self.clock, **parts)
 
     def seal(self, payload: bytes | Query, payload_type: str = QUERY_TYPE) -> dsse.Envelope:
@@ -94,7 +96,9 @@ class RawCaller:
         raw = encode_canonical(payload) if isinstance(payload, Query) else payload
         return dsse.sign(raw, payload_type, [self.signing_key] if self.signing_key else [])
 
-    async def query(self, sent: dsse.Envelope | Query | bytes, **options: Any) -> exchange_service_pb2.QueryResponse:
+    async def query(
+        self, sent: dsse.Envelope | Query | bytes, **options: Any
+    ) -> exchange_service_pb2.QueryResponse:
         """Send a query; `page_size`, `page_token`, `timeout_s` and `metadata` are options."""
         envelope = sent if isinstance(sent, dsse.Envelope) else self.seal(sent)
         body = query_body(envelope, options.pop("page_size", 0), options.pop("page_token", ""))

@@ -40,10 +40,19 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     return Refusal(error.code().name, error.details() or "", info.reason, info.domain, dict(info.metadata))
 
 
+async def reason_of(call: Awaitable[Any]) -> str:
+    """Return the reason for which `call` was refused; empty if it was answered."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return refusal_of(error).reason or error.code().name
+    return ""
+
+
 async def refused(call: Awaitable[Any]) -> Refusal:
     """Return how `call` was refused; fail if it was not: then something was released."""
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
         return refusal_of(error)
-    raise AssertionError(f"the call was not refused but answered with {len(bytes(answer))} bytes")
+    raise AssertionError(f"the call was not refused but answered with a {type(answer).__name__}")

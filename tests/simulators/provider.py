@@ -100,9 +100,7 @@ class SimulatedProvider:
     async def start(self) -> None:
         service = api.DESCRIPTOR.services_by_name["ProviderService"]
         self._server = RpcServer({service: self}, with_reflection=False)
-        self.port = await self._server.start(
-            f"127.0.0.1:{self.port}", self._credentials.server_credentials()
-        )
+        self.port = await self._server.start(f"127.0.0.1:{self.port}", self._credentials.server_credentials())
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -123,7 +121,9 @@ class SimulatedProvider:
             wanted = self._chosen(order)
             page = self._page(order, wanted[start : start + request.page_size], 0, last=True)
             if self.fault is Fault.TOO_MANY_RECORDS:
-                page = self._page(order, (wanted * (request.page_size + 1))[: request.page_size + 1], 0, last=True)
+                page = self._page(
+                    order, (wanted * (request.page_size + 1))[: request.page_size + 1], 0, last=True
+                )
             end = start + request.page_size
             return api.FetchRecordsResponse(
                 page=self._deliver(order, page), next_cursor=b"%d" % end if end < len(wanted) else b""
@@ -186,7 +186,9 @@ class SimulatedProvider:
         if self.fault is Fault.WRONG_TYPE and rows:
             rows[-1]["uscc"] = 91
         if self.fault is Fault.UNKNOWN_FIELDS:
-            rows = [{**row, "inspector_no": "INSP-007", "note": {"deep": ["not for release"]}} for row in rows]
+            rows = [
+                {**row, "inspector_no": "INSP-007", "note": {"deep": ["not for release"]}} for row in rows
+            ]
         lines = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
         match self.fault:
             case Fault.NOT_JSON:

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from prometheus_client import generate_latest
 
-from gateway.api.v1 import provider_service_pb2
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.sqlite_reader import SqliteReader
@@ -31,10 +30,7 @@ from gateway.pki.authority import CertificateAuthority
 from gateway.pki.reload import ReloadingCredentials, channel_credentials
 from gateway.policy.bundle import Bundle
 from gateway.policy.engine import PolicyEngine
-from gateway.rpc.provider import ProviderIdentity, ProviderServicer
-from gateway.rpc.server import RpcServer
-from gateway.sources.mapping import load_mapping
-from gateway.sources.opening import open_sources
+from gateway.provider_node import ProviderNode
 from gateway.telemetry.logs import Level, configure_logging
 from tests.simulators.caller import Credentials, RawCaller
 from tests.simulators.clock import MovableClock
@@ -86,9 +82,19 @@ class LogView:
 
 
 class SimulatedWorld:
-    """Starts, stops and inspects a deployment. The registry is simulated, the tax office is real."""
+    """Starts, stops and inspects a deployment.
 
-    def __init__(self, directory: Path, *, company_count: int = 60, reflection: bool = False) -> None:
+    The tax office is the product's own provider; the registry is simulated unless it is to be real.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        company_count: int = 60,
+        reflection: bool = False,
+        real_registry: bool = False,
+    ) -> None:
         self.directory = directory
         self.clock = MovableClock()
         self.built: World = build_world(
@@ -102,14 +108,15 @@ class SimulatedWorld:
         self.companies = self.built.companies
         self.deployment = self.built.deployment
         self.config = self.deployment.load()
-        self.trust = Trust.load(self.deployment.trust)
+        self.trust = Trust.load(self.built.members["registry"].directory / "trust.json")
         self.members: dict[str, MemberFiles] = dict(self.built.members)
-        self.log = LogView(self.config.log.database, self._member_trust())
+        self.log = LogView(self.config.log.database, self.trust)
         self.output = io.StringIO()
         self.node: SimulatedNode
         self.registry: SimulatedProvider
         self._running: list[SimulatedNode] = []
-        self._tax: RpcServer | None = None
+        self._real_registry = real_registry
+        self._providers: list[ProviderNode] = []
         self._stack = AsyncExitStack()
 
     # -- running ---------------------------------------------------------------------------------
@@ -125,18 +132,27 @@ class SimulatedWorld:
 
     async def _start(self, configure: Configure) -> None:
         configure_logging(self.output, Level.DEBUG)
-        self.registry = SimulatedProvider(
-            [_record(company) for company in self.companies],
-            SigningKey.load(self.members["registry"].signing_key),
-            self._member_trust().gateway_verify_keys,
-            self._credentials("registry"),
-            self.clock,
-        )
-        await self.registry.start()
-        tax_port = await self._start_tax()
-        self._connect("registry", self.registry.port)
-        self._connect("tax", tax_port)
+        if self._real_registry:
+            self._connect("registry", await self._start_provider("registry"))
+        else:
+            self.registry = SimulatedProvider(
+                [_record(company) for company in self.companies],
+                SigningKey.load(self.members["registry"].signing_key),
+                self.trust.gateway_verify_keys,
+                self._credentials("registry"),
+                self.clock,
+            )
+            await self.registry.start()
+            self._connect("registry", self.registry.port)
+        self._connect("tax", await self._start_provider("tax"))
         await self.start_node(configure)
+
+    async def _start_provider(self, member: str) -> int:
+        config = ProviderConfig.load(self.members[member].directory / "provider.toml")
+        provider = ProviderNode(config, clock=self.clock)
+        await provider.start()
+        self._providers.append(provider)
+        return provider.port
 
     async def start_node(self, configure: Configure = lambda config: config) -> None:
         self.node = SimulatedNode(configure(self.deployment.load()), clock=self.clock)
@@ -147,9 +163,10 @@ class SimulatedWorld:
         await self._stack.aclose()
         self._stack = AsyncExitStack()
         await self.stop_node()
-        await self.registry.stop()
-        if self._tax is not None:
-            await self._tax.stop(0)
+        if not self._real_registry:
+            await self.registry.stop()
+        while self._providers:
+            await self._providers.pop().stop()
 
     async def restart_node(self) -> None:
         """Stop the gateway and start it again on the same files."""
@@ -161,21 +178,6 @@ class SimulatedWorld:
         while self._running:
             await self._running.pop().stop()
 
-    async def _start_tax(self) -> int:
-        config = ProviderConfig.load(self.members["tax"].directory / "provider.toml")
-        mapping = load_mapping(config.mapping)
-        identity = ProviderIdentity(
-            self.trust.origin,
-            config.gateway_uri,
-            self._member_trust().gateway_verify_keys,
-            SigningKey.load(config.signing_key),
-        )
-        sources = {name: opened.source for name, opened in open_sources(mapping).items()}
-        servicer = ProviderServicer(identity, mapping, sources, self.clock)
-        service = provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"]
-        self._tax = RpcServer({service: servicer}, with_reflection=False)
-        return await self._tax.start("127.0.0.1:0", self._credentials("tax").server_credentials())
-
     def _credentials(self, member: str) -> ReloadingCredentials:
         files = self.members[member]
         return ReloadingCredentials(files.certificate, files.tls_key, files.directory / "ca.pem")
@@ -186,9 +188,6 @@ class SimulatedWorld:
             database.execute("UPDATE members SET endpoint = ? WHERE id = ?", (f"127.0.0.1:{port}", member))
             database.execute("UPDATE registry SET revision = revision + 1")
 
-    def _member_trust(self) -> Trust:
-        return Trust.load(self.members["registry"].directory / "trust.json")
-
     # -- callers ---------------------------------------------------------------------------------
 
     def client(self, member: str = "harbour-bank", **options: Any) -> AsyncClient:
@@ -197,7 +196,7 @@ class SimulatedWorld:
         client = AsyncClient(
             f"127.0.0.1:{self.node.port}",
             channel_credentials(files.directory / "ca.pem", files.certificate, files.tls_key),
-            self._member_trust(),
+            self.trust,
             SigningKey.load(files.signing_key),
             **{"clock": self.clock, **options},
         )
@@ -226,12 +225,12 @@ class SimulatedWorld:
     def stranger(self, **names: Any) -> Credentials:
         """Return credentials of our authority for nobody who is registered."""
         authority = self.authority
-        issued = authority.issue(
-            "stranger", valid_days=1, **(names or {"uri": member_uri("stranger")})
-        )
+        issued = authority.issue("stranger", valid_days=1, **(names or {"uri": member_uri("stranger")}))
         return Credentials(issued.cert_pem, issued.key_pem, authority.certificate_pem)
 
-    def add_member(self, member_id: str, *, valid_days: int = 30, roles: frozenset[Role] | None = None) -> None:
+    def add_member(
+        self, member_id: str, *, valid_days: int = 30, roles: frozenset[Role] | None = None
+    ) -> None:
         """Register one more bank; a running gateway knows it within a second."""
         self.members[member_id] = add_member(
             self.config,

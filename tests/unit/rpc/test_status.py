@@ -20,7 +20,11 @@ def test_an_error_carries_its_reason_and_details() -> None:
     [packed] = status.details
     info = error_details_pb2.ErrorInfo()
     assert packed.Unpack(info)
-    assert (info.reason, info.domain, dict(info.metadata)) == ("STATEMENT_STALE", ERROR_DOMAIN, {"limit": "5"})
+    assert (info.reason, info.domain, dict(info.metadata)) == (
+        "STATEMENT_STALE",
+        ERROR_DOMAIN,
+        {"limit": "5"},
+    )
     assert (status.code, status.message) == (grpc.StatusCode.UNAUTHENTICATED.value[0], "Too old.")
 
 

@@ -115,8 +115,7 @@ def test_the_deployment_is_told(metrics):
     metrics.open_stream()
     metrics.open_stream()
     metrics.close_stream()
-    metrics.count_policy_lookup(hit=True)
-    metrics.count_policy_lookup(hit=False)
+    metrics.watch_policy_cache(lambda: (1, 1))
     losses.count_fields(2)
     losses.count_line()
     days[0] = 29.0
