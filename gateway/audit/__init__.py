@@ -1,5 +1,6 @@
 """The audit log: an RFC 6962 Merkle tree over canonical entries, in the formats of C2SP.
 
 Pure half, without input or output, also used by the client: `tree`, `tiles`, `note`, `checkpoint`,
-`proof`, `prover`. Storing half: `store` (ports), `sqlite`, `sqlite_reader`, `writer`, `fsck`.
+`proof`, `prover`, `committed`, `receipt`. Storing half: `store` (ports), `search`, `sqlite`,
+`sqlite_reader`, `sqlite_schema`, `writer`, `fsck`.
 """

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,7 +22,7 @@ from gateway.audit.prover import TreeHashes
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.sqlite_reader import SqliteTiles
 from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
-from gateway.audit.store import Appended, LogIdentity, PendingEntry, SignHead
+from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
 from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, completed_tiles
 from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.errors import ConfigError
@@ -52,6 +53,12 @@ _ADVICE: Final = {
     sqlite3.SQLITE_CANTOPEN: "its file cannot be opened; check path and permissions",
     sqlite3.SQLITE_IOERR: "its disk reports an error; check disk, space and file limits",
 }
+
+
+_IF_EXPIRED: Final = "ON CONFLICT (key) DO UPDATE SET until = excluded.until WHERE once.until <= ?"
+_PRUNE_INTERVAL_US: Final = 1_000_000
+_PRUNED_AT_ONCE: Final = 10_000
+"""Expired once-keys that go in one transaction: more than come in a second, and a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ class SqliteStore:
         self._identity: LogIdentity | None = None
         self._file: tuple[int, int] | None = None
         self._head: _Head | None = None
+        self._prune_from_us = 0
         self._unfolded_pages = 0
 
     def __enter__(self) -> Self:
@@ -128,7 +136,7 @@ class SqliteStore:
         """
         with self._writing() as connection:
             head = self._current_head(connection)
-            refused = _claim(connection, pending, now)
+            refused = self._claim(connection, pending, now)
             accepted = [item for at, item in enumerate(pending) if at not in refused] if refused else pending
             if not accepted:
                 return Appended(None, head.note, refused)
@@ -152,6 +160,28 @@ class SqliteStore:
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
         return Appended(batch, note, refused)
+
+    def _claim(
+        self, connection: sqlite3.Connection, pending: Sequence[PendingEntry], now: datetime
+    ) -> frozenset[int]:
+        """Claim the once-keys of a batch; return the positions of those that are taken."""
+        claims = [item.once for item in pending if item.once is not None]
+        if not claims:
+            return frozenset()
+        now_us = _microseconds(now)
+        if now_us >= self._prune_from_us:
+            connection.execute(
+                "DELETE FROM once WHERE key IN "
+                "(SELECT key FROM once WHERE until <= ? ORDER BY until LIMIT ?)",
+                (now_us, _PRUNED_AT_ONCE),
+            )
+            self._prune_from_us = now_us + _PRUNE_INTERVAL_US
+        # Together, which is one statement: all are free unless somebody replays.
+        if _claim(connection, claims, now_us):
+            return frozenset()
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        return _claim_each(connection, pending, now_us)
 
     def probe(self) -> None:
         """Prove with a durable write that the log can append, opening it anew where need be."""
@@ -363,32 +393,28 @@ def _flush_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _claim(connection: sqlite3.Connection, pending: Sequence[PendingEntry], now: datetime) -> frozenset[int]:
-    """Claim the once-keys of a batch; return the positions of those that are taken."""
-    claims = [(at, item.once) for at, item in enumerate(pending) if item.once is not None]
-    if not claims:
-        return frozenset()
-    now_us = _microseconds(now)
-    free: set[bytes] = set()
-    rows = [(once.key, _microseconds(once.until)) for _, once in claims]
-    for chunk in _chunks(rows):
-        claimed = connection.execute(
-            f"{_insert('once', 2, len(chunk))} ON CONFLICT (key) DO UPDATE SET until = excluded.until "
-            f"WHERE once.until <= {now_us} RETURNING key",
-            [value for row in chunk for value in row],
+def _claim(connection: sqlite3.Connection, claims: list[Once], now_us: int) -> bool:
+    """Claim once-keys that are free or expired; return whether all of them were.
+
+    If not, some of them are claimed now: the transaction must be rolled back.
+    """
+    claimed = 0
+    for chunk in _chunks([(once.key, _microseconds(once.until)) for once in claims]):
+        cursor = connection.execute(
+            f"{_insert('once', 2, len(chunk))} {_IF_EXPIRED}", [*chain.from_iterable(chunk), now_us]
         )
-        free.update(key for (key,) in claimed)
+        claimed += cursor.rowcount
+    return claimed == len(claims)
+
+
+def _claim_each(
+    connection: sqlite3.Connection, pending: Sequence[PendingEntry], now_us: int
+) -> frozenset[int]:
+    """Claim the once-keys of a batch one by one; return the positions of those that are taken."""
     refused = set()
-    for at, once in claims:
-        if once.key in free:
-            free.remove(once.key)
-        else:
+    for at, item in enumerate(pending):
+        if item.once is not None and not _claim(connection, [item.once], now_us):
             refused.add(at)
-    # Twice as many may go as came, so that the table shrinks however long it was left alone.
-    connection.execute(
-        "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until <= ? ORDER BY until LIMIT ?)",
-        (now_us, 2 * len(claims)),
-    )
     return frozenset(refused)
 
 

@@ -233,7 +233,7 @@ def _tell(hook: Callable[..., None], *what: object) -> None:
     """Call a hook. Its fault is reported, but must not end the writer and leave its callers waiting."""
     try:
         hook(*what)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a metric that fails must not end the log
         _log.exception("hook.failed")
 
 
