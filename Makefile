@@ -3,10 +3,12 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
+# Test processes; a file's tests stay together, so that what they share is made once.
+WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fault proto opa lock wheel-test format clean
+.PHONY: help demo test check bench proto opa lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,15 +24,16 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 demo: $(VENV)/.ready ## Run the whole story in a fresh temporary deployment (KEEP=1 leaves it running)
 	@$(BIN)/gateway demo $(if $(KEEP),--keep) $(ARGS)
 
-test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest)
-	@$(BIN)/pytest -q $(ARGS)
+test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest; WORKERS=0 runs them in one process)
+	@$(BIN)/pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
 
-check: $(VENV)/.ready ## Lint, types, architecture, proto lint and freshness, policy lint
+check: $(VENV)/.ready ## Format, lint, types, architecture, proto lint and freshness
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 	@VENV=$(VENV) sh proto/lint.sh
+	@VENV=$(VENV) sh proto/fresh.sh
 	@echo "check: clean"
 
 bench: $(VENV)/.ready ## Measure the gateway against a bare relay (ARGS=--json for one JSON object)

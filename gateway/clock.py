@@ -37,7 +37,9 @@ class FixedClock:
         self.now = now
 
     def __call__(self) -> datetime:
+        """Return the time last set."""
         return self.now
 
     def advance(self, delta: timedelta) -> None:
+        """Move the time by `delta`, backwards if it is negative."""
         self.now += delta

@@ -35,7 +35,7 @@ class Reason(StrEnum):
     STATEMENT_STALE = "STATEMENT_STALE"
     CLOCK_SKEW = "CLOCK_SKEW"
     REPLAYED = "REPLAYED"
-    PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"
+    PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"  # noqa: S105 - a reason, no secret
 
     # What was asked for
     DATASET_UNKNOWN = "DATASET_UNKNOWN"

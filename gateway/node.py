@@ -33,7 +33,7 @@ from gateway.identifiers import KINDS, load_area_table
 from gateway.members import Directory, MemberStore
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
-from gateway.pki.reload import ReloadingCredentials, channel_credentials
+from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
 from gateway.policy.bundle import Bundle, load_bundle
 from gateway.policy.cache import CachedEngine
@@ -53,6 +53,12 @@ _log: Final = structlog.get_logger()
 
 HEALTH_INTERVAL_S: Final = 0.25
 """How often the health service follows the state of the log and of the member store."""
+
+CERTIFICATE_INTERVAL_S: Final = 10.0
+"""How often renewed certificate files are looked for when no new connection asks for them."""
+
+LAST_ENTRIES_TIMEOUT_S: Final = 5.0
+"""How long a stop waits for the entries of exchanges that it has cut."""
 
 PAGE_TOKEN_KEY_BYTES: Final = 32
 
@@ -133,9 +139,7 @@ class Node:
         journal = Journal(log, self._clock, known_names(bundle))
         self._know(catalogue, log, reader, credentials)
 
-        providers = GrpcProviders(
-            lambda: channel_credentials(config.tls.client_ca, config.tls.certificate, config.tls.key)
-        )
+        providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
         exchange = ExchangeService(
             Collaborators(
@@ -174,6 +178,8 @@ class Node:
         started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
+        self._watch(asyncio.create_task(_follow_certificates(credentials)))
+        enter.push_async_callback(self._await_last_entries, exchange)
         self.port = await server.start(config.server.listen, credentials.server_credentials())
         enter.push_async_callback(server.stop, config.server.shutdown_grace_s)
         await verify_only_tls13(config.server.listen.rpartition(":")[0].strip("[]"), self.port)
@@ -266,9 +272,17 @@ class Node:
 
     async def _record_stop(self, log: AuditLog, policy: PolicyEngine, bundle: Bundle) -> None:
         try:
-            await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy, bundle))
+            stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy, bundle))
         except GatewayError as error:
             _log.error("stop.unrecorded", reason=error.reason.value)
+        else:
+            _log.info("gateway.stopped", pid=os.getpid(), entry=stopped.index)
+
+    async def _await_last_entries(self, exchange: ExchangeService) -> None:
+        """Let the exchanges that the stop has cut leave their entries: the gateway's own is the last."""
+        unfinished = await exchange.wait_until_idle(LAST_ENTRIES_TIMEOUT_S)
+        if unfinished:
+            _log.error("exchanges.unfinished", count=unfinished)
 
     def _own_entry(self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle) -> Entry:
         return Entry(
@@ -316,6 +330,13 @@ class Node:
             duration_ms=round(seconds * 1000, 3),
             entry=entry,
         )
+
+
+async def _follow_certificates(credentials: ReloadingCredentials) -> None:
+    """Notice renewed certificates also while every connection stands: providers are to see them."""
+    while True:
+        await asyncio.sleep(CERTIFICATE_INTERVAL_S)
+        await asyncio.to_thread(credentials.refresh)
 
 
 def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Metrics | None) -> PolicyEngine:

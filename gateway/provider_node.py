@@ -103,6 +103,7 @@ class ProviderNode:
         )
         service = provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"]
         server = RpcServer({service: servicer}, with_reflection=False)
+        self._stack.callback(_log.info, "provider.stopped", member=mapping.member)
         self.port = await server.start(config.listen, credentials.server_credentials())
         self._stack.push_async_callback(server.stop, config.shutdown_grace_s)
         await verify_only_tls13(config.listen.rpartition(":")[0].strip("[]"), self.port)
@@ -116,7 +117,6 @@ class ProviderNode:
             count=len(opened),
             certificate_days=round(credentials.days_left(), 1),
         )
-        self._stack.callback(_log.info, "provider.stopped", member=mapping.member)
 
 
 def _compare_with_trust(trust: Trust, mapping: ProviderMapping, signing_key: SigningKey) -> None:

@@ -76,7 +76,8 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
     provider = _text(custom, "provider", path)
     if not _SEGMENT.fullmatch(provider) or not _SEGMENT.fullmatch(contract.id or ""):
         raise CatalogueError(
-            f"{path}: id and customProperties.provider are lower case letters, digits and hyphens, at most 40."
+            f"{path}: id and customProperties.provider are lower case letters, digits and hyphens, "
+            "at most 40."
         )
     tier = _text(custom, "tier", path)
     if tier not in tiers:

@@ -9,9 +9,6 @@ from typing import Annotated, Any, Final
 import typer
 from cryptography import x509
 
-from gateway.audit.note import Ed25519Signer
-from gateway.audit.sqlite import SqliteStore
-from gateway.audit.writer import AuditLog
 from gateway.cli.failures import CommandError
 from gateway.cli.member import MemberArgument, read_public_key
 from gateway.cli.options import parse_member, require_file, require_new_file
@@ -20,9 +17,9 @@ from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gatew
 from gateway.cli.trust_file import renew_trust_file, replace_file
 from gateway.clock import rfc3339, system_clock
 from gateway.config import GatewayConfig
-from gateway.deployment import export_trust, register_key
+from gateway.deployment import export_trust, record_change, register_key
 from gateway.evidence.keys import SigningKey, write_secret
-from gateway.model import ENTRY_VERSION, Entry, EntryKind
+from gateway.model import EntryKind
 from gateway.pki.certificates import certificate_days_left, key_fingerprint, load_certificate
 from gateway.pki.example_keys import keyring_fingerprint
 from gateway.pseudonym import Keyring
@@ -77,7 +74,13 @@ def rotate(
         now, timedelta(days=overlap_days), lifetime=timedelta(days=lifetime_days)
     )
     epoch = rotated.current(now)
-    _record_epoch(settings, epoch.id, overlap_days, now)
+    record_change(
+        settings,
+        EntryKind.KEY_ADDED,
+        f"epochs/{epoch.id}",
+        {"overlap_days": str(overlap_days)},
+        key_epoch=epoch.id,
+    )
     rotated.save(settings.keys.keyring, replace_existing=True)
     output_of(context).facts(
         {
@@ -201,19 +204,3 @@ def _epoch_rows(settings: GatewayConfig, now: datetime) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _record_epoch(settings: GatewayConfig, epoch: str, overlap_days: int, now: datetime) -> None:
-    require_file(settings.log.database, "The audit log", "nothing was changed; restore it first")
-    signer = Ed25519Signer(settings.log.origin, SigningKey.load(settings.log.key))
-    with AuditLog(SqliteStore(settings.log.database), signer, origin=settings.log.origin) as log:
-        log.append_sync(
-            Entry(
-                v=ENTRY_VERSION,
-                kind=EntryKind.KEY_ADDED,
-                time=rfc3339(now),
-                subject=f"epochs/{epoch}",
-                detail={"overlap_days": str(overlap_days)},
-                key_epoch=epoch,
-            )
-        )

@@ -93,6 +93,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
+        """End the connection; calls still under way are cancelled."""
         await self._channel.close()
 
     # -- asking ----------------------------------------------------------------------------------

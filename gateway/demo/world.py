@@ -107,6 +107,7 @@ class World:
 
     @property
     def provider_configs(self) -> tuple[Path, Path]:
+        """Settings of the two providers."""
         return (
             self.members["registry"].directory / "provider.toml",
             self.members["tax"].directory / "provider.toml",
@@ -156,8 +157,8 @@ def build_world(
             clock=clock,
         )
     trust = export_trust(config).to_json()
-    for files in members.values():
-        (files.directory / "trust.json").write_bytes(trust)
+    for path in (deployment.trust, *(files.directory / "trust.json" for files in members.values())):
+        path.write_bytes(trust)
     rows = tuple(companies(company_count, SEED))
     _add_provider(members["registry"], endpoints["registry"], REGISTRY_MAPPING, "registry.db")
     create_registry_database(members["registry"].directory / "registry.db", rows)

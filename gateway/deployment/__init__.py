@@ -1,5 +1,6 @@
 """Making and changing a deployment's files: what `gateway init` and `gateway member` do."""
 
+from gateway.deployment.changes import record_change
 from gateway.deployment.layout import Deployment, initialise
 from gateway.deployment.onboarding import (
     MemberFiles,
@@ -16,5 +17,6 @@ __all__ = [
     "change_state",
     "export_trust",
     "initialise",
+    "record_change",
     "register_key",
 ]

@@ -47,10 +47,12 @@ class Deployment:
 
     @property
     def config(self) -> Path:
+        """The gateway's settings."""
         return self.directory / "config.toml"
 
     @property
     def trust(self) -> Path:
+        """The public keys that receipts are verified with."""
         return self.directory / "trust.json"
 
     @property
@@ -59,6 +61,7 @@ class Deployment:
         return self.directory / "tls" / "ca.pem", self.directory / "keys" / "ca.key"
 
     def load(self) -> GatewayConfig:
+        """Read the settings; raise `ConfigError`."""
         return GatewayConfig.load(self.config)
 
 
@@ -80,7 +83,6 @@ def initialise(
     addresses: Sequence[str] = ("127.0.0.1",),
     listen: str = "127.0.0.1:7443",
     metrics_port: int = 9464,
-    with_example_data: bool = False,
     reflection: bool = False,
     clock: Clock = system_clock,
 ) -> Deployment:
@@ -108,7 +110,6 @@ def initialise(
             listen=listen,
             metrics_port=metrics_port,
             reflection=str(reflection).lower(),
-            demo="demo = true\n" if with_example_data else "",
         )
     )
     config = deployment.load()
@@ -134,7 +135,7 @@ def _make_keys(deployment: Deployment, hosts: Sequence[str], addresses: Sequence
 _CONFIG: Final = """\
 # Settings of `gateway serve`. Check them with `gateway config check --config config.toml`.
 # Environment variables SLUICEGATE_<SECTION>__<NAME> stand over this file.
-{demo}catalogue = "catalogue"
+catalogue = "catalogue"
 
 [server]
 listen = "{listen}"

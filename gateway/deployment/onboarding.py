@@ -1,30 +1,24 @@
-"""Members of a deployment: taking one in, suspending one, handing out the trust file.
-
-Every change is recorded in the audit log before it takes effect: an entry without its change is a
-puzzle for an officer, a change without its entry would be a hole in the log.
-"""
+"""Members of a deployment: taking one in, suspending one, handing out the trust file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from gateway.audit.note import Ed25519Signer, Ed25519Verifier
-from gateway.audit.sqlite import SqliteStore
-from gateway.audit.writer import AuditLog
-from gateway.clock import Clock, rfc3339, system_clock
+from gateway.audit.note import Ed25519Verifier
+from gateway.clock import Clock, system_clock
 from gateway.config import GatewayConfig
+from gateway.deployment.changes import record_change
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey, VerifyKey, write_secret
 from gateway.evidence.trust import Trust, TrustedMember
 from gateway.members import MemberError, MemberStore
 from gateway.model import (
-    ENTRY_VERSION,
-    Entry,
     EntryKind,
     Member,
     MemberState,
@@ -45,18 +39,22 @@ class MemberFiles:
 
     @property
     def certificate(self) -> Path:
+        """The TLS certificate that names the member."""
         return self.directory / "member.pem"
 
     @property
     def tls_key(self) -> Path:
+        """Private key of the certificate."""
         return self.directory / "tls.key"
 
     @property
     def signing_key(self) -> Path:
+        """Private key that the member signs its queries with."""
         return self.directory / "signing.key"
 
     @property
     def client_config(self) -> Path:
+        """Settings that `gateway query` and the client library read."""
         return self.directory / "client.toml"
 
 
@@ -76,16 +74,82 @@ def add_member(
     """Register `member` and write what it needs to `directory`.
 
     With `csr_pem` the member keeps its TLS key, and with `member.signing_keys` its signing key; what
-    it did not bring is made here. Raises `ConfigError`; then nothing is registered.
+    it did not bring is made here. Raises `ConfigError` or `LogUnavailableError`; then nothing is
+    registered and nothing is left in `directory`, so that it can be tried again.
     """
-    parse_member_name(member_name(member.id))
+    _check_name(member.id)
     files = MemberFiles(directory)
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty; name a folder that is not there yet.")
     store = MemberStore(config.members.database)
-    if any(existing.id == member.id for existing in store.members()[1]):
-        raise MemberError(f"The member {member.id} is already registered.")
+    _check_new(store, member)
+    with _nothing_left_of_a_failure(directory):
+        keys = _write_keys(files, member, authority, hosts, addresses, csr_pem, valid_days)
+        (directory / "ca.pem").write_bytes(authority.certificate_pem)
+        files.client_config.write_text(_CLIENT_CONFIG.format(address=gateway_address, member=member.id))
+        record_change(
+            config,
+            EntryKind.MEMBER_ADDED,
+            member_name(member.id),
+            {
+                "class": member.member_class,
+                "roles": ",".join(sorted(member.roles)),
+                "uri": member.uri,
+                "keys": ",".join(sorted(keys)),
+                "endpoint": member.endpoint or "",
+            },
+            clock=clock,
+        )
+        store.add(msgspec.structs.replace(member, signing_keys=keys))
+    (directory / "trust.json").write_bytes(export_trust(config).to_json())
+    return files
+
+
+def _check_name(member_id: str) -> None:
+    try:
+        parse_member_name(member_name(member_id))
+    except ValueError as error:
+        raise ConfigError(
+            "A member's id has 1 to 40 lower-case letters, digits and hyphens, and begins with a letter, "
+            "such as harbour-bank."
+        ) from error
+
+
+def _check_new(store: MemberStore, member: Member) -> None:
+    for existing in store.members()[1]:
+        if existing.id == member.id:
+            raise MemberError(f"The member {member.id} is already registered.")
+        if existing.uri == member.uri or not existing.signing_keys.keys().isdisjoint(member.signing_keys):
+            raise MemberError(
+                f"The URI or a signing key is registered already, for {existing.id}; each member has its own."
+            )
+
+
+@contextmanager
+def _nothing_left_of_a_failure(directory: Path) -> Iterator[None]:
+    """Make `directory`; if what follows fails, take back all that was written there."""
+    is_new = not directory.exists()
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in directory.iterdir():
+            path.unlink()
+        if is_new:
+            directory.rmdir()
+        raise
+
+
+def _write_keys(
+    files: MemberFiles,
+    member: Member,
+    authority: CertificateAuthority,
+    hosts: Sequence[str],
+    addresses: Sequence[str],
+    csr_pem: bytes | None,
+    valid_days: int,
+) -> dict[str, bytes]:
+    """Write the certificate, and the keys that the member did not bring; return its public signing keys."""
     dns = [member_host(member.id), *hosts]
     if csr_pem is not None:
         files.certificate.write_bytes(
@@ -102,24 +166,7 @@ def add_member(
         key = SigningKey.generate()
         write_secret(files.signing_key, key.to_pem())
         keys = {key.key_id: key.verify_key.public}
-    record_change(
-        config,
-        EntryKind.MEMBER_ADDED,
-        member.id,
-        {
-            "class": member.member_class,
-            "roles": ",".join(sorted(member.roles)),
-            "uri": member.uri,
-            "keys": ",".join(sorted(keys)),
-            "endpoint": member.endpoint or "",
-        },
-        clock=clock,
-    )
-    store.add(msgspec.structs.replace(member, signing_keys=keys))
-    (directory / "ca.pem").write_bytes(authority.certificate_pem)
-    files.client_config.write_text(_CLIENT_CONFIG.format(address=gateway_address, member=member.id))
-    (directory / "trust.json").write_bytes(export_trust(config).to_json())
-    return files
+    return keys
 
 
 def change_state(
@@ -130,7 +177,7 @@ def change_state(
     if all(member.id != member_id for member in store.members()[1]):
         raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
     kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
-    record_change(config, kind, member_id, {}, clock=clock)
+    record_change(config, kind, member_name(member_id), {}, clock=clock)
     store.set_state(member_id, state)
 
 
@@ -141,27 +188,8 @@ def register_key(
     store = MemberStore(config.members.database)
     if all(member.id != member_id for member in store.members()[1]):
         raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-    record_change(config, EntryKind.KEY_ADDED, member_id, {"key": key.key_id}, clock=clock)
+    record_change(config, EntryKind.KEY_ADDED, member_name(member_id), {"key": key.key_id}, clock=clock)
     store.add_key(member_id, key)
-
-
-def record_change(
-    config: GatewayConfig, kind: EntryKind, member_id: str, detail: dict[str, str], *, clock: Clock
-) -> int:
-    """Append the entry of an administrative change; return its index."""
-    if not config.log.database.exists():
-        raise ConfigError(f"The audit log {config.log.database} is missing; nothing was changed.")
-    signer = Ed25519Signer(config.log.origin, SigningKey.load(config.log.key))
-    with AuditLog(SqliteStore(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
-        return log.append_sync(
-            Entry(
-                v=ENTRY_VERSION,
-                kind=kind,
-                time=rfc3339(clock()),
-                subject=member_name(member_id),
-                detail={name: value for name, value in detail.items() if value},
-            )
-        ).index
 
 
 def export_trust(config: GatewayConfig) -> Trust:

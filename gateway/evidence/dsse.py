@@ -80,7 +80,8 @@ def verify(envelope: Envelope, expected_type: str, keys: Mapping[str, VerifyKey]
         signed_by = signed_by or signature.keyid
     if not signed_by:
         raise SignatureError(
-            "No signature is by a key registered for this member; register the key or sign with the right one.",
+            "No signature is by a key registered for this member; register the key or sign with the "
+            "right one.",
             reason=Reason.SIGNATURE_FOREIGN,
         )
     return envelope.payload, signed_by

@@ -37,6 +37,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @cached_property
     def gateway_verify_keys(self) -> dict[str, VerifyKey]:
+        """The gateway's receipt keys by key id."""
         return _verify_keys(self.gateway_keys)
 
     def member_verify_keys(self, member: str) -> dict[str, VerifyKey]:
@@ -45,6 +46,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return _verify_keys(trusted.signing_keys) if trusted else {}
 
     def to_json(self) -> bytes:
+        """Return the text of a trust file, in a stable order."""
         return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"
 
     @classmethod
@@ -60,6 +62,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @classmethod
     def load(cls, path: Path) -> Trust:
+        """Read the trust file at `path`; raise `ConfigError`."""
         try:
             return cls.from_json(path.read_bytes(), source=str(path))
         except OSError as error:

@@ -54,9 +54,9 @@ class PageTokens:
 
     def open(self, token: str, member: str, query: Query, now: datetime) -> Position:
         """Return the position in `token`; raise `GatewayError` with `PAGE_TOKEN_INVALID`."""
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise _invalid("The page token is too long to be one of this gateway's")
         try:
-            if len(token) > MAX_TOKEN_LENGTH:
-                raise ValueError("too long")
             raw = base64.b64decode(token, altchars=b"-_", validate=True)
             content = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _binding(member, query))
         except (binascii.Error, ValueError, InvalidTag) as error:

@@ -63,7 +63,13 @@ class ExchangeService:
         self._steps = Steps(collaborators)
         self._streaming = Streaming(collaborators, self._steps, moving_streams)
 
+    async def wait_until_idle(self, timeout_s: float) -> int:
+        """Wait until every exchange has left its last entry; return how many have not after `timeout_s`."""
+        await self._steps.under_way.wait_until_none(timeout_s)
+        return self._steps.under_way.count
+
     def close(self) -> None:
+        """End the thread that transforms pages; call it when no exchange is under way."""
         self._steps.close()
 
     async def query(self, call: Call, envelope: dsse.Envelope, page_size: int, page_token: str) -> Answer:
@@ -86,7 +92,11 @@ class ExchangeService:
             plan = await self._steps.prepare(exchange, envelope)
             resolved = present(exchange.resolved)
             delivered, _ = await self._steps.fetch(exchange, plan, 2, b"")
-            matched = is_match(resolved.dataset, plan.read(delivered.records), resolved.match)
+            matched = is_match(
+                resolved.dataset,
+                plan.read(delivered.records, self._steps.asked_for(exchange)),
+                resolved.match,
+            )
             answer = ReleasedPage.of_line(
                 b'{"match":true}' if matched else b'{"match":false}', secrets.token_bytes(SEED_BYTES)
             )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from gateway.evidence.dsse import Envelope
 from gateway.exchange.call import Call
@@ -76,6 +77,47 @@ class Exchange:
     def duration_ms(self) -> int:
         """Return the milliseconds since the exchange began."""
         return round((time.monotonic() - self.started_s) * 1000)
+
+
+class OpenExchanges:
+    """Counts the exchanges under way, so that a stop can wait until the last has left its entries."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def begin(self) -> None:
+        """Count one more."""
+        self.count += 1
+        self._none.clear()
+
+    def end(self) -> None:
+        """Count one less: its entries are written, or cannot be."""
+        self.count -= 1
+        if not self.count:
+            self._none.set()
+
+    def hold_until_done(self, task: asyncio.Future[Any]) -> None:
+        """Count `task`, the last work of an exchange, for itself: its exchange may be given up first."""
+        self.begin()
+
+        def done(finished: asyncio.Future[Any]) -> None:
+            self.end()
+            if not finished.cancelled():
+                # Seen here, in case nobody waits for it any more; who does gets it all the same.
+                finished.exception()
+
+        task.add_done_callback(done)
+
+    async def wait_until_none(self, timeout_s: float) -> bool:
+        """Return True once no exchange is under way; False if some are after `timeout_s` seconds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._none.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def new_exchange_id(now: datetime) -> str:

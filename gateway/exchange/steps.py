@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
 
-from gateway.audit.errors import OnceTakenError
+from gateway.audit.committed import Committed
+from gateway.audit.errors import LogUnavailableError, OnceTakenError
 from gateway.audit.receipt import Receipt, issue_receipt
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339
@@ -34,19 +35,26 @@ from gateway.exchange.journal import Journal
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.providers import DeliveredPage, RecordProvider
 from gateway.exchange.resolution import policy_input, resolve
-from gateway.exchange.state import Exchange, new_exchange_id
+from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
-from gateway.exchange.transform import ReleasedPage, TransformPlan, plan_transform
+from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
 from gateway.members import Directory
 from gateway.model import Operation
 from gateway.policy.engine import PolicyEngine
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
+from gateway.telemetry.faults import record_fault
 from gateway.telemetry.metrics import Metrics
 
 INLINE_RECORDS: Final = 20
 """Pages up to this size are transformed on the event loop: handing over costs more than doing it."""
 ORDER_LIFETIME: Final = timedelta(minutes=5)
+
+POLICY_TIMEOUT_S: Final = 1.0
+"""The longest that policy may think about one exchange; the product's engines give up before."""
+
+SECOND_WAIT_S: Final = 0.25
+"""How long a caller whom the log has already kept waiting in vain waits for the entry that says so."""
 
 STALL_TIMEOUT_S: Final = 30.0
 """A reader that takes no page for so long loses its turn: the stream is cut."""
@@ -77,12 +85,14 @@ class Steps:
     """The steps. Each sets on the `Exchange` what it found out and raises `GatewayError` to end it."""
 
     def __init__(self, collaborators: Collaborators) -> None:
+        self.under_way: Final = OpenExchanges()
         self._with = collaborators
         # A decision id covers the query's shape and the dataset's description: one id, one plan.
         self._plans: Recent[str, TransformPlan] = Recent(1024)
         self._transformer = ThreadPoolExecutor(1, thread_name_prefix="transform")
 
     def close(self) -> None:
+        """End the thread that transforms pages."""
         self._transformer.shutdown(wait=True)
 
     @asynccontextmanager
@@ -90,24 +100,26 @@ class Steps:
         """Hold one exchange: whatever ends it, it leaves its entry and is counted."""
         now = self._with.clock()
         exchange = Exchange(new_exchange_id(now), operation, call, now, self._with.metrics.stopwatch())
+        self.under_way.begin()
         try:
             yield exchange
-        except GatewayError as error:
-            await self.refuse(exchange, error)
-            raise
         except (asyncio.CancelledError, GeneratorExit):
             # Shielded: a second cancellation must not keep the entry from being written.
-            await asyncio.shield(self.refuse(exchange, _interruption(exchange)))
+            recording = asyncio.ensure_future(self.refuse(exchange, _interruption(exchange)))
+            self.under_way.hold_until_done(recording)
+            await asyncio.shield(recording)
             raise
         except Exception as error:
-            internal = GatewayError(
-                "The gateway failed; give the exchange id to its operator.", reason=Reason.INTERNAL
-            )
-            await self.refuse(exchange, internal)
-            raise internal from error
+            refusal = _refusal(error, exchange)
+            await self.refuse(exchange, refusal)
+            if refusal is error:
+                raise
+            raise refusal from error
+        finally:
+            self.under_way.end()
 
     async def prepare(self, exchange: Exchange, envelope: dsse.Envelope) -> TransformPlan:
-        """Steps 1 to 5."""
+        """Take steps 1 to 5; return how the records of this exchange become releasable."""
         self.admit(exchange)
         self.open(exchange, envelope)
         self.resolve(exchange)
@@ -117,12 +129,14 @@ class Steps:
         return plan
 
     def admit(self, exchange: Exchange) -> None:
+        """Step 1: find out who calls; raise what the transport found wrong."""
         exchange.consumer = admit(exchange.call, self._with.directory, exchange.started)
         if exchange.call.fault is not None:
             raise exchange.call.fault
         exchange.stopwatch.mark("identity")
 
     def open(self, exchange: Exchange, envelope: dsse.Envelope) -> None:
+        """Step 2: verify and parse the signed statement."""
         consumer = present(exchange.consumer)
         exchange.statement = open_statement(
             envelope,
@@ -134,12 +148,14 @@ class Steps:
         exchange.stopwatch.mark("envelope")
 
     def resolve(self, exchange: Exchange) -> None:
+        """Step 3: turn names into a dataset, fields, valid identifiers, and the provider."""
         statement = present(exchange.statement)
         exchange.resolved = resolve(statement.query, self._with.catalogue)
         exchange.provider = self._with.directory.provider(exchange.resolved.dataset.provider)
         exchange.stopwatch.mark("resolve")
 
     async def decide(self, exchange: Exchange) -> None:
+        """Step 4: ask policy, for `POLICY_TIMEOUT_S` at most; raise its denial."""
         statement, resolved = present(exchange.statement), present(exchange.resolved)
         facts = policy_input(
             resolved,
@@ -148,12 +164,19 @@ class Steps:
             signed=bool(statement.key_id),
             now=exchange.started,
         )
-        decision = exchange.decision = await self._with.policy.decide(facts)
+        try:
+            async with asyncio.timeout(min(exchange.remaining_s(), POLICY_TIMEOUT_S)):
+                decision = exchange.decision = await self._with.policy.decide(facts)
+        except TimeoutError as error:
+            raise GatewayError(
+                "The policy engine did not decide in time; try again later.", reason=Reason.POLICY_TIMEOUT
+            ) from error
         exchange.stopwatch.mark("policy")
         if not decision.allow:
             raise _denial(decision.reasons)
 
     def plan(self, exchange: Exchange) -> TransformPlan:
+        """Step 4: turn the decision into what is done to each page."""
         resolved, decision = present(exchange.resolved), present(exchange.decision)
         exchange.plan = self._plans.get(decision.id)
         if exchange.plan is None:
@@ -168,6 +191,7 @@ class Steps:
         return exchange.plan
 
     async def record_request(self, exchange: Exchange) -> None:
+        """Step 5: record that the exchange begins, once for each signed statement."""
         try:
             await self._with.journal.requested(exchange)
         except OnceTakenError as error:
@@ -178,6 +202,7 @@ class Steps:
         exchange.stopwatch.mark("log_requested")
 
     def order(self, exchange: Exchange, plan: TransformPlan) -> dsse.Envelope:
+        """Return the signed order by which the provider can check for itself what it is asked."""
         resolved, decision = present(exchange.resolved), present(exchange.decision)
         query = resolved.query
         order = FetchOrder(
@@ -203,6 +228,7 @@ class Steps:
     async def fetch(
         self, exchange: Exchange, plan: TransformPlan, size: int, cursor: bytes
     ) -> tuple[DeliveredPage, bytes]:
+        """Step 6: ask the provider for one page; return it, verified, and where the next begins."""
         provider = present(exchange.provider)
         asked_s = time.monotonic()
         try:
@@ -243,19 +269,27 @@ class Steps:
     async def transform(
         self, exchange: Exchange, plan: TransformPlan, delivered: DeliveredPage, size: int
     ) -> ReleasedPage:
+        """Step 7: make of a delivered page what may leave; large pages on a thread."""
         pseudonymiser = self.pseudonymiser(exchange, plan)
         seed = secrets.token_bytes(SEED_BYTES)
+        asked = self.asked_for(exchange)
         if delivered.count <= INLINE_RECORDS and len(delivered.records) <= INLINE_RECORDS * 1024:
-            page = plan.apply(delivered.records, pseudonymiser, seed, size)
+            page = plan.apply(delivered.records, pseudonymiser, seed, size, asked)
         else:
             page = await asyncio.get_running_loop().run_in_executor(
-                self._transformer, plan.apply, delivered.records, pseudonymiser, seed, size
+                self._transformer, plan.apply, delivered.records, pseudonymiser, seed, size, asked
             )
         if exchange.operation is not Operation.STREAM:
             exchange.stopwatch.mark("transform")
         return page
 
+    def asked_for(self, exchange: Exchange) -> AskedFor:
+        """Return whose records the provider was asked for."""
+        resolved = present(exchange.resolved)
+        return AskedFor(resolved.subject_field, resolved.subjects)
+
     def pseudonymiser(self, exchange: Exchange, plan: TransformPlan) -> DomainPseudonymiser | None:
+        """Return what makes this exchange's pseudonyms, and note its key epoch; None if there are none."""
         if not plan.pseudonymises:
             return None
         domain = self._with.pseudonymiser.for_exchange(
@@ -288,13 +322,36 @@ class Steps:
         """Record the refusal; if even that fails, the caller is told so instead."""
         error.details["exchange"] = exchange.id
         try:
-            committed = await self._with.journal.refused(exchange, error)
+            committed = await self._record_refusal(exchange, error)
         except GatewayError as log_error:
             log_error.details["exchange"] = exchange.id
             self._with.on_outcome(exchange, log_error, -1)
             raise log_error from error
         error.details["entry"] = str(committed.index)
         self._with.on_outcome(exchange, error, committed.index)
+
+    async def _record_refusal(self, exchange: Exchange, error: GatewayError) -> Committed:
+        if error.reason is not Reason.LOG_UNAVAILABLE:
+            return await self._with.journal.refused(exchange, error)
+        # The caller has waited for the log once. The entry is still asked for, and stands in the log
+        # if that comes back in time; the caller need not wait for it.
+        recording = asyncio.ensure_future(self._with.journal.refused(exchange, error))
+        self.under_way.hold_until_done(recording)
+        await asyncio.wait({recording}, timeout=SECOND_WAIT_S)
+        if not recording.done():
+            raise LogUnavailableError(error.message)
+        return recording.result()
+
+
+def _refusal(error: Exception, exchange: Exchange) -> GatewayError:
+    """Return what the caller is told of `error`; of a fault of ours, nothing but a reference to it."""
+    if isinstance(error, GatewayError) and error.reason is not Reason.INTERNAL:
+        return error
+    return GatewayError(
+        "The gateway failed; give the exchange id to its operator.",
+        reason=Reason.INTERNAL,
+        reference=record_fault(error, method=exchange.operation.value),
+    )
 
 
 def _interruption(exchange: Exchange) -> GatewayError:

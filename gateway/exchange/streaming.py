@@ -153,10 +153,12 @@ async def _next_ready(ready: _Ready, producer: asyncio.Task[None]) -> asyncio.Ta
     """Return the next page's commit, or raise what stopped the producer."""
     if ready.empty() and not producer.done():
         getter = asyncio.ensure_future(ready.get())
-        await asyncio.wait({getter, producer}, return_when=asyncio.FIRST_COMPLETED)
-        if getter.done():
-            return getter.result()
-        getter.cancel()
+        try:
+            await asyncio.wait({getter, producer}, return_when=asyncio.FIRST_COMPLETED)
+            if getter.done():
+                return getter.result()
+        finally:
+            getter.cancel()
     if ready.empty():
         await producer
     return ready.get_nowait()

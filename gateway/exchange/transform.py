@@ -18,7 +18,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.records import page_digest
 from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, masking
-from gateway.identifiers import IdentifierKind, identifier_kind
+from gateway.identifiers import AREA_CODE, CheckedColumn, IdentifierKind, identifier_kind
 from gateway.model import Dataset, Decision, Field, FieldType, Obligation, Treatment
 from gateway.pseudonym import DomainPseudonymiser
 
@@ -30,7 +30,28 @@ _TYPES: Final[Mapping[FieldType, Any]] = {
     FieldType.DATE: date,
 }
 
+_GENERALISED_TYPES: Final[Mapping[str, FieldType]] = {
+    "year": FieldType.DATE,
+    "month": FieldType.DATE,
+    "band": FieldType.INTEGER,
+    "province": FieldType.STRING,
+}
+"""The type of field that each method takes; `province` wants area codes besides."""
+
 _encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """Whose records the provider was asked for."""
+
+    field: str = ""
+    """The field that names the subjects; empty when the query names none."""
+    values: Sequence[str] = ()
+    """As resolved: identifiers are normalised and valid."""
+
+
+_EVERYBODY: Final = AskedFor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +101,8 @@ class TransformPlan:
     """Fields that the consumer asked for, or could have, and does not get; sorted."""
     _decode_lines: Any
     _steps: tuple[_Step, ...]
+    _columns: Mapping[str, tuple[str, IdentifierKind | None]]
+    """Field name to its attribute and the kind of its identifiers."""
 
     @property
     def pseudonymises(self) -> bool:
@@ -87,12 +110,17 @@ class TransformPlan:
         return Treatment.PSEUDONYMISE.value in self.treatments.values()
 
     def apply(
-        self, page: bytes, pseudonymiser: DomainPseudonymiser | None, seed: bytes, max_records: int
+        self,
+        page: bytes,
+        pseudonymiser: DomainPseudonymiser | None,
+        seed: bytes,
+        max_records: int,
+        asked: AskedFor = _EVERYBODY,
     ) -> ReleasedPage:
         """Return `page` (JSON Lines with exactly `fields`) as it may leave.
 
-        Raises `GatewayError` with `PROVIDER_SCHEMA` or `PROVIDER_TOO_MANY_RECORDS`. Fields the
-        schema does not know are dropped and counted.
+        Raises `GatewayError` with `PROVIDER_SCHEMA` (also for a record of somebody who was not `asked`
+        for) or `PROVIDER_TOO_MANY_RECORDS`. Fields the schema does not know are dropped and counted.
         """
         rows, unknown = self._read(page)
         if len(rows) > max_records:
@@ -101,6 +129,7 @@ class TransformPlan:
                 reason=Reason.PROVIDER_TOO_MANY_RECORDS,
                 limit=max_records,
             )
+        self._verify_subjects(rows, asked)
         invalid: dict[str, int] = {}
         for step in self._steps:
             values = [getattr(row, step.attribute) for row in rows]
@@ -109,12 +138,8 @@ class TransformPlan:
                 checked = step.kind.check_column(values)
                 if checked.invalid:
                     invalid[step.field] = len(checked.invalid)
-                if step.treatment is Treatment.PSEUDONYMISE:
-                    if pseudonymiser is None:
-                        raise ObligationError("The fields need pseudonyms, and there is no key for them.")
-                    treated = pseudonymiser.pseudonymise_column(checked)
-                elif step.treatment is not Treatment.RELEASE:
-                    treated = checked.values
+                if step.treatment is not Treatment.RELEASE:
+                    treated = _identifiers(step.treatment, checked, pseudonymiser)
             if step.treat is not None:
                 treated = step.treat(treated)
             if treated is not values:
@@ -131,13 +156,37 @@ class TransformPlan:
             invalid_identifiers=invalid,
         )
 
-    def read(self, page: bytes) -> list[dict[str, Any]]:
+    def read(self, page: bytes, asked: AskedFor = _EVERYBODY) -> list[dict[str, Any]]:
         """Return the validated raw records of `page` (for matches, which release none of them)."""
         rows, _ = self._read(page)
+        self._verify_subjects(rows, asked)
         return [
             {name: getattr(row, _attribute(position)) for position, name in enumerate(self.fields)}
             for row in rows
         ]
+
+    def _verify_subjects(self, rows: Sequence[msgspec.Struct], asked: AskedFor) -> None:
+        """Raise unless every record is of somebody asked for, as far as the fields fetched can tell."""
+        if asked.field not in self._columns:
+            return
+        attribute, kind = self._columns[asked.field]
+        others = {getattr(row, attribute) for row in rows}.difference(asked.values)
+        if not others:
+            return
+        if kind is not None:
+            found: set[str | None] = set(kind.check_column(list(others)).values)
+            wanted: set[str | None] = set(asked.values)
+        else:
+            # A holder's system may take upper and lower case, or padded texts, for the same.
+            found = {_folded(value) for value in others}
+            wanted = {_folded(value) for value in asked.values}
+        if not found <= wanted:
+            raise GatewayError(
+                "The provider sent a record of a subject that was not asked for; nothing was released. "
+                "The provider must correct its mapping.",
+                reason=Reason.PROVIDER_SCHEMA,
+                field=asked.field,
+            )
 
     def _read(self, page: bytes) -> tuple[list[msgspec.Struct], int]:
         try:
@@ -195,20 +244,49 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
         withheld=tuple(withheld),
         _decode_lines=msgspec.json.Decoder(_record_type(dataset, wanted)).decode_lines,
         _steps=tuple(steps),
+        _columns={
+            name: (_attribute(position), _kind(dataset.fields[name])) for position, name in enumerate(wanted)
+        },
     )
 
 
 def _step(attribute: str, described: Field, obligation: Obligation) -> _Step:
     treatment = obligation.treatment
-    kind = identifier_kind(described.identifier) if described.identifier is not None else None
+    kind = _kind(described)
     treat = None
     if treatment is Treatment.PSEUDONYMISE and (kind is None or not kind.pseudonymisable):
         raise ObligationError("Policy pseudonymises a field that has no pseudonyms.", field=described.name)
     if treatment is Treatment.GENERALISE:
-        treat = generalisation(str(obligation.params.get("method", "")))
+        treat = _generalise(described, str(obligation.params.get("method", "")))
     elif treatment is Treatment.MASK:
         treat = _mask(described, obligation)
     return _Step(attribute, described.name, treatment, kind, treat)
+
+
+def _identifiers(
+    treatment: Treatment, checked: CheckedColumn, pseudonymiser: DomainPseudonymiser | None
+) -> Sequence[str | None]:
+    """Return the valid identifiers of a column, or their pseudonyms; None for the others."""
+    if treatment is not Treatment.PSEUDONYMISE:
+        return checked.values
+    if pseudonymiser is None:
+        raise ObligationError("The fields need pseudonyms, and there is no key for them.")
+    return pseudonymiser.pseudonymise_column(checked)
+
+
+def _kind(described: Field) -> IdentifierKind | None:
+    return identifier_kind(described.identifier) if described.identifier is not None else None
+
+
+def _generalise(described: Field, method: str) -> ColumnTreatment:
+    treat = generalisation(method)
+    name = method.partition(":")[0]
+    fits = described.type is _GENERALISED_TYPES[name]
+    if not fits or (name == "province" and described.identifier != AREA_CODE.name):
+        raise ObligationError(
+            "Policy asks for a generalisation that does not fit the field.", field=described.name
+        )
+    return treat
 
 
 def _mask(described: Field, obligation: Obligation) -> ColumnTreatment:
@@ -235,6 +313,10 @@ def _record_type(dataset: Dataset, names: list[str]) -> type[msgspec.Struct]:
         forbid_unknown_fields=True,
         gc=False,
     )
+
+
+def _folded(value: Any) -> str | None:
+    return None if value is None else str(value).strip().casefold()
 
 
 def _attribute(position: int) -> str:

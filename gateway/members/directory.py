@@ -83,6 +83,7 @@ class Directory:
         return self._snapshot.keys.get(member_id, {})
 
     def members(self) -> list[Member]:
+        """Return every member, suspended ones too."""
         return list(self._snapshot.by_id.values())
 
     def on_change(self, listener: Callable[[], None]) -> None:

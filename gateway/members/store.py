@@ -44,7 +44,7 @@ CREATE TABLE signing_keys (
 ) STRICT;
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
-"""
+"""  # noqa: S608 - a number of our own; a PRAGMA takes no parameters
 
 
 class MemberError(ConfigError):

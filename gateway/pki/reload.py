@@ -66,11 +66,12 @@ class TlsIdentity:
 
 
 class ReloadingCredentials:
-    """The server's TLS identity, read again when one of its files changes.
+    """A process's TLS identity, as server and as client, read again when one of its files changes.
 
-    Files are compared before each handshake, so a renewed certificate serves the next connection;
-    connections that stand keep theirs. While the files do not fit together (half of a renewal, a
-    wrong key) the identity in use stays and `certificate.refused` is logged once for each change.
+    Files are compared before each handshake and at each `refresh`, so a renewed certificate serves the
+    next connection; connections that stand keep theirs. While the files do not fit together (half of a
+    renewal, a wrong key) the identity in use stays and `certificate.refused` is logged once for each
+    change.
     """
 
     def __init__(
@@ -88,36 +89,59 @@ class ReloadingCredentials:
         self._clock = clock
         self._lock = threading.Lock()
         self._seen = self._stamp()
-        self._identity = self._read()
+        self._identity = self._served = self._read()
+        self._generation = 0
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that demand a client certificate and follow the files."""
+        with self._lock:
+            self._served = self._identity
         # The stub leaves out that the fetcher may return None for "no change".
         return grpc.dynamic_ssl_server_credentials(
-            self._identity.configuration(),
+            self._served.configuration(),
             self.fetch,  # type: ignore[arg-type]
             require_client_authentication=True,
         )
 
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Return credentials for calls to others under the identity in use; reads no file."""
+        identity = self._identity
+        return grpc.ssl_channel_credentials(
+            identity.client_authorities_pem, identity.key_pem, identity.chain_pem
+        )
+
+    @property
+    def generation(self) -> int:
+        """How often the identity has been renewed: with another number, `channel_credentials` differ."""
+        return self._generation
+
     def fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return the new configuration if the files have changed for good, otherwise None.
+        """Return the new configuration if the identity is another than the last one fetched, else None.
 
         grpc calls it on a thread of its own before each handshake, several at once.
         """
+        self.refresh()
         with self._lock:
-            # Taken before the files are read: what changes meanwhile is seen at the next handshake.
+            if self._served is self._identity:
+                return None
+            self._served = self._identity
+            return self._served.configuration()
+
+    def refresh(self) -> None:
+        """Take over the files if they have changed for good; blocks for a moment, raises nothing."""
+        with self._lock:
+            # Taken before the files are read: what changes meanwhile is seen the next time.
             stamp = self._stamp()
             if stamp == self._seen:
-                return None
+                return
             self._seen = stamp
             try:
-                identity = self._read()
+                self._identity = self._read()
             except GatewayError as error:
                 _log.error("certificate.refused", path=self._paths[0], exc_info=error)
-                return None
-            self._identity = identity
+                return
+            self._generation += 1
         _log.info("certificate.reloaded", path=self._paths[0], certificate_days=round(self.days_left(), 1))
-        return identity.configuration()
 
     def days_left(self) -> float:
         """Return the days until the certificate in use ends."""

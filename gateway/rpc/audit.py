@@ -36,6 +36,8 @@ class AuditServicer:
         self._clock = clock
 
     async def GetEntry(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> api.Entry:  # noqa: N802
+        """Answer with one entry of an exchange that the caller took part in; auditors see all."""
+
         def answer(request: api.GetEntryRequest, member: Member) -> api.Entry:
             index = _index(request.name)
             if index >= self._reader.size():
@@ -51,6 +53,8 @@ class AuditServicer:
     async def GetCheckpoint(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.Checkpoint:
+        """Answer with the signed checkpoint at a tree size, 0 for the latest."""
+
         def answer(request: api.GetCheckpointRequest, _member: Member) -> api.Checkpoint:
             size = self._tree_size(request.tree_size)
             note = self._reader.checkpoint_at(size)
@@ -66,6 +70,8 @@ class AuditServicer:
     async def GetInclusionProof(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.InclusionProof:
+        """Answer with the proof that an entry stands in the tree of a size."""
+
         def answer(request: api.GetInclusionProofRequest, _member: Member) -> api.InclusionProof:
             index, size = _index(request.name), self._tree_size(request.tree_size)
             if index >= size:
@@ -78,6 +84,8 @@ class AuditServicer:
     async def GetConsistencyProof(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.ConsistencyProof:
+        """Answer with the proof that the tree of one size is a beginning of that of another."""
+
         def answer(request: api.GetConsistencyProofRequest, _member: Member) -> api.ConsistencyProof:
             old, new = request.old_tree_size, self._tree_size(request.new_tree_size)
             if not 1 <= old <= new:

@@ -34,12 +34,11 @@ class CatalogServicer:
     async def ListDatasets(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.ListDatasetsResponse:
+        """Answer with a page of the datasets, each with what the caller would receive of it."""
         try:
             member = self._admit(body, context)
             request = parse_request(body, api.ListDatasetsRequest)
-            if request.page_size < 0:
-                raise GatewayError("page_size must not be negative.", reason=Reason.REQUEST_MALFORMED)
-            size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+            size = _page_size(request.page_size)
             # The token is the last name seen: listing goes on after it even if the catalogue changed.
             datasets = [item for item in self._catalogue if item.name > request.page_token]
             page = [await self._describe(item, member) for item in datasets[:size]]
@@ -52,6 +51,7 @@ class CatalogServicer:
     async def GetDataset(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.Dataset:
+        """Answer with one dataset, and what the caller would receive of it."""
         try:
             member = self._admit(body, context)
             request = parse_request(body, api.GetDatasetRequest)
@@ -88,6 +88,12 @@ class CatalogServicer:
             ],
             grants=[_grant(item, dataset) for item in await self._grants.of(member, dataset)],
         )
+
+
+def _page_size(asked: int) -> int:
+    if asked < 0:
+        raise GatewayError("page_size must not be negative.", reason=Reason.REQUEST_MALFORMED)
+    return min(asked or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
 def _grant(granted: Granted, dataset: Dataset) -> api.Grant:

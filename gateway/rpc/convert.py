@@ -18,6 +18,7 @@ def envelope_from_wire(message: evidence_pb2.Envelope) -> Envelope:
 
 
 def envelope_to_wire(envelope: Envelope) -> evidence_pb2.Envelope:
+    """Return the message that carries `envelope`."""
     return evidence_pb2.Envelope(
         payload=envelope.payload,
         payload_type=envelope.payload_type,
@@ -26,6 +27,7 @@ def envelope_to_wire(envelope: Envelope) -> evidence_pb2.Envelope:
 
 
 def receipt_to_wire(receipt: Receipt) -> evidence_pb2.Receipt:
+    """Return the message that carries `receipt`."""
     return evidence_pb2.Receipt(
         statement=envelope_to_wire(receipt.statement),
         tlog_proof=receipt.tlog_proof,
@@ -34,6 +36,7 @@ def receipt_to_wire(receipt: Receipt) -> evidence_pb2.Receipt:
 
 
 def receipt_from_wire(message: evidence_pb2.Receipt) -> Receipt:
+    """Return the receipt in `message`; nothing in it has been verified."""
     return Receipt(
         statement=envelope_from_wire(message.statement),
         tlog_proof=message.tlog_proof,
@@ -42,6 +45,7 @@ def receipt_from_wire(message: evidence_pb2.Receipt) -> Receipt:
 
 
 def page_to_wire(page: ReleasedPage, fields: tuple[str, ...]) -> exchange_service_pb2.RecordPage:
+    """Return the message that carries `page`, whose records have `fields` in this order."""
     # Bytes that are valid UTF-8 are taken for a string field as they are.
     return exchange_service_pb2.RecordPage(
         records=page.records,  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ class ExchangeServicer:
     async def Query(  # noqa: N802 - named by the proto file, like the methods below
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.QueryResponse:
+        """Answer with one page of records and its receipt."""
         call, request = _receive(context, body, api.QueryRequest, UNARY_TIMEOUT_S)
         try:
             answer = await self._service.query(
@@ -52,6 +53,7 @@ class ExchangeServicer:
     async def StreamQuery(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
+        """Write page after page, and the receipt with the last."""
         call, request = _receive(context, body, api.StreamQueryRequest, STREAM_TIMEOUT_S)
         self._metrics.open_stream()
         try:
@@ -70,6 +72,7 @@ class ExchangeServicer:
     async def MatchAttributes(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.MatchAttributesResponse:
+        """Answer yes or no for each attribute asked, and a receipt."""
         call, request = _receive(context, body, api.MatchAttributesRequest, UNARY_TIMEOUT_S)
         try:
             answer = await self._service.match(call, envelope_from_wire(request.envelope))

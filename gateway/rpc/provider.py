@@ -58,6 +58,7 @@ class ProviderServicer:
     async def FetchRecords(  # noqa: N802 - named by the proto file, like the method below
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.FetchRecordsResponse:
+        """Answer with one page of records, signed."""
         try:
             request = parse_request(body, api.FetchRecordsRequest)
             order, source, timeout_s = self._accept(context, body, request.order)
@@ -80,6 +81,7 @@ class ProviderServicer:
     async def StreamRecords(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
+        """Write page after page, each signed, the last marked as the last."""
         pages: Iterator[SourcePage] | None = None
         try:
             request = parse_request(body, api.StreamRecordsRequest)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -11,6 +12,9 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from gateway.errors import ConfigError
+from gateway.rpc.status import abort
+
+_Behaviour = Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 
 TRANSPORT_LIMIT_BYTES: Final = 1024 * 1024
 """Above this gRPC itself refuses a message, before it is read; our own limit is lower and explains."""
@@ -53,6 +57,9 @@ class RpcServer:
         try:
             port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
+            # Only a server that has run can be shut down; grpc frees one that has not at its own peril.
+            await self._server.start()
+            await self._server.stop(None)
             raise ConfigError(
                 f"Cannot listen on {address}; is the port free, and may this user use it?"
             ) from error
@@ -76,7 +83,7 @@ class RpcServer:
 def _handler(descriptor: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
-        behaviour = getattr(servicer, method.name)
+        behaviour = _guarded(getattr(servicer, method.name), f"/{descriptor.full_name}/{method.name}")
         make = (
             grpc.unary_stream_rpc_method_handler
             if method.server_streaming
@@ -87,3 +94,20 @@ def _handler(descriptor: ServiceDescriptor, servicer: object) -> grpc.GenericRpc
             behaviour, request_deserializer=None, response_serializer=answer.SerializeToString
         )
     return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
+
+
+def _guarded(behaviour: _Behaviour, method: str) -> _Behaviour:
+    """Return `behaviour` made such that gRPC sees no fault of it: it would tell the caller its text."""
+    if inspect.isasyncgenfunction(behaviour):
+        raise TypeError(f"{method} must write its messages, not yield them")
+
+    async def answer(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behaviour(body, context)
+        except grpc.aio.BaseError:  # the call has ended already
+            raise
+        except Exception as error:
+            await abort(context, error, method)
+            raise
+
+    return answer

@@ -12,6 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from gateway.errors import ERROR_DOMAIN, GatewayError, Reason
+from gateway.telemetry.faults import record_fault
 
 _BY_CODE: Final = {
     grpc.StatusCode.UNAUTHENTICATED: (
@@ -91,23 +92,33 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
 """The gRPC status of each reason. A test checks that every reason has its row."""
 
 
-_INTERNAL_MESSAGE: Final = "The gateway failed; give the exchange id to its operator."
+_INTERNAL_MESSAGE: Final = "The gateway failed; give the exchange id or the reference to its operator."
 """For faults of our own: what they say (paths, settings) is for the operator, not for callers."""
+
+_INTERNAL_DETAILS: Final = ("exchange", "entry", "reference")
+"""What a caller is told of such a fault."""
 
 
 def to_status(error: GatewayError) -> status_pb2.Status:
     """Return the `google.rpc.Status` of `error`, with its `ErrorInfo`."""
     code = CODES[error.reason]
+    message, details = error.message, error.details
+    if error.reason is Reason.INTERNAL:
+        message = _INTERNAL_MESSAGE
+        details = {name: details[name] for name in _INTERNAL_DETAILS if name in details}
     info = any_pb2.Any()
-    info.Pack(
-        error_details_pb2.ErrorInfo(reason=error.reason.value, domain=ERROR_DOMAIN, metadata=error.details)
-    )
+    info.Pack(error_details_pb2.ErrorInfo(reason=error.reason.value, domain=ERROR_DOMAIN, metadata=details))
     number = code_pb2.Code.Value(code.name)
-    message = _INTERNAL_MESSAGE if error.reason is Reason.INTERNAL else error.message
     return status_pb2.Status(code=number, message=message, details=[info])
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: GatewayError) -> None:
-    """End the call with the status of `error`."""
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str = "") -> None:
+    """End the call with the status of `error`; what is a fault of ours is told to operators first."""
+    if not isinstance(error, GatewayError) or (
+        error.reason is Reason.INTERNAL and "reference" not in error.details
+    ):
+        error = GatewayError(
+            _INTERNAL_MESSAGE, reason=Reason.INTERNAL, reference=record_fault(error, method=method)
+        )
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)

@@ -42,6 +42,7 @@ class LineWriter(io.TextIOBase):
         """Do nothing: lines are written within a few hundredths of a second, and by `close`."""
 
     def isatty(self) -> bool:
+        """Tell whether the lines end at a terminal."""
         return self._stream.isatty()
 
     def close(self) -> None:

@@ -119,11 +119,17 @@ def configure_logging(
 class LineStream(Protocol):
     """What log lines are written to; every text stream is one."""
 
-    def write(self, text: str, /) -> int: ...
+    def write(self, text: str, /) -> int:
+        """Take `text` and return how many characters of it were taken."""
+        ...
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Hand on what was taken."""
+        ...
 
-    def isatty(self) -> bool: ...
+    def isatty(self) -> bool:
+        """Tell whether a person reads along at a terminal."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,6 +273,7 @@ class StepTimes(Collector):
         self._sums[step] += seconds
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Return the histogram of every step, as it stands."""
         family = HistogramMetricFamily(
             "sluicegate_step_seconds", "Time that each step of an exchange took.", labels=["step"]
         )

@@ -93,6 +93,25 @@ async def test_while_the_log_is_unwritable_everything_is_refused(
     assert len(new) == 1
 
 
+async def test_a_caller_waits_for_a_locked_log_once(own_world: SimulatedWorld) -> None:
+    """The log waits two seconds for its lock; the entry about the refusal is not waited for as long."""
+    await own_world.works()
+    caller = own_world.caller()
+    with locked_by_another_process(own_world.log.database):
+        began = time.monotonic()
+        refusal = await refused(caller.query(lookup(caller)))
+        assert time.monotonic() - began < 2.5
+    assert (refusal.reason, refusal.entry) == ("LOG_UNAVAILABLE", None)
+
+    def recorded() -> list[tuple[str, ...]]:
+        return [entry.reasons for entry in own_world.log.of_exchange(refusal.exchange)]
+
+    # The lock was given up in time for it, so the attempt stands in the log after all.
+    await until(recorded)
+    assert recorded() == [("LOG_UNAVAILABLE",)]
+    await own_world.works()
+
+
 async def test_a_denial_that_cannot_be_recorded_says_so(own_world: SimulatedWorld) -> None:
     caller = own_world.caller()
     with entries_refused(own_world.log.database, "exchange.denied"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from contextlib import suppress
 
@@ -20,7 +21,7 @@ from gateway.deployment.layout import gateway_uri
 from gateway.errors import ConfigError
 from gateway.model import EntryKind, Operation
 from tests.simulators.caller import STREAM, wire
-from tests.simulators.outcome import reason_of, refusal_of, refused
+from tests.simulators.outcome import reason_of, refused
 from tests.simulators.waiting import until
 from tests.simulators.world import SimulatedWorld
 
@@ -66,6 +67,9 @@ async def test_start_and_stop_leave_entries(own_world: SimulatedWorld) -> None:
         EntryKind.GATEWAY_STOPPED,
     ]
     own_world.log.verify()
+    lines = [json.loads(line) for line in own_world.output.getvalue().splitlines()]
+    [stopped] = [line for line in lines if line["event"] == "gateway.stopped"]
+    assert stopped["entry"] == own_world.log.size() - 1
 
 
 async def test_a_graceful_stop_lets_a_running_stream_finish(own_world: SimulatedWorld) -> None:
@@ -171,18 +175,56 @@ async def test_half_a_renewal_keeps_the_old_certificate(own_world: SimulatedWorl
     await own_world.works()
 
 
-async def test_a_fault_of_our_own_files_tells_callers_nothing_of_them(own_world: SimulatedWorld) -> None:
-    """The gateway shows its certificate to providers, too; what is wrong with it is for the operator."""
-    issued = own_world.authority.issue("gateway", uri=gateway_uri(), ips=["127.0.0.1"], valid_days=30)
-    own_world.config.tls.certificate.write_bytes(issued.cert_pem)
+async def test_half_a_renewal_keeps_providers_reachable(own_world: SimulatedWorld) -> None:
+    """What is shown to providers is what was read and checked, whatever the files are by then."""
+    own_world.config.tls.certificate.write_bytes(b"not a certificate")
+    own_world.config.tls.key.unlink()
+    assert own_world.registry.orders == []
     caller = own_world.caller()
-    try:
-        await caller.query(caller.statement(COMPANIES, "public-lookup"))
-    except grpc.aio.AioRpcError as error:
-        told = f"{refusal_of(error)} {error.debug_error_string()}"
-        assert str(own_world.directory) not in told
-        assert ".pem" not in told
-        assert ".key" not in told
+    await caller.query(caller.statement(COMPANIES, "public-lookup"))
+    assert len(own_world.registry.orders) == 1
+
+
+def renew(world: SimulatedWorld) -> bytes:
+    """Put a renewed certificate and key in place; return the certificate."""
+    issued = world.authority.issue("gateway", uri=gateway_uri(), ips=["127.0.0.1"], valid_days=30)
+    world.config.tls.key.unlink()
+    issued.save(world.config.tls.certificate, world.config.tls.key)
+    return issued.cert_pem.strip()
+
+
+async def test_a_renewal_is_shown_to_providers_though_every_connection_stands(
+    own_world: SimulatedWorld, monkeypatch
+) -> None:
+    monkeypatch.setattr("gateway.node.CERTIFICATE_INTERVAL_S", 0.05)
+    await own_world.restart_node()
+    caller = own_world.caller()
+    query = "public-lookup"
+    await caller.query(caller.statement(COMPANIES, query))
+    before = own_world.registry.seen_certificate.strip()
+    renewed = renew(own_world)
+
+    async def is_shown() -> bool:
+        await caller.query(caller.statement(COMPANIES, query))
+        return own_world.registry.seen_certificate.strip() == renewed
+
+    await until(is_shown)
+    assert before != renewed
+
+
+async def test_a_stream_goes_on_over_the_connection_of_the_old_certificate(own_world: SimulatedWorld) -> None:
+    own_world.registry.gate.clear()
+    caller = own_world.caller()
+    stream = caller.stream(caller.statement(COMPANIES, "public-lookup", Operation.STREAM), page_size=10)
+    received = [await anext(stream), await anext(stream)]
+    before = own_world.registry.seen_certificate.strip()
+    renewed = renew(own_world)
+    await own_world.works("northern-bank")
+    assert own_world.registry.seen_certificate.strip() == renewed != before
+    own_world.registry.gate.set()
+    received.extend([message async for message in stream])
+    assert sum(message.page.record_count for message in received) == len(own_world.companies)
+    assert received[-1].HasField("receipt")
 
 
 async def test_a_renewed_certificate_is_shown_to_providers_as_well(own_world: SimulatedWorld) -> None:

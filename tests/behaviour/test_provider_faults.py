@@ -186,6 +186,42 @@ async def test_fields_that_nobody_knows_are_dropped_and_counted(world: Simulated
     assert released.unknown_fields == 2 * len(world.companies)
 
 
+@pytest.mark.parametrize("operation", ["query", "stream", "match"])
+async def test_a_record_of_somebody_else_is_not_released(
+    world: SimulatedWorld, monkeypatch, operation: str
+) -> None:
+    asked_for, other = world.companies[0], world.companies[1]
+    record = next(item for item in world.registry.records if item["uscc"] == other.uscc)
+    monkeypatch.setattr(world.registry, "_chosen", lambda order: [record])
+    caller = world.caller()
+    subjects = [Subject("uscc", asked_for.uscc)]
+    match operation:
+        case "query":
+            call = caller.query(ask(caller, subjects=subjects))
+        case "stream":
+            call = _collect(caller.stream(ask(caller, Operation.STREAM, subjects=subjects)), [])
+        case _:
+            match = {"uscc": asked_for.uscc}
+            call = caller.match(ask(caller, Operation.MATCH, subjects=subjects, match=match))
+    refusal = await refused(call)
+    entry = world.assert_recorded(refusal, PRECONDITION, "PROVIDER_SCHEMA")
+    assert (entry.records, entry.pages) == (0, 0)
+    assert other.name not in f"{refusal}"
+
+
+async def test_a_subject_that_the_provider_spells_otherwise_is_still_the_one(
+    world: SimulatedWorld, monkeypatch
+) -> None:
+    """The control: it is the identifier that counts, not how the holder writes it."""
+    company = world.companies[0]
+    record = next(item for item in world.registry.records if item["uscc"] == company.uscc)
+    spelt = {**record, "uscc": f" {company.uscc.lower()} "}
+    monkeypatch.setattr(world.registry, "_chosen", lambda order: [spelt])
+    caller = world.caller()
+    answer = await caller.query(ask(caller, subjects=[Subject("uscc", company.uscc)]))
+    assert answer.page.record_count == 1
+
+
 async def test_a_provider_that_was_suspended_is_not_asked(world: SimulatedWorld) -> None:
     await world.set_state("registry", MemberState.SUSPENDED)
     caller = world.caller()

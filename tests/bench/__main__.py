@@ -57,7 +57,16 @@ from tests.bench.world import (  # noqa: E402
 
 QUERY = "/gateway.api.v1.ExchangeService/Query"
 STEPS = (
-    "identity envelope resolve policy log_requested provider transform log_released receipt total".split()
+    "identity",
+    "envelope",
+    "resolve",
+    "policy",
+    "log_requested",
+    "provider",
+    "transform",
+    "log_released",
+    "receipt",
+    "total",
 )
 
 
@@ -127,9 +136,7 @@ async def _measure(
     say: Callable[[str], None],
 ) -> Report:
     consumer = world.consumer
-    credentials = channel_credentials(
-        consumer.directory / "ca.pem", consumer.certificate, consumer.tls_key
-    )
+    credentials = channel_credentials(consumer.directory / "ca.pem", consumer.certificate, consumer.tls_key)
     key = SigningKey.load(consumer.signing_key)
     channels = [_channel(ports[0], credentials, number) for number in range(4)]
     relay_channels = [_channel(ports[2], credentials, number) for number in range(4)]
@@ -140,14 +147,13 @@ async def _measure(
     say("warming up ...")
     await run_round(relay_channels, relay.METHOD, orders.make(300), options.workers)
     await run_round(channels, QUERY, queries.make(300), options.workers)
-    unloaded: list[tuple[Round, Round]] = []
-    for _ in range(3):
-        unloaded.append(
-            (
-                await run_round(relay_channels[:1], relay.METHOD, orders.make(300), 1),
-                await run_round(channels[:1], QUERY, queries.make(300), 1),
-            )
+    unloaded: list[tuple[Round, Round]] = [
+        (
+            await run_round(relay_channels[:1], relay.METHOD, orders.make(300), 1),
+            await run_round(channels[:1], QUERY, queries.make(300), 1),
         )
+        for _ in range(3)
+    ]
     before = _steps(ports[3])
     loaded: list[tuple[Round, Round]] = []
     for number in range(options.rounds):
@@ -294,7 +300,7 @@ async def _idle_streams(
         if number % 50 == 49:
             await asyncio.sleep(0.1)
     deadline = time.monotonic() + 30
-    while _open_streams(ports[3]) < count and time.monotonic() < deadline:
+    while _open_streams(ports[3]) < count and time.monotonic() < deadline:  # noqa: ASYNC110 - another process tells
         await asyncio.sleep(0.2)
     rss = _rss_mib(pid)
     if _open_streams(ports[3]) != count:
@@ -376,9 +382,7 @@ def _free_ports(count: int) -> list[int]:
 @contextmanager
 def _process(module: str, *arguments: str, wait: str = "serving") -> Iterator[subprocess.Popen[str]]:
     """Run a module until the block ends; the block begins when it has said `wait`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
     try:
         stdout = process.stdout
         assert stdout is not None

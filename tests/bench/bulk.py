@@ -46,18 +46,14 @@ def floor_records_per_s(count: int) -> float:
     now = datetime.now(UTC)
     pseudonymiser = Pseudonymiser(Keyring.generate(now)).for_exchange("bank", "statistics", now)
     columns = {
-        name: [
-            NATIONAL_ID.check_column([getattr(row, name) for row in decode(page)]) for page in pages
-        ]
+        name: [NATIONAL_ID.check_column([getattr(row, name) for row in decode(page)]) for page in pages]
         for name in ("representative_id", "owner_id")
     }
     started = time.perf_counter()
     for number, page in enumerate(pages):
         rows = decode(page)
         for name, checked in columns.items():
-            for row, value in zip(
-                rows, pseudonymiser.pseudonymise_column(checked[number]), strict=True
-            ):
+            for row, value in zip(rows, pseudonymiser.pseudonymise_column(checked[number]), strict=True):
                 setattr(row, name, value)
         b"\n".join([encode(row) for row in rows])
     seconds = time.perf_counter() - started

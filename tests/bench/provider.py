@@ -20,7 +20,6 @@ from gateway.evidence.keys import SigningKey
 from gateway.evidence.trust import Trust
 from gateway.model import FieldType
 from gateway.pki.reload import ReloadingCredentials
-
 from gateway.rpc.provider import ProviderIdentity, ProviderServicer
 from gateway.rpc.server import RpcServer
 from gateway.sources.mapping import parse_mapping

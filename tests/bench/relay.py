@@ -17,7 +17,6 @@ import uvloop
 from gateway.model import member_host
 from gateway.pki.reload import ReloadingCredentials, channel_credentials
 
-
 METHOD = "/gateway.api.v1.ProviderService/FetchRecords"
 
 

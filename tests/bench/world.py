@@ -90,9 +90,7 @@ class BenchWorld:
 def build(directory: Path, gateway_port: int, provider_port: int, metrics_port: int) -> BenchWorld:
     """Make the deployment in `directory`."""
     address = f"127.0.0.1:{gateway_port}"
-    deployment = initialise(
-        directory / "gateway", origin=ORIGIN, listen=address, metrics_port=metrics_port
-    )
+    deployment = initialise(directory / "gateway", origin=ORIGIN, listen=address, metrics_port=metrics_port)
     (deployment.directory / "catalogue" / "bench.yaml").write_text(yaml.safe_dump(DESCRIPTION))
     _allow(deployment.directory / "policies" / "data" / "memoranda.yaml")
     config = deployment.load()
@@ -120,7 +118,7 @@ def build(directory: Path, gateway_port: int, provider_port: int, metrics_port: 
 
 def records(count: int) -> tuple[list[str], list[bytes]]:
     """Return (keys, lines): each line a JSON object with `FIELDS`, as a provider would send it."""
-    source = random.Random(7)  # noqa: S311 - benchmark data
+    source = random.Random(7)
     people = [company.representative_id for company in companies(5000, 11)]
     first = date(1990, 1, 1)
     keys, lines = [], []

@@ -133,14 +133,14 @@ class SimulatedProvider:
 
     async def StreamRecords(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[api.StreamRecordsResponse]:
+    ) -> None:
         request = api.StreamRecordsRequest.FromString(body)
         order = self._accept(request.order)
         self._begin()
         try:
             await self._fail_before(context)
             async for page in self._stream(order, request.page_size, context):
-                yield api.StreamRecordsResponse(page=self._deliver(order, page))
+                await context.write(api.StreamRecordsResponse(page=self._deliver(order, page)))
         finally:
             self._end()
 

@@ -32,7 +32,7 @@ class FetchRecordsRequest(_message.Message):
     """`next_cursor` of the page before; empty for the first."""
     @_builtins.property
     def order(self) -> _evidence_pb2.Envelope:
-        """The fetch order (`application/vnd.sluicegate.order.v1+json`), signed by the gateway: what to
+        """The fetch order (`application/vnd.sluicegate.fetch-order.v1+json`), signed by the gateway: what to
         fetch, for whom, why, and the decision that allows it.
         """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -11,8 +13,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.audit.errors import LogUnavailableError
 from gateway.audit.sqlite_reader import SqliteReader
-from gateway.deployment import Deployment, add_member, change_state, export_trust, initialise
+from gateway.demo.world import build_world
+from gateway.deployment import (
+    Deployment,
+    add_member,
+    change_state,
+    export_trust,
+    initialise,
+    record_change,
+)
 from gateway.deployment.layout import member_uri
 from gateway.deployment.onboarding import register_key
 from gateway.errors import ConfigError
@@ -108,10 +119,59 @@ def test_a_member_is_not_added_twice(deployment: Deployment, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["Bank", "a bank", "../bank", "", "b" * 41])
 def test_a_name_that_is_none_is_refused(deployment: Deployment, tmp_path: Path, name: str) -> None:
-    with pytest.raises((ConfigError, ValueError)):
+    with pytest.raises(ConfigError, match="lower-case letters"):
         add(deployment, bank(name), tmp_path / "bank")
+    assert not (tmp_path / "bank").exists()
     assert entries(deployment) == []
     assert members(deployment) == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_failed_attempt_leaves_nothing_and_can_be_repeated(
+    deployment: Deployment, tmp_path: Path, is_there: bool
+) -> None:
+    directory = tmp_path / "bank"
+    if is_there:
+        directory.mkdir()
+    database = deployment.load().log.database
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LogUnavailableError):
+            add(deployment, bank(), directory)
+    assert directory.exists() is is_there
+    assert members(deployment) == []
+    files = add(deployment, bank(), directory)
+    assert files.client_config.exists()
+    assert [member.id for member in members(deployment)] == ["bank"]
+    assert len(entries(deployment)) == 1
+
+
+def test_a_uri_or_key_of_another_member_leaves_no_entry(deployment: Deployment, tmp_path: Path) -> None:
+    files = add(deployment, bank(), tmp_path / "bank")
+    key = SigningKey.load(files.signing_key)
+    for twin in (
+        bank("other", uri=member_uri("bank")),
+        bank("other", signing_keys={key.key_id: key.verify_key.public}),
+    ):
+        with pytest.raises(ConfigError, match="registered already, for bank"):
+            add(deployment, twin, tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+    assert len(entries(deployment)) == 1
+
+
+def test_any_subject_can_be_recorded(deployment: Deployment) -> None:
+    detail = {"overlap_days": "30", "note": ""}
+    index = record_change(deployment.load(), EntryKind.KEY_ADDED, "epochs/e2", detail, key_epoch="e2")
+    entry = entries(deployment)[index]
+    assert (entry.subject, entry.key_epoch, entry.detail) == ("epochs/e2", "e2", {"overlap_days": "30"})
+
+
+def test_the_demo_renews_every_trust_file(tmp_path: Path) -> None:
+    world = build_world(tmp_path, gateway_port=0, registry_port=0, tax_port=0, company_count=3)
+    trust = Trust.load(world.deployment.trust)
+    assert trust.members.keys() == world.members.keys()
+    for files in world.members.values():
+        assert (files.directory / "trust.json").read_bytes() == world.deployment.trust.read_bytes()
 
 
 def test_suspension_and_return_each_leave_an_entry(deployment: Deployment, tmp_path: Path) -> None:

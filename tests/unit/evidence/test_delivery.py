@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from gateway.errors import Reason
 from gateway.evidence import dsse
 from gateway.evidence.canonical import check_canonical
-from gateway.evidence.keys import SignatureError, SigningKey
 from gateway.evidence.delivery import (
     DELIVERY_TYPE,
     Delivery,
@@ -21,6 +20,7 @@ from gateway.evidence.delivery import (
     verify_records,
     verify_sequence,
 )
+from gateway.evidence.keys import SignatureError, SigningKey
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 RECORDS = b'{"uscc":"X1"}\n{"uscc":"X2"}\n'

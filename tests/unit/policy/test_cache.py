@@ -185,15 +185,15 @@ async def test_closing_gives_up_what_is_under_way_and_closes_the_engine(cached, 
 async def test_a_hit_is_much_cheaper_than_an_evaluation(cached, embedded, allowed_input):
     await cached.decide(allowed_input)
 
-    async def median_s(engine) -> float:
+    async def least_s(engine) -> float:
         times = []
         for _ in range(200):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             await engine.decide(allowed_input)
-            times.append(time.perf_counter() - begun)
-        return sorted(times)[100]
+            times.append(time.thread_time() - begun)
+        return min(times)
 
-    assert await median_s(cached) < await median_s(embedded) / 5
+    assert await least_s(cached) < await least_s(embedded) / 5
 
 
 @pytest.mark.parametrize(("max_entries", "max_age_s"), [(0, 60), (1, 0)])

@@ -280,7 +280,7 @@ def test_a_librarys_record_tells_its_logger_and_not_its_text():
 def test_debug_shows_a_librarys_template_and_still_no_values():
     stream = io.StringIO()
     configure_logging(stream, Level.DEBUG)
-    logging.getLogger("sqlalchemy.engine").info("[%s] %r", "cached", {"id": "CANARY"})
+    logging.getLogger("database").info("[%s] %r", "cached", {"id": "CANARY"})
     logging.getLogger("other").debug("already filled in: CANARY")
     first, second = lines_of(stream)
     assert first["message"] == "[%s] %r"

@@ -25,6 +25,7 @@ def families():
     """Name (as Prometheus shows it) to the labels of every metric of ours."""
     metrics = Metrics()
     metrics.watch_losses(LogLosses())
+    metrics.watch_policy_cache(lambda: (0, 0))
     instruments = [value for value in vars(metrics).values() if hasattr(value, "_labelnames")]
     labels = {instrument._name: instrument._labelnames for instrument in instruments}
     return {

@@ -1,0 +1,50 @@
+"""Administrative changes in the audit log.
+
+Every change is recorded before it takes effect: an entry without its change is a puzzle for an
+officer, a change without its entry would be a hole in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.audit.note import Ed25519Signer
+from gateway.audit.sqlite import SqliteStore
+from gateway.audit.writer import AuditLog
+from gateway.clock import Clock, rfc3339, system_clock
+from gateway.config import GatewayConfig
+from gateway.errors import ConfigError
+from gateway.evidence.keys import SigningKey
+from gateway.model import ENTRY_VERSION, Entry, EntryKind
+
+
+def record_change(
+    config: GatewayConfig,
+    kind: EntryKind,
+    subject: str,
+    detail: Mapping[str, str],
+    *,
+    key_epoch: str = "",
+    clock: Clock = system_clock,
+) -> int:
+    """Append the entry of a change to `subject` (a resource name); return the entry's index.
+
+    What is empty in `detail` is left out. Raises `ConfigError` and `LogUnavailableError`; then nothing
+    may be changed.
+    """
+    if not config.log.database.exists():
+        raise ConfigError(
+            f"The audit log {config.log.database} is missing; nothing was changed; restore it first."
+        )
+    signer = Ed25519Signer(config.log.origin, SigningKey.load(config.log.key))
+    with AuditLog(SqliteStore(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
+        return log.append_sync(
+            Entry(
+                v=ENTRY_VERSION,
+                kind=kind,
+                time=rfc3339(clock()),
+                subject=subject,
+                detail={name: value for name, value in detail.items() if value},
+                key_epoch=key_epoch,
+            )
+        ).index
