@@ -15,9 +15,9 @@ from gateway.node import Node
 
 app = typer.Typer(add_completion=False)
 
-SWITCH_INTERVAL_S: Final = 0.001
-"""How long a busy event loop may keep the writer of the audit log waiting for the interpreter; Python's
-own 5 ms would be paid several times in each commit."""
+SWITCH_INTERVAL_S: Final = 0.003
+"""How long a busy event loop may keep the writer of the audit log waiting for the interpreter. Below
+Python's own 5 ms, which a commit would pay several times; not far below, for each switch costs."""
 
 
 @app.command()
