@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -21,7 +21,10 @@ from pydantic_settings import (
 from gateway.errors import ConfigError
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
-_Origin = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){1,4}$")]
+ORIGIN_PATTERN: Final = r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){1,4}$"
+"""A log's name: a schemeless URL in lower case, such as `audit.example.org/log/2026`."""
+
+_Origin = Annotated[str, Field(pattern=ORIGIN_PATTERN)]
 
 
 def _trimmed(value: object) -> object:

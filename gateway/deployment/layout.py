@@ -12,6 +12,7 @@ members/<id>/       what a member gets: certificate, keys, client.toml, trust.js
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from gateway.audit.note import Ed25519Signer
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, system_clock
-from gateway.config import GatewayConfig
+from gateway.config import ORIGIN_PATTERN, GatewayConfig
 from gateway.deployment.onboarding import export_trust
 from gateway.deployment.shipped import shipped_policies
 from gateway.errors import ConfigError
@@ -91,6 +92,11 @@ def initialise(
     `origin` names the log for ever; `hosts` and `addresses` are those clients connect to.
     Raises `ConfigError`.
     """
+    if re.fullmatch(ORIGIN_PATTERN, origin) is None:
+        raise ConfigError(
+            "The log's origin is a URL without its scheme, in lower case, with at least one part after the "
+            "host; for example audit.example.org/log/2026."
+        )
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty; a deployment needs a folder of its own.")
     for name, mode in (("keys", 0o700), ("data", 0o700), ("tls", 0o755), ("members", 0o700)):
