@@ -11,7 +11,7 @@ from gateway.exchange.resolution import CAPABILITIES, dataset_facts
 from gateway.members import Directory
 from gateway.model import Dataset, Decision, Member, Operation
 from gateway.policy.engine import PolicyEngine
-from gateway.policy.policy_input import PartyFacts, PolicyInput
+from gateway.policy.policy_input import PartyFacts, PolicyInput, policy_minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Grants:
             decision = await self._policy.decide(
                 PolicyInput(
                     operation=Operation.QUERY.value,
-                    time=self._clock().strftime("%Y-%m-%dT%H:%M:00Z"),
+                    time=policy_minute(self._clock()),
                     signed=True,
                     consumer=PartyFacts(id=member.id, member_class=member.member_class),
                     provider=PartyFacts(id=provider.id, member_class=provider.member_class),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -12,7 +12,13 @@ from gateway.catalogue import Catalogue
 from gateway.errors import GatewayError, Reason
 from gateway.identifiers import identifier_kind
 from gateway.model import Dataset, Field, FieldType, Member, Operation, Query, Treatment
-from gateway.policy.policy_input import DatasetFacts, FieldFacts, PartyFacts, PolicyInput
+from gateway.policy.policy_input import (
+    DatasetFacts,
+    FieldFacts,
+    PartyFacts,
+    PolicyInput,
+    policy_minute,
+)
 
 CAPABILITIES: Final = tuple(sorted(treatment.value for treatment in Treatment))
 """The treatments that `gateway.exchange.transform` can carry out."""
@@ -87,7 +93,7 @@ def policy_input(
     fields: Iterable[str] = query.match if query.operation is Operation.MATCH else query.fields
     return PolicyInput(
         operation=query.operation.value,
-        time=now.isoformat(timespec="minutes")[:16] + ":00Z",
+        time=policy_minute(now),
         signed=signed,
         consumer=PartyFacts(id=consumer.id, member_class=consumer.member_class),
         provider=PartyFacts(id=dataset.provider, member_class=provider_class),
@@ -113,12 +119,6 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
             for field in dataset.fields.values()
         },
     )
-
-
-def fields_in_order(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
-    """Return `names` in the order of the dataset's description."""
-    wanted = set(names)
-    return tuple(name for name in dataset.fields if name in wanted)
 
 
 def _field(dataset: Dataset, name: str) -> Field:

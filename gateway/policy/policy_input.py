@@ -81,7 +81,7 @@ class PolicyInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def policy_minute(moment: datetime) -> str:
     """Return `moment` (aware) as the policy input wants it: UTC, cut to the minute."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
+    return moment.astimezone(UTC).isoformat(timespec="minutes")[:16] + ":00Z"
 
 
 def encode_input(policy_input: PolicyInput) -> bytes:

@@ -35,15 +35,6 @@ def receipt_to_wire(receipt: Receipt) -> evidence_pb2.Receipt:
     )
 
 
-def receipt_from_wire(message: evidence_pb2.Receipt) -> Receipt:
-    """Return the receipt in `message`; nothing in it has been verified."""
-    return Receipt(
-        statement=envelope_from_wire(message.statement),
-        tlog_proof=message.tlog_proof,
-        deliveries=tuple(envelope_from_wire(item) for item in message.deliveries),
-    )
-
-
 def page_to_wire(page: ReleasedPage, fields: tuple[str, ...]) -> exchange_service_pb2.RecordPage:
     """Return the message that carries `page`, whose records have `fields` in this order."""
     # Bytes that are valid UTF-8 are taken for a string field as they are.
