@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
-from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Final
 
@@ -39,6 +37,7 @@ from gateway.policy.bundle import Bundle, load_bundle
 from gateway.policy.cache import CachedEngine
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
+from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
@@ -63,49 +62,22 @@ LAST_ENTRIES_TIMEOUT_S: Final = 5.0
 PAGE_TOKEN_KEY_BYTES: Final = 32
 
 
-class Node:
+class Node(ServingProcess):
     """One gateway process. `start`, then `port` tells where it listens, then `stop`."""
 
     def __init__(
         self, config: GatewayConfig, *, losses: LogLosses | None = None, clock: Clock = system_clock
     ) -> None:
         """Take the settings, and the counters of what the operators' log leaves out."""
+        super().__init__()
         self.config = config
-        self.port = 0
         self.metrics = Metrics()
         if losses is not None:
             self.metrics.watch_losses(losses)
         self._clock = clock
-        self._stack = AsyncExitStack()
-
-    async def start(self) -> None:
-        """Load, verify and start everything; raise `GatewayError` rather than start half-way.
-
-        The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
-        """
-        try:
-            await self._start()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-
-    async def stop(self) -> None:
-        """Stop serving gracefully, leave an entry about it, close everything."""
-        await self._stack.aclose()
-
-    async def run_until_stopped(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop."""
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)
-        await self.start()
-        try:
-            await stopped.wait()
-        finally:
-            await self.stop()
 
     async def _start(self) -> None:
+        # The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
         config, enter = self.config, self._stack
         require_tls13()
         credentials = ReloadingCredentials(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
@@ -20,6 +18,7 @@ from gateway.evidence.trust import Trust
 from gateway.pki.example_keys import refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
+from gateway.process import ServingProcess
 from gateway.rpc.provider import ProviderIdentity, ProviderServicer
 from gateway.rpc.server import RpcServer
 from gateway.sources.mapping import ProviderMapping, load_mapping
@@ -28,41 +27,13 @@ from gateway.sources.opening import open_sources
 _log: Final = structlog.get_logger()
 
 
-class ProviderNode:
+class ProviderNode(ServingProcess):
     """One provider process. `start`, then `port` tells where it listens, then `stop`."""
 
     def __init__(self, config: ProviderConfig, *, clock: Clock = system_clock) -> None:
+        super().__init__()
         self.config = config
-        self.port = 0
         self._clock = clock
-        self._stack = AsyncExitStack()
-
-    async def start(self) -> None:
-        """Load, check and start everything; raise `GatewayError` rather than start half-way.
-
-        The port opens last, when every dataset of the mapping can be served.
-        """
-        try:
-            await self._start()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-
-    async def stop(self) -> None:
-        """Stop serving gracefully, then close every source."""
-        await self._stack.aclose()
-
-    async def run_until_stopped(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop."""
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)
-        await self.start()
-        try:
-            await stopped.wait()
-        finally:
-            await self.stop()
 
     async def _start(self) -> None:
         config = self.config
