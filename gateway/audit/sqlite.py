@@ -9,21 +9,28 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
-from gateway.audit.checkpoint import open_checkpoint
-from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError, NoteError
-from gateway.audit.prover import TreeHashes
-from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
+from gateway.audit.errors import LogMismatchError, LogUnavailableError
+from gateway.audit.growth import (
+    Head,
+    StoredHead,
+    full_blocks,
+    full_tiles,
+    head_after,
+    microseconds,
+    verify_head,
+    verify_identity,
+)
+from gateway.audit.search import IndexRow
 from gateway.audit.sqlite_reader import SqliteTiles
 from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
 from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
-from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, completed_tiles
+from gateway.audit.tiles import TILE_WIDTH
 from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.errors import ConfigError
 
@@ -61,17 +68,6 @@ _PRUNED_AT_ONCE: Final = 10_000
 """Expired once-keys that go in one transaction: more than come in a second, and a few milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """The log's right edge and the checkpoint over it."""
-
-    frontier: Frontier
-    note: str
-    tail: tuple[tuple[bytes, IndexRow], ...]
-    """Leaf hash and index row of the entries after the last full block, so that an append reads
-    nothing back. A block of the search and a tile of level 0 are the same 256 entries."""
-
-
 class SqliteStore:
     """The writing side of an audit log in one SQLite file of mode 0600.
 
@@ -92,7 +88,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._identity: LogIdentity | None = None
         self._file: tuple[int, int] | None = None
-        self._head: _Head | None = None
+        self._head: Head | None = None
         self._prune_from_us = 0
         self._unfolded_pages = 0
 
@@ -141,7 +137,7 @@ class SqliteStore:
             if not accepted:
                 return Appended(None, head.note, refused)
             batch = append(head.frontier, [item.leaf_hash for item in accepted])
-            tail = [*head.tail, *((item.leaf_hash, item.row) for item in accepted)]
+            tail = head.tail_after([(item.leaf_hash, item.row) for item in accepted])
             _insert_entries(connection, batch.first, accepted)
             _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
             _insert_blocks(connection, batch, [row for _, row in tail])
@@ -154,9 +150,7 @@ class SqliteStore:
             if updated.rowcount != 1:
                 raise LogMismatchError("The head of the audit log moved within a transaction.")
             connection.execute("COMMIT")
-            self._head = _Head(
-                batch.frontier, note, tuple(tail[len(tail) - batch.frontier.size % TILE_WIDTH :])
-            )
+            self._head = head_after(batch, note, tail)
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
         return Appended(batch, note, refused)
@@ -168,7 +162,7 @@ class SqliteStore:
         claims = [item.once for item in pending if item.once is not None]
         if not claims:
             return frozenset()
-        now_us = _microseconds(now)
+        now_us = microseconds(now)
         if now_us >= self._prune_from_us:
             connection.execute(
                 "DELETE FROM once WHERE key IN "
@@ -312,7 +306,7 @@ class SqliteStore:
             )
         self._unfolded_pages = 0
 
-    def _current_head(self, connection: sqlite3.Connection) -> _Head:
+    def _current_head(self, connection: sqlite3.Connection) -> Head:
         """Return the head to build on: the one this process wrote, or a verified one by another."""
         row = connection.execute("SELECT size, note FROM head").fetchone()
         known = self._head
@@ -320,45 +314,20 @@ class SqliteStore:
             known = self._head = self._verified_head(connection)
         return known
 
-    def _verified_head(self, connection: sqlite3.Connection) -> _Head:
+    def _verified_head(self, connection: sqlite3.Connection) -> Head:
         """Return the stored head once identity, checkpoint, right edge and entries agree."""
         assert self._identity is not None, "the store is opened first"
-        identity = self._identity
-        stored = connection.execute("SELECT origin, vkey FROM log").fetchone()
-        if stored != (identity.origin, identity.verifier.vkey()):
-            raise LogMismatchError(
-                "This audit log has another origin or key than configured; check path, origin and key file."
-            )
+        identity = connection.execute("SELECT origin, vkey FROM log").fetchone()
+        verify_identity(identity, self._identity)
         row = connection.execute("SELECT size, frontier, note FROM head").fetchone()
         if row is None:
             raise LogMismatchError("The audit log has no head; run `gateway audit fsck` and restore it.")
-        size, raw_frontier, note = row
-        try:
-            frontier = Frontier.from_bytes(raw_frontier)
-            checkpoint = open_checkpoint(note, [identity.verifier], origin=identity.origin)
-            derived = TreeHashes(SqliteTiles(connection), size).frontier()
-        except (ValueError, NoteError, EntryNotFoundError) as error:
-            raise _contradiction() from error
+        size, frontier, note = row
         (last,) = connection.execute("SELECT max(idx) FROM entry").fetchone()
         kept = connection.execute("SELECT note FROM checkpoint WHERE size = ?", (size,)).fetchone()
-        agrees = (
-            frontier == derived
-            and frontier.size == checkpoint.size == size
-            and frontier.root() == checkpoint.root
-            and (-1 if last is None else last) == size - 1
-            and kept == (note,)
-        )
-        if not agrees:
-            raise _contradiction()
-        known = self._head
-        went_back = known is not None and (
-            size < known.frontier.size or (size == known.frontier.size and frontier != known.frontier)
-        )
-        if went_back:
-            raise LogMismatchError(
-                "The audit log lost entries that were acknowledged; restore the newest copy before going on."
-            )
-        return _Head(frontier, note, _read_tail(connection, size))
+        stored = StoredHead(identity, size, frontier, note, last, None if kept is None else kept[0])
+        verified = verify_head(stored, SqliteTiles(connection), self._identity, self._head)
+        return Head(verified, note, _read_tail(connection, size))
 
 
 def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[tuple[bytes, IndexRow], ...]:
@@ -368,12 +337,6 @@ def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[tuple[bytes, 
         (size - size % TILE_WIDTH,),
     )
     return tuple((hashed, IndexRow(*row)) for hashed, *row in rows)
-
-
-def _contradiction() -> LogMismatchError:
-    return LogMismatchError(
-        "The audit log contradicts its own checkpoint; run `gateway audit fsck` and restore it."
-    )
 
 
 def _create_log(connection: sqlite3.Connection, identity: LogIdentity, sign: SignHead) -> None:
@@ -399,7 +362,7 @@ def _claim(connection: sqlite3.Connection, claims: list[Once], now_us: int) -> b
     If not, some of them are claimed now: the transaction must be rolled back.
     """
     claimed = 0
-    for chunk in _chunks([(once.key, _microseconds(once.until)) for once in claims]):
+    for chunk in _chunks([(once.key, microseconds(once.until)) for once in claims]):
         cursor = connection.execute(
             f"{_insert('once', 2, len(chunk))} {_IF_EXPIRED}", [*chain.from_iterable(chunk), now_us]
         )
@@ -427,11 +390,7 @@ def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequen
 
 
 def _insert_blocks(connection: sqlite3.Connection, batch: Batch, tail: list[IndexRow]) -> None:
-    """Sum up the blocks that the batch made full. `tail` begins with the first of them."""
-    first = batch.first // BLOCK_ENTRIES
-    for number in range(first, batch.frontier.size // BLOCK_ENTRIES):
-        start = (number - first) * BLOCK_ENTRIES
-        summary = BlockSummary.of(tail[start : start + BLOCK_ENTRIES])
+    for number, summary in full_blocks(batch, tail):
         connection.execute(
             "INSERT INTO block VALUES (?, ?, ?)", (number, summary.first_time, summary.last_time)
         )
@@ -442,21 +401,8 @@ def _insert_blocks(connection: sqlite3.Connection, batch: Batch, tail: list[Inde
 
 
 def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: list[bytes]) -> None:
-    """Store the tiles that the batch made full. `tail` begins with the first of those of level 0."""
-    stored = SqliteTiles(connection)
-    for tile in completed_tiles(batch.first, batch.frontier.size):
-        assert tile.level is not None
-        start, height = tile.number * TILE_WIDTH, TILE_HEIGHT * tile.level
-        if tile.level == 0:
-            offset = start - batch.first // TILE_WIDTH * TILE_WIDTH
-            hashes = tail[offset : offset + TILE_WIDTH]
-        else:
-            hashes = stored.row(tile.level, start, start + TILE_WIDTH)
-        above = height + TILE_HEIGHT
-        root = batch.completed(above)[tile.number - (batch.first >> above)]
-        connection.execute(
-            "INSERT INTO tile VALUES (?, ?, ?, ?)", (tile.level, tile.number, root, b"".join(hashes))
-        )
+    for tile, root, hashes in full_tiles(batch, tail, SqliteTiles(connection).row):
+        connection.execute("INSERT INTO tile VALUES (?, ?, ?, ?)", (tile.level, tile.number, root, hashes))
 
 
 def _chunks(rows: list[Any]) -> Iterator[list[Any]]:
@@ -475,7 +421,3 @@ def _insert(table: str, columns: int, rows: int) -> str:
     """Return an INSERT of that many rows. `table` is one of the fixed names above."""
     row = f"({', '.join('?' * columns)})"
     return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608
-
-
-def _microseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
