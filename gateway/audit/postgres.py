@@ -31,13 +31,18 @@ from gateway.audit.growth import (
 )
 from gateway.audit.postgres_reader import PostgresTiles
 from gateway.audit.postgres_rows import (
+    ADDED_SINCE,
     CLAIM_KEYS,
     INDEX_COLUMNS,
     INSERT_ENTRIES,
+    LOCK_HEAD,
+    MOVE_HEAD,
+    PROBE,
+    PRUNE_KEYS,
+    STATEMENTS,
     Claims,
     entry_columns,
     gather_claims,
-    teach_columns,
 )
 from gateway.audit.search import IndexRow
 from gateway.audit.store import Appended, LogIdentity, PendingEntry, SignHead
@@ -46,24 +51,10 @@ from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
 from gateway.database.privileges import require_guards, require_modest_role
-from gateway.database.session import DURABILITY, advice_for, connect
-
-_FOLLOWED_AT_ONCE: Final = 5000
-"""Entries by other nodes that are followed one by one; beyond, the head is verified from the tiles."""
+from gateway.database.roundtrip import RoundTrips, from_bigint, to_bigint
+from gateway.database.session import advice_for, connect
 
 _PRUNE_INTERVAL_US: Final = 1_000_000
-_PRUNED_AT_ONCE: Final = 10_000
-
-_LOCK_HEAD: Final = f"SELECT size, frontier, note, {DURABILITY} FROM head FOR UPDATE"  # noqa: S608
-_ADDED: Final = (
-    f"SELECT idx, hash, {INDEX_COLUMNS} FROM entry WHERE idx >= %s"  # noqa: S608 - names of our own columns
-    f" ORDER BY idx LIMIT {_FOLLOWED_AT_ONCE}"
-)
-_MOVE_HEAD: Final = "UPDATE head SET size = %s, frontier = %s, note = %s WHERE size = %s"
-_PRUNE: Final = (
-    "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until <= %s ORDER BY until"  # noqa: S608
-    f" LIMIT {_PRUNED_AT_ONCE})"
-)
 
 _BUSY: Final = (pg.LockNotAvailable,)
 _DAMAGED: Final = (pg.IntegrityError, pg.DataCorrupted, pg.IndexCorrupted)
@@ -78,8 +69,8 @@ class _Locked:
     size: int
     frontier: bytes
     note: str
-    added: list[tuple[Any, ...]]
-    """Rows of the entries since the head we knew."""
+    added: list[tuple[bytes, IndexRow]]
+    """Leaf hash and index row of the entries since the head we knew."""
     granted: list[bytes]
     """The once-keys that were free."""
 
@@ -130,39 +121,49 @@ class PostgresStore:
         """
         columns = entry_columns(pending)
         claims = gather_claims(pending, now)
-        with self._writing() as connection, connection.pipeline() as pipeline:
-            locked = self._lock(connection, pipeline, claims)
+        with self._writing() as connection:
+            with RoundTrips(connection) as trips:
+                locked = self._lock(trips, claims)
             head = self._current_head(connection, locked)
             refused = claims.refused(locked.granted) if claims is not None else frozenset()
             if refused:
                 pending = [item for at, item in enumerate(pending) if at not in refused]
-                columns = entry_columns(pending) if pending else []
-            if not pending:
-                return Appended(None, head.note, refused)
+                if not pending:
+                    return Appended(None, head.note, refused)
+                columns = entry_columns(pending)
             batch = append(head.frontier, [item.leaf_hash for item in pending])
-            connection.execute(INSERT_ENTRIES, (batch.first, *columns))
             tail = head.tail_after([(item.leaf_hash, item.row) for item in pending])
             _insert_full(connection, batch, tail)
-            # Signed while the server stores the rows.
-            note = sign(batch.frontier.size, batch.root)
-            self._prune(connection, claims)
-            moved = connection.execute(
-                _MOVE_HEAD, (batch.frontier.size, batch.frontier.to_bytes(), note, batch.first)
-            )
-            connection.execute("COMMIT")
-            pipeline.sync()
-            if moved.rowcount != 1:
+            with RoundTrips(connection) as trips:
+                trips.send(INSERT_ENTRIES, to_bigint(batch.first), *columns)
+                self._prune(trips, claims)
+                trips.push()
+                # Signed while the server stores the rows.
+                note = sign(batch.frontier.size, batch.root)
+                trips.send(
+                    MOVE_HEAD,
+                    to_bigint(batch.frontier.size),
+                    batch.frontier.to_bytes(),
+                    note.encode(),
+                    to_bigint(batch.first),
+                )
+                trips.command(b"COMMIT")
+                *_, moved, _ = trips.receive()
+            if moved.command_tuples != 1:
                 raise LogMismatchError("The head of the audit log did not move with its entries.")
             self._head = head_after(batch, note, tail)
         return Appended(batch, note, refused)
 
     def probe(self) -> None:
         """Prove with a durable write that the log can append, opening a new session where need be."""
-        with self._writing() as connection, connection.pipeline() as pipeline:
-            self._current_head(connection, self._lock(connection, pipeline, None))
-            connection.execute("UPDATE probe SET count = count + 1")
-            connection.execute("COMMIT")
-            pipeline.sync()
+        with self._writing() as connection:
+            with RoundTrips(connection) as trips:
+                locked = self._lock(trips, None)
+            self._current_head(connection, locked)
+            with RoundTrips(connection) as trips:
+                trips.send(PROBE)
+                trips.command(b"COMMIT")
+                trips.receive()
 
     def maintain(self) -> None:
         """Do nothing: the server keeps house by itself."""
@@ -210,9 +211,8 @@ class PostgresStore:
         try:
             require_modest_role(connection)
             require_guards(connection)
-            teach_columns(connection)
-            # Planned once: the statements of an append are always the same.
-            connection.prepare_threshold = 0
+            for statement in STATEMENTS:
+                statement.prepare(connection)
         except BaseException:
             connection.close()
             raise
@@ -236,25 +236,30 @@ class PostgresStore:
         if connection is not None:
             connection.close()
 
-    def _lock(self, connection: _Connection, pipeline: psycopg.Pipeline, claims: Claims | None) -> _Locked:
+    def _lock(self, trips: RoundTrips, claims: Claims | None) -> _Locked:
         """Begin a transaction, lock the head, claim keys, and read what is new, in one round trip."""
-        known = self._head
-        connection.execute("BEGIN")
-        head = connection.execute(_LOCK_HEAD, binary=True)
-        claimed = connection.execute(CLAIM_KEYS, claims.parameters()) if claims is not None else None
-        added = connection.execute(_ADDED, (known.frontier.size if known else 0,), binary=True)
-        pipeline.sync()
-        row = head.fetchone()
-        if row is None:
+        known = self._head.frontier.size if self._head is not None else 0
+        trips.command(b"BEGIN")
+        trips.send(LOCK_HEAD)
+        trips.send(ADDED_SINCE, to_bigint(known))
+        if claims is not None:
+            trips.send(CLAIM_KEYS, *claims.values())
+        _, head, added, *claimed = trips.receive()
+        if head.ntuples != 1:
             raise LogMismatchError("The audit log has no head; run `gateway audit fsck` and restore it.")
-        size, frontier, note, is_durable = row
-        if not is_durable:
+        [(size, frontier, note, is_durable)] = _rows(head)
+        if is_durable != _TRUE:
             raise LogUnavailableError(
                 "The audit log cannot be written: somebody switched off fsync, full_page_writes or "
                 "synchronous_commit on the database server; switch it on, and the gateway goes on by itself."
             )
-        granted = [key for (key,) in claimed.fetchall()] if claimed is not None else []
-        return _Locked(size, frontier, note, added.fetchall(), granted)
+        return _Locked(
+            from_bigint(size),
+            frontier,
+            note.decode(),
+            [(hashed, IndexRow(*[value.decode() for value in row])) for hashed, *row in _rows(added)],
+            [key for answer in claimed for (key,) in _rows(answer)],
+        )
 
     def _current_head(self, connection: _Connection, locked: _Locked) -> Head:
         """Return the head to build on: the one this process wrote, or a verified one by another."""
@@ -263,9 +268,10 @@ class PostgresStore:
         if known is not None and not locked.added:
             if (locked.size, locked.note) == (known.frontier.size, known.note):
                 return known
-        elif known is not None and len(locked.added) < _FOLLOWED_AT_ONCE:
-            added = [(hashed, IndexRow(*row)) for _, hashed, *row in locked.added]
-            self._head = follow_head(known, locked.size, locked.frontier, locked.note, added, self._identity)
+        elif known is not None and len(locked.added) < FOLLOWED_AT_ONCE:
+            self._head = follow_head(
+                known, locked.size, locked.frontier, locked.note, locked.added, self._identity
+            )
             return self._head
         self._head = self._verified_head(connection)
         return self._head
@@ -284,16 +290,27 @@ class PostgresStore:
             raise contradiction()
         stored = StoredHead(identity, *row)
         verified = verify_head(stored, PostgresTiles(connection), self._identity, self._head)
-        rows = connection.execute(_ADDED, (stored.size - stored.size % TILE_WIDTH,), binary=True)
-        return Head(verified, stored.note, tuple((hashed, IndexRow(*row)) for _, hashed, *row in rows))
+        rows = connection.execute(
+            f"SELECT hash, {INDEX_COLUMNS} FROM entry WHERE idx >= %s ORDER BY idx",  # noqa: S608
+            (stored.size - stored.size % TILE_WIDTH,),
+            binary=True,
+        )
+        return Head(verified, stored.note, tuple((hashed, IndexRow(*row)) for hashed, *row in rows))
 
-    def _prune(self, connection: _Connection, claims: Claims | None) -> None:
+    def _prune(self, trips: RoundTrips, claims: Claims | None) -> None:
         if claims is not None and claims.now >= self._prune_from_us:
-            connection.execute(_PRUNE, (claims.now,))
+            trips.send(PRUNE_KEYS, to_bigint(claims.now))
             self._prune_from_us = claims.now + _PRUNE_INTERVAL_US
 
 
 _IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+_TRUE: Final = b"\x01"
+
+
+def _rows(answer: psycopg.pq.abc.PGresult) -> Iterator[list[bytes]]:
+    """Yield the rows of an answer; no column of ours holds a NULL."""
+    for row in range(answer.ntuples):
+        yield [answer.get_value(row, column) or b"" for column in range(answer.nfields)]
 
 
 def _create_log(connection: _Connection, identity: LogIdentity, sign: SignHead) -> None:

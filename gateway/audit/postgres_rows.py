@@ -1,7 +1,7 @@
-"""The log's rows as they travel to PostgreSQL: whole columns, in its own binary form for arrays.
+"""The log's statements and rows as they travel to PostgreSQL: whole columns, in its own binary form.
 
-One statement takes a batch of any size, and is planned once. The driver would turn each value of a
-list by itself, in Python, while the head of the log is locked; a column is joined here before that.
+One statement takes a batch of any size, and is planned once. The columns of a batch are encoded
+before the head of the log is locked.
 """
 
 from __future__ import annotations
@@ -10,93 +10,88 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from struct import Struct
-from typing import Any, Final
-
-import psycopg
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
+from typing import Final
 
 from gateway.audit.growth import microseconds
 from gateway.audit.search import IndexRow
 from gateway.audit.store import PendingEntry
+from gateway.database.roundtrip import Statement, to_bigint
+from gateway.database.session import DURABILITY
 
-_BYTEA, _BYTEA_ARRAY = 17, 1001
-_TEXT, _TEXT_ARRAY = 25, 1009
-_BIGINT, _BIGINT_ARRAY = 20, 1016
+_BYTEA: Final = 17
+_TEXT: Final = 25
+_BIGINT: Final = 20
 """Type numbers of PostgreSQL (`pg_type.dat`); they never change."""
 
 _HEADER: Final = Struct("!iiIii")
-"""Dimensions, whether there are NULLs, element type, length, lower bound."""
+"""Of an array: dimensions, whether there are NULLs, element type, length, lower bound."""
+
+FOLLOWED_AT_ONCE: Final = 5000
+"""Entries by other nodes that are followed one by one; beyond, the head is verified from the tiles."""
+
+PRUNED_AT_ONCE: Final = 10_000
+"""Expired once-keys that go in one transaction: more than come in a second, and a few milliseconds."""
 
 INDEX_COLUMNS: Final = ", ".join(IndexRow._fields)
+_PLACES: Final = ", ".join(f"${at}" for at in range(2, 4 + len(IndexRow._fields)))
 
-INSERT_ENTRIES: Final = (
-    f"INSERT INTO entry (idx, hash, data, {INDEX_COLUMNS})"  # noqa: S608 - names of our own columns
-    f" SELECT %s::bigint + n - 1, hash, data, {INDEX_COLUMNS}"
-    f" FROM unnest(%s, %s{', %s' * len(IndexRow._fields)})"
-    f" WITH ORDINALITY AS batch (hash, data, {INDEX_COLUMNS}, n)"
+LOCK_HEAD: Final = Statement(
+    "lock_head",
+    (),
+    f"SELECT size, frontier, note, {DURABILITY} FROM head FOR UPDATE",  # noqa: S608 - our own columns
 )
-"""Parameters: the first index, then the columns."""
-
-CLAIM_KEYS: Final = (
-    "INSERT INTO once (key, until) SELECT * FROM unnest(%s, %s)"
-    " ON CONFLICT (key) DO UPDATE SET until = excluded.until WHERE once.until <= %s RETURNING key"
+ADDED_SINCE: Final = Statement(
+    "added_since",
+    ("bigint",),
+    f"SELECT hash, {INDEX_COLUMNS} FROM entry WHERE idx >= $1"  # noqa: S608
+    f" ORDER BY idx LIMIT {FOLLOWED_AT_ONCE}",
 )
-"""Parameters: keys, until, now. Returns the keys that were free or expired."""
+CLAIM_KEYS: Final = Statement(
+    "claim_keys",
+    ("bytea[]", "bigint[]", "bigint"),
+    "INSERT INTO once (key, until) SELECT * FROM unnest($1, $2)"
+    " ON CONFLICT (key) DO UPDATE SET until = excluded.until WHERE once.until <= $3 RETURNING key",
+)
+"""Takes keys, until, now; returns the keys that were free or expired."""
+PRUNE_KEYS: Final = Statement(
+    "prune_keys",
+    ("bigint",),
+    "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until <= $1 ORDER BY until"  # noqa: S608
+    f" LIMIT {PRUNED_AT_ONCE})",
+)
+INSERT_ENTRIES: Final = Statement(
+    "insert_entries",
+    ("bigint", "bytea[]", "bytea[]", *["text[]"] * len(IndexRow._fields)),
+    f"INSERT INTO entry (idx, hash, data, {INDEX_COLUMNS})"  # noqa: S608
+    f" SELECT $1 + n - 1, hash, data, {INDEX_COLUMNS}"
+    f" FROM unnest({_PLACES}) WITH ORDINALITY AS batch (hash, data, {INDEX_COLUMNS}, n)",
+)
+"""Takes the first index, then the columns."""
+MOVE_HEAD: Final = Statement(
+    "move_head",
+    ("bigint", "bytea", "text", "bigint"),
+    "UPDATE head SET size = $1, frontier = $2, note = $3 WHERE size = $4",
+)
+PROBE: Final = Statement("probe", (), "UPDATE probe SET count = count + 1")
+
+STATEMENTS: Final = (
+    LOCK_HEAD,
+    ADDED_SINCE,
+    CLAIM_KEYS,
+    PRUNE_KEYS,
+    INSERT_ENTRIES,
+    MOVE_HEAD,
+    PROBE,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """An array as PostgreSQL reads it (`array_send` in its sources)."""
-
-    encoded: bytes
-
-
-class _Bytes(_Column):
-    """An array of bytea."""
-
-
-class _Texts(_Column):
-    """An array of text."""
-
-
-class _Numbers(_Column):
-    """An array of bigint."""
-
-
-class _ColumnDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: _Column) -> bytes:
-        return obj.encoded
-
-
-class _BytesDumper(_ColumnDumper):
-    oid = _BYTEA_ARRAY
-
-
-class _TextsDumper(_ColumnDumper):
-    oid = _TEXT_ARRAY
-
-
-class _NumbersDumper(_ColumnDumper):
-    oid = _BIGINT_ARRAY
-
-
-def teach_columns(connection: psycopg.Connection[Any]) -> None:
-    """Let the connection take columns as parameters."""
-    connection.adapters.register_dumper(_Bytes, _BytesDumper)
-    connection.adapters.register_dumper(_Texts, _TextsDumper)
-    connection.adapters.register_dumper(_Numbers, _NumbersDumper)
-
-
-def entry_columns(pending: Sequence[PendingEntry]) -> list[_Column]:
+def entry_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
     """Return the columns that `INSERT_ENTRIES` takes."""
-    texts = zip(*[item.row for item in pending], strict=True)
+    columns = zip(*[item.row for item in pending], strict=True)
     return [
-        bytes_column([item.leaf_hash for item in pending]),
-        bytes_column([item.data for item in pending]),
-        *(texts_column(values) for values in texts),
+        to_array(_BYTEA, [item.leaf_hash for item in pending]),
+        to_array(_BYTEA, [item.data for item in pending]),
+        *[to_array(_TEXT, [value.encode() for value in column]) for column in columns],
     ]
 
 
@@ -111,9 +106,13 @@ class Claims:
     waiting: dict[bytes, list[tuple[int, int]]]
     """Key to (position in the batch, until) of each entry that claims it, in order."""
 
-    def parameters(self) -> tuple[object, ...]:
+    def values(self) -> tuple[bytes, bytes, bytes]:
         """Return what `CLAIM_KEYS` takes."""
-        return bytes_column(self.keys), _numbers_column(self.untils), self.now
+        return (
+            to_array(_BYTEA, self.keys),
+            to_array(_BIGINT, [to_bigint(until) for until in self.untils]),
+            to_bigint(self.now),
+        )
 
     def refused(self, granted: Iterable[bytes]) -> frozenset[int]:
         """Return the positions of the entries whose key was taken, by an earlier append or in this batch."""
@@ -145,25 +144,9 @@ def gather_claims(pending: Sequence[PendingEntry], now: datetime) -> Claims | No
     return Claims(list(waiting), untils, at, waiting)
 
 
-def bytes_column(values: Sequence[bytes]) -> _Bytes:
-    """Return an array of bytea."""
-    return _Bytes(_encode(_BYTEA, values))
-
-
-def texts_column(values: Sequence[str]) -> _Texts:
-    """Return an array of text."""
-    return _Texts(_encode(_TEXT, [value.encode() for value in values]))
-
-
-def _numbers_column(values: Sequence[int]) -> _Numbers:
-    return _Numbers(_encode(_BIGINT, [value.to_bytes(8, "big", signed=True) for value in values]))
-
-
-def _encode(element: int, values: Sequence[bytes]) -> bytes:
-    if not values:
-        return _HEADER.pack(0, 0, element, 0, 1)[:12]
+def to_array(element: int, values: Sequence[bytes]) -> bytes:
+    """Return a one-dimensional array of at least one element (`array_send` in PostgreSQL's sources)."""
     parts = [_HEADER.pack(1, 0, element, len(values), 1)]
     for value in values:
-        parts.append(len(value).to_bytes(4, "big"))
-        parts.append(value)
+        parts += (len(value).to_bytes(4, "big"), value)
     return b"".join(parts)
