@@ -33,6 +33,7 @@ from gateway.audit.postgres_reader import PostgresTiles
 from gateway.audit.postgres_rows import (
     ADDED_SINCE,
     CLAIM_KEYS,
+    FOLLOWED_AT_ONCE,
     INDEX_COLUMNS,
     INSERT_ENTRIES,
     LOCK_HEAD,
