@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.database import PostgresAddress, parse_place
 from gateway.errors import ConfigError
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
@@ -35,6 +36,10 @@ Address = Annotated[
     str, BeforeValidator(_trimmed), Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")
 ]
 """`host:port`; port 0 takes a free one."""
+
+
+Place = Annotated[Path | PostgresAddress, BeforeValidator(parse_place)]
+"""A SQLite file, or `postgresql://...` for several nodes."""
 
 
 class _Section(BaseModel):
@@ -66,7 +71,7 @@ class LogConfig(_Section):
 
     origin: _Origin
     """The log's name for ever: a schemeless URL such as `audit.example.org/log/2026`."""
-    database: Path = Path("data/audit.db")
+    database: Place = Path("data/audit.db")
     key: Path = Path("keys/log.key")
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
 
@@ -94,7 +99,7 @@ class PolicyConfig(_Section):
 class MembersConfig(_Section):
     """Where the members are kept."""
 
-    database: Path = Path("data/members.db")
+    database: Place = Path("data/members.db")
 
 
 class MetricsConfig(_Section):
@@ -171,6 +176,16 @@ class GatewayConfig(_File):
     metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig = LoggingConfig()
 
+    @model_validator(mode="after")
+    def _share_everything_or_nothing(self) -> Self:
+        """Nodes that share the log share the members: a suspension must bite on all of them."""
+        log, members = self.log.database, self.members.database
+        if (isinstance(log, PostgresAddress) or isinstance(members, PostgresAddress)) and log != members:
+            raise ValueError(
+                "log.database and members.database must be the same PostgreSQL address, or both files"
+            )
+        return self
+
 
 class ProviderConfig(_File):
     """Configuration of `gateway provider`."""
@@ -206,6 +221,8 @@ def _resolve(value: Any, base: Path) -> Any:
     if isinstance(value, BaseModel):
         changed = {name: _resolve(getattr(value, name), base) for name in type(value).model_fields}
         return value.model_copy(update=changed)
+    if isinstance(value, PostgresAddress):
+        return value.resolved(base)
     if isinstance(value, Path):
         return value if value.is_absolute() else base / value
     return value

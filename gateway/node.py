@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import os
 from importlib.metadata import version
 from typing import Final
@@ -13,12 +14,13 @@ import structlog
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.note import Ed25519Signer
-from gateway.audit.sqlite import SqliteStore
-from gateway.audit.sqlite_reader import SqliteReader
+from gateway.audit.store import AuditReader
+from gateway.audit.stores import open_reader, open_store, require_log
 from gateway.audit.writer import AuditLog, LogHooks
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, PolicyConfig
+from gateway.database import PostgresAddress
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.grants import Grants
@@ -28,7 +30,7 @@ from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.identifiers import KINDS, load_area_table
-from gateway.members import Directory, MemberStore
+from gateway.members import Directory, open_member_store
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
@@ -103,10 +105,10 @@ class Node(ServingProcess):
         await policy.start()
         enter.push_async_callback(policy.close)
 
-        directory = Directory(MemberStore(config.members.database))
+        directory = self._open_directory(bundle, keyring)
         log = self._open_log(log_key)
         enter.callback(log.close)
-        reader = SqliteReader(config.log.database)
+        reader = open_reader(config.log.database)
         enter.callback(reader.close)
         journal = Journal(log, self._clock, known_names(bundle))
         self._know(catalogue, log, reader, credentials)
@@ -173,15 +175,26 @@ class Node(ServingProcess):
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
+    def _open_directory(self, bundle: Bundle, keyring: Keyring) -> Directory:
+        members = open_member_store(self.config.members.database)
+        self._stack.callback(members.close)
+        directory = Directory(members)
+        if isinstance(self.config.log.database, PostgresAddress):
+            # Only here: the driver costs a deployment in SQLite nothing.
+            from gateway.database.agreement import Agreement  # noqa: PLC0415
+
+            agreement = Agreement(self.config.log.database, common_ground(bundle, keyring))
+            self._stack.callback(agreement.close)
+            agreement.join()
+            directory.serve_only_while(agreement.require)
+            self._watch(asyncio.create_task(agreement.keep_current()))
+        return directory
+
     def _open_log(self, key: SigningKey) -> AuditLog:
         config = self.config.log
-        if not config.database.exists():
-            raise ConfigError(
-                f"The audit log {config.database} is missing. If this is a new deployment, run "
-                "`gateway init`; if not, restore it: a gateway never starts a second log unasked."
-            )
+        require_log(config.database)
         return AuditLog(
-            SqliteStore(config.database),
+            open_store(config.database),
             Ed25519Signer(config.origin, key),
             origin=config.origin,
             clock=self._clock,
@@ -194,7 +207,7 @@ class Node(ServingProcess):
         )
 
     def _know(
-        self, catalogue: Catalogue, log: AuditLog, reader: SqliteReader, credentials: ReloadingCredentials
+        self, catalogue: Catalogue, log: AuditLog, reader: AuditReader, credentials: ReloadingCredentials
     ) -> None:
         metrics = self.metrics
         metrics.know(
@@ -343,6 +356,12 @@ def known_names(bundle: Bundle) -> frozenset[str]:
     return frozenset(
         name for section in ("purposes", "legal_bases", "memoranda") for name in bundle.data[section]
     )
+
+
+def common_ground(bundle: Bundle, keyring: Keyring) -> dict[str, str]:
+    """Return what must be the same on all nodes of a deployment, as fingerprints by name."""
+    epochs = "\n".join(f"{epoch.id} {keyring_fingerprint(epoch.key)}" for epoch in keyring.epochs)
+    return {"policy": bundle.digest, "keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
 
 
 def _page_token_key(config: GatewayConfig) -> bytes:

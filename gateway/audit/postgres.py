@@ -56,6 +56,8 @@ from gateway.database.roundtrip import RoundTrips, from_bigint, to_bigint
 from gateway.database.session import advice_for, connect
 
 _PRUNE_INTERVAL_US: Final = 1_000_000
+_CREATION_LOCK: Final = 0x534C_4F47
+"""Number of the advisory lock (`SLOG`) under which a log is made."""
 
 _BUSY: Final = (pg.LockNotAvailable,)
 _DAMAGED: Final = (pg.IntegrityError, pg.DataCorrupted, pg.IndexCorrupted)
@@ -109,6 +111,8 @@ class PostgresStore:
         with self._faults():
             connection = self._connect()
             with connection.transaction():
+                # Of two nodes that would make the log at once, the second waits and finds it made.
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATION_LOCK,))
                 if connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone() is None:
                     _create_log(connection, identity, sign)
                 self._head = self._verified_head(connection)
@@ -315,7 +319,6 @@ def _rows(answer: psycopg.pq.abc.PGresult) -> Iterator[list[bytes]]:
 
 
 def _create_log(connection: _Connection, identity: LogIdentity, sign: SignHead) -> None:
-    """Make the log. Of two nodes that do so at once, the second fails on the first's rows."""
     note = sign(0, EMPTY_ROOT)
     connection.execute("INSERT INTO log VALUES (1, %s, %s)", (identity.origin, identity.verifier.vkey()))
     connection.execute("INSERT INTO head VALUES (1, 0, %s, %s)", (Frontier().to_bytes(), note))

@@ -99,6 +99,10 @@ class PostgresReader:
         """Return the number of entries."""
         return self._read(_size)
 
+    def exists(self) -> bool:
+        """Whether the database holds a log."""
+        return self._one("SELECT 1 FROM log") is not None
+
     def entry(self, index: int) -> StoredEntry:
         """Return one entry; raise `EntryNotFoundError` if there is none at `index`."""
         row = self._one("SELECT data FROM entry WHERE idx = %s", index)

@@ -56,8 +56,8 @@ CLAIM_KEYS: Final = Statement(
 PRUNE_KEYS: Final = Statement(
     "prune_keys",
     ("bigint",),
-    "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until <= $1 ORDER BY until"  # noqa: S608
-    f" LIMIT {PRUNED_AT_ONCE})",
+    "DELETE FROM once WHERE ctid = ANY(ARRAY(SELECT ctid FROM once WHERE until <= $1"  # noqa: S608
+    f" ORDER BY until LIMIT {PRUNED_AT_ONCE}))",
 )
 INSERT_ENTRIES: Final = Statement(
     "insert_entries",

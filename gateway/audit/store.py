@@ -158,3 +158,7 @@ class AuditReader(HashReader, Protocol):
     def consistency_proof(self, old_size: int, new_size: int) -> tuple[bytes, ...]:
         """Return the proof that the tree of `new_size` extends that of `old_size`."""
         ...
+
+    def close(self) -> None:
+        """Release everything; reads under way end by themselves. May be called twice."""
+        ...

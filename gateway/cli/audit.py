@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,12 +13,11 @@ import typer
 
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import NoteError
-from gateway.audit.fsck import fsck as examine
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
 from gateway.audit.search import EntryFilter
-from gateway.audit.sqlite_reader import SqliteReader
-from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE, AuditReader, StoredEntry
+from gateway.audit.stores import Place, examine, open_reader
 from gateway.audit.tree import leaf_hash
 from gateway.cli.exits import OF_ANSWER, Exit
 from gateway.cli.failures import CommandError
@@ -55,16 +54,21 @@ TrustOption = Annotated[
 class LogPlace:
     """Where the log is, and the keys that may have signed its checkpoints."""
 
-    database: Path
+    database: Place
     verifiers: tuple[Ed25519Verifier, ...] = ()
 
+    def require(self) -> None:
+        """Raise `CommandError` if the log is a file that is not there."""
+        if isinstance(self.database, Path):
+            require_file(
+                self.database, "The audit log", "name it with --database, or its deployment with --config"
+            )
+
     @contextmanager
-    def reading(self) -> Iterator[SqliteReader]:
+    def reading(self) -> Iterator[AuditReader]:
         """Open the log for reading."""
-        require_file(
-            self.database, "The audit log", "name it with --database, or its deployment with --config"
-        )
-        with SqliteReader(self.database) as reader:
+        self.require()
+        with closing(open_reader(self.database)) as reader:
             yield reader
 
 
@@ -171,7 +175,7 @@ def fsck(
     Exit code 3 if there is a finding.
     """
     place = _place(config, database, trust, keys_needed=True)
-    require_file(place.database, "The audit log", "name it with --database, or its deployment with --config")
+    place.require()
     output = output_of(context)
     with output.progress("entries") as advance:
         report = examine(place.database, _log_key(place), advance)
@@ -201,13 +205,14 @@ def _place(
         verifiers = tuple(Ed25519Verifier.from_vkey(text) for text in Trust.load(trust).log_keys)
         if not verifiers:
             raise CommandError(f"The trust file {trust} names no key of the log.")
-    if database is None or (keys_needed and not verifiers):
+    found: Place | None = database
+    if found is None or (keys_needed and not verifiers):
         settings = load_gateway_config(config)
-        database = database or settings.log.database
+        found = found or settings.log.database
         if keys_needed and not verifiers:
             key = SigningKey.load(settings.log.key).verify_key
             verifiers = (Ed25519Verifier(settings.log.origin, key.public),)
-    return LogPlace(database, verifiers)
+    return LogPlace(found, verifiers)
 
 
 def _log_key(place: LogPlace) -> Ed25519Verifier:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import LogMismatchError
 from gateway.audit.note import Ed25519Verifier
-from gateway.audit.sqlite_reader import SqliteReader
+from gateway.audit.stores import open_reader, require_log
 from gateway.catalogue import Catalogue
 from gateway.cli.failures import CommandError, describe_failure
 from gateway.cli.options import require_file
@@ -17,7 +19,7 @@ from gateway.clock import system_clock
 from gateway.config import GatewayConfig
 from gateway.errors import ConfigError, GatewayError
 from gateway.evidence.keys import SigningKey, read_secret
-from gateway.members import MemberStore
+from gateway.members import open_member_store
 from gateway.model import Member, MemberState, Role
 from gateway.node import PAGE_TOKEN_KEY_BYTES, make_engine, tier_names
 from gateway.pki.certificates import certificate_days_left
@@ -119,8 +121,9 @@ class _Inspection:
 
     def members(self) -> str:
         path = self._config.members.database
-        require_file(path, "The member store", "restore it, or make a deployment with `gateway init`")
-        store = MemberStore(path)
+        if isinstance(path, Path):
+            require_file(path, "The member store", "restore it, or make a deployment with `gateway init`")
+        store = open_member_store(path)
         store.revision()
         members = store.members()[1]
         suspended = sum(member.state is MemberState.SUSPENDED for member in members)
@@ -134,9 +137,9 @@ class _Inspection:
 
     def audit_log(self) -> str:
         log = self._config.log
-        require_file(log.database, "The audit log", "restore it: a gateway never starts a second log unasked")
+        require_log(log.database)
         verifier = Ed25519Verifier(log.origin, SigningKey.load(log.key).verify_key.public)
-        with SqliteReader(log.database) as reader:
+        with closing(open_reader(log.database)) as reader:
             checkpoint = open_checkpoint(reader.checkpoint(), [verifier], origin=log.origin)
             # A gateway may append between the two reads, so that the log may have grown past it.
             if reader.size() < checkpoint.size:

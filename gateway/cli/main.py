@@ -22,6 +22,9 @@ COMMANDS: Final = {
     "serve": Listed("gateway.cli.serve", "Run the gateway.", _SET_UP),
     "provider": Listed("gateway.cli.provider", "Run a provider in front of a holder's own data.", _SET_UP),
     "member": Listed("gateway.cli.member", "Add, suspend, resume and list members.", _SET_UP),
+    "database": Listed(
+        "gateway.cli.database", "Set up the PostgreSQL that several nodes share, and move there.", _SET_UP
+    ),
     "keys": Listed("gateway.cli.keys", "Show, rotate, generate and register keys.", _SET_UP),
     "catalog": Listed("gateway.cli.catalog", "See which datasets there are, and what you would get.", _ASK),
     "query": Listed("gateway.cli.query", "Ask for records, or whether a record matches.", _ASK),

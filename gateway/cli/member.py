@@ -19,7 +19,7 @@ from gateway.deployment import Deployment, MemberFiles, add_member, change_state
 from gateway.deployment.layout import gateway_uri, member_uri
 from gateway.deployment.onboarding import MEMBER_DAYS
 from gateway.evidence.keys import VerifyKey
-from gateway.members import MemberStore
+from gateway.members import open_member_store
 from gateway.model import Member, MemberState, Role
 from gateway.pki.authority import MAX_REQUEST_BYTES, CertificateAuthority
 from gateway.policy.documents import MemberClassesFile
@@ -142,10 +142,13 @@ def resume(
 def list_members(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) -> None:
     """List the members with their state and the ids of their signing keys."""
     settings = load_gateway_config(config)
-    require_file(
-        settings.members.database, "The member store", "restore it, or make a deployment with `gateway init`"
-    )
-    store = MemberStore(settings.members.database)
+    if isinstance(settings.members.database, Path):
+        require_file(
+            settings.members.database,
+            "The member store",
+            "restore it, or make a deployment with `gateway init`",
+        )
+    store = open_member_store(settings.members.database)
     members = store.members()[1]
     output_of(context).list(
         [_row(member) for member in members],

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.audit.stores import require_file_log
 from gateway.client import AsyncClient, ClientError
 from gateway.demo import proofs
 from gateway.demo.invitation import invite, write_environment
@@ -167,7 +168,8 @@ class Demo:
 
     def _prove(self, processes: Processes, world: World, stage: Stage, *, keep: bool) -> int:
         """Verify everything offline; return the number of entries in the log."""
-        narrator, database = self._narrator, world.deployment.load().log.database
+        narrator = self._narrator
+        database = require_file_log(world.deployment.load().log.database, "The demonstration")
         trust = world.members["harbour-bank"].directory / "trust.json"
         files = proofs.write_receipts(stage.evidence, self._directory / "receipts")
         narrator.chapter("The receipts, verified offline")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.audit.note import Ed25519Signer
-from gateway.audit.sqlite import SqliteStore
+from gateway.audit.stores import open_store, require_log
 from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig
@@ -32,12 +32,12 @@ def record_change(
     What is empty in `detail` is left out. Raises `ConfigError` and `LogUnavailableError`; then nothing
     may be changed.
     """
-    if not config.log.database.exists():
-        raise ConfigError(
-            f"The audit log {config.log.database} is missing; nothing was changed; restore it first."
-        )
+    try:
+        require_log(config.log.database)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message} Nothing was changed.") from error
     signer = Ed25519Signer(config.log.origin, SigningKey.load(config.log.key))
-    with AuditLog(SqliteStore(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
+    with AuditLog(open_store(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
         return log.append_sync(
             Entry(
                 v=ENTRY_VERSION,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.audit.note import Ed25519Signer
-from gateway.audit.sqlite import SqliteStore
+from gateway.audit.stores import open_store, require_file_log
 from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, system_clock
 from gateway.config import ORIGIN_PATTERN, GatewayConfig
@@ -29,7 +29,7 @@ from gateway.deployment.onboarding import export_trust
 from gateway.deployment.shipped import shipped_policies
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey, write_secret
-from gateway.members import MemberStore
+from gateway.members import SqliteMemberStore
 from gateway.pki.authority import CertificateAuthority
 from gateway.pseudonym import Keyring
 
@@ -119,9 +119,9 @@ def initialise(
         )
     )
     config = deployment.load()
-    MemberStore.create(config.members.database)
+    SqliteMemberStore.create(require_file_log(config.members.database, "`gateway init`"))
     signer = Ed25519Signer(origin, SigningKey.load(config.log.key))
-    AuditLog(SqliteStore(config.log.database), signer, origin=origin, clock=clock).close()
+    AuditLog(open_store(config.log.database), signer, origin=origin, clock=clock).close()
     deployment.trust.write_bytes(export_trust(config).to_json())
     return deployment
 

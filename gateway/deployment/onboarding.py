@@ -17,7 +17,7 @@ from gateway.deployment.changes import record_change
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey, VerifyKey, write_secret
 from gateway.evidence.trust import Trust, TrustedMember
-from gateway.members import MemberError, MemberStore
+from gateway.members import MemberError, MemberStore, open_member_store
 from gateway.model import (
     EntryKind,
     Member,
@@ -81,7 +81,7 @@ def add_member(
     files = MemberFiles(directory)
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty; name a folder that is not there yet.")
-    store = MemberStore(config.members.database)
+    store = open_member_store(config.members.database)
     _check_new(store, member)
     with _nothing_left_of_a_failure(directory):
         keys = _write_keys(files, member, authority, hosts, addresses, csr_pem, valid_days)
@@ -173,7 +173,7 @@ def change_state(
     config: GatewayConfig, member_id: str, state: MemberState, *, clock: Clock = system_clock
 ) -> None:
     """Suspend or resume a member; running gateways follow within a second."""
-    store = MemberStore(config.members.database)
+    store = open_member_store(config.members.database)
     if all(member.id != member_id for member in store.members()[1]):
         raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
     kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
@@ -185,7 +185,7 @@ def register_key(
     config: GatewayConfig, member_id: str, key: VerifyKey, *, clock: Clock = system_clock
 ) -> None:
     """Register one more signing key of a member, for a change of keys without a gap."""
-    store = MemberStore(config.members.database)
+    store = open_member_store(config.members.database)
     if all(member.id != member_id for member in store.members()[1]):
         raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
     record_change(config, EntryKind.KEY_ADDED, member_name(member_id), {"key": key.key_id}, clock=clock)
@@ -196,7 +196,7 @@ def export_trust(config: GatewayConfig) -> Trust:
     """Return the trust file of a deployment as it stands: public keys only."""
     log_key = SigningKey.load(config.log.key).verify_key
     gateway_key = SigningKey.load(config.keys.signing).verify_key
-    store = MemberStore(config.members.database)
+    store = open_member_store(config.members.database)
     members = store.members()[1]
     return Trust(
         v=1,

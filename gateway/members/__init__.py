@@ -1,6 +1,8 @@
 """The members of this gateway: who they are, their keys, and whether they are served."""
 
 from gateway.members.directory import Directory
+from gateway.members.sqlite import SqliteMemberStore
 from gateway.members.store import MemberError, MemberStore
+from gateway.members.stores import open_member_store
 
-__all__ = ["Directory", "MemberError", "MemberStore"]
+__all__ = ["Directory", "MemberError", "MemberStore", "SqliteMemberStore", "open_member_store"]

@@ -12,7 +12,8 @@ from gateway.members.store import MemberStore
 from gateway.model import Member, MemberState
 
 REFRESH_INTERVAL_S: Final = 0.25
-"""How often a change made elsewhere is looked for; a suspension must bite within one second (P11)."""
+"""How often a change made elsewhere is looked for, if nothing tells of it sooner; a suspension must bite
+within one second (P11)."""
 
 STALE_AFTER_S: Final = 1.0
 """A directory that could not be read for this long serves nobody: a suspension might be in it."""
@@ -39,6 +40,7 @@ class Directory:
         self._snapshot = _Snapshot(*store.members())
         self._read_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._conditions: list[Callable[[], None]] = []
 
     def caller(self, uri: str) -> Member:
         """Return the active member whose certificate names `uri`.
@@ -90,12 +92,16 @@ class Directory:
         """Call `listener` on the event loop after each change of the members."""
         self._listeners.append(listener)
 
+    def serve_only_while(self, condition: Callable[[], None]) -> None:
+        """Serve nobody while `condition` raises `GatewayError`: it is asked with every caller."""
+        self._conditions.append(condition)
+
     async def keep_fresh(self, on_error: Callable[[ConfigError], None]) -> None:
         """Renew the snapshot until cancelled; `on_error` hears of each failed reading."""
         loop = asyncio.get_running_loop()
         self._read_at = loop.time()
         while True:
-            await asyncio.sleep(REFRESH_INTERVAL_S)
+            await self._store.await_change(REFRESH_INTERVAL_S)
             try:
                 await self.refresh()
                 self._read_at = loop.time()
@@ -111,6 +117,8 @@ class Directory:
             listener()
 
     def _check_fresh(self) -> None:
+        for condition in self._conditions:
+            condition()
         if self._read_at is None:
             return
         if asyncio.get_running_loop().time() - self._read_at > STALE_AFTER_S:

@@ -67,7 +67,7 @@ def test_an_epoch_that_cannot_be_recorded_does_not_begin(gateway, settings):
     settings.log.database.unlink()
     result = gateway("keys", "rotate")
     assert result.exit_code == 2
-    assert "nothing was changed" in result.stderr
+    assert "Nothing was changed" in result.stderr
     assert settings.keys.keyring.read_bytes() == before
 
 

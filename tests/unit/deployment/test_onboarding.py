@@ -29,7 +29,7 @@ from gateway.deployment.onboarding import register_key
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.trust import Trust
-from gateway.members import MemberStore
+from gateway.members import SqliteMemberStore
 from gateway.model import Entry, EntryKind, Member, MemberState, Role
 from gateway.pki.authority import CertificateAuthority
 
@@ -67,7 +67,7 @@ def entries(deployment: Deployment) -> list[Entry]:
 
 
 def members(deployment: Deployment) -> list[Member]:
-    return MemberStore(deployment.load().members.database).members()[1]
+    return SqliteMemberStore(deployment.load().members.database).members()[1]
 
 
 def test_every_secret_is_closed_to_others(deployment: Deployment) -> None:

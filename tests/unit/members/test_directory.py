@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey
-from gateway.members import Directory, MemberError, MemberStore
+from gateway.members import Directory, MemberError, SqliteMemberStore
 from gateway.members.directory import STALE_AFTER_S
 from gateway.model import Member, MemberState, Role
 from tests.simulators.waiting import until
@@ -31,9 +31,9 @@ def bank(name: str = "bank", *, endpoint: str | None = None, key: SigningKey = K
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> MemberStore:
-    MemberStore.create(tmp_path / "members.db")
-    return MemberStore(tmp_path / "members.db")
+def store(tmp_path: Path) -> SqliteMemberStore:
+    SqliteMemberStore.create(tmp_path / "members.db")
+    return SqliteMemberStore(tmp_path / "members.db")
 
 
 def reason_of(call, *arguments: str) -> Reason:
@@ -42,12 +42,12 @@ def reason_of(call, *arguments: str) -> Reason:
     return raised.value.reason
 
 
-def test_a_member_is_read_back_as_it_was_added(store: MemberStore) -> None:
+def test_a_member_is_read_back_as_it_was_added(store: SqliteMemberStore) -> None:
     store.add(bank(endpoint="127.0.0.1:1"))
     assert store.members()[1] == [bank(endpoint="127.0.0.1:1")]
 
 
-def test_every_change_raises_the_revision(store: MemberStore) -> None:
+def test_every_change_raises_the_revision(store: SqliteMemberStore) -> None:
     seen = [store.revision()]
     store.add(bank())
     seen.append(store.revision())
@@ -58,7 +58,7 @@ def test_every_change_raises_the_revision(store: MemberStore) -> None:
     assert seen == sorted(set(seen))
 
 
-def test_id_uri_and_key_are_each_of_one_member(store: MemberStore) -> None:
+def test_id_uri_and_key_are_each_of_one_member(store: SqliteMemberStore) -> None:
     store.add(bank())
     with pytest.raises(MemberError):
         store.add(bank(key=SigningKey.generate()))
@@ -67,34 +67,34 @@ def test_id_uri_and_key_are_each_of_one_member(store: MemberStore) -> None:
     assert [member.id for member in store.members()[1]] == ["bank"]
 
 
-def test_a_key_under_another_id_is_refused(store: MemberStore) -> None:
+def test_a_key_under_another_id_is_refused(store: SqliteMemberStore) -> None:
     with pytest.raises(MemberError):
         store.add(msgspec.structs.replace(bank(), signing_keys={"0" * 64: KEY.verify_key.public}))
 
 
-def test_nobody_changes_a_member_that_is_not_there(store: MemberStore) -> None:
+def test_nobody_changes_a_member_that_is_not_there(store: SqliteMemberStore) -> None:
     with pytest.raises(MemberError):
         store.set_state("nobody", MemberState.SUSPENDED)
     with pytest.raises(MemberError):
         store.add_key("nobody", KEY.verify_key)
 
 
-def test_a_store_is_not_made_twice(store: MemberStore, tmp_path: Path) -> None:
+def test_a_store_is_not_made_twice(store: SqliteMemberStore, tmp_path: Path) -> None:
     with pytest.raises(MemberError):
-        MemberStore.create(tmp_path / "members.db")
+        SqliteMemberStore.create(tmp_path / "members.db")
 
 
-def test_the_store_is_closed_to_others(store: MemberStore, tmp_path: Path) -> None:
+def test_the_store_is_closed_to_others(store: SqliteMemberStore, tmp_path: Path) -> None:
     assert (tmp_path / "members.db").stat().st_mode & 0o077 == 0
 
 
 def test_a_file_that_is_no_store_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "members.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(ConfigError):
-        MemberStore(tmp_path / "members.db").revision()
+        SqliteMemberStore(tmp_path / "members.db").revision()
 
 
-async def test_a_caller_is_found_by_its_uri_and_by_nothing_else(store: MemberStore) -> None:
+async def test_a_caller_is_found_by_its_uri_and_by_nothing_else(store: SqliteMemberStore) -> None:
     store.add(bank())
     directory = Directory(store)
     assert directory.caller(bank().uri).id == "bank"
@@ -105,7 +105,7 @@ async def test_a_caller_is_found_by_its_uri_and_by_nothing_else(store: MemberSto
     assert reason_of(directory.caller, bank().uri) is Reason.MEMBER_SUSPENDED
 
 
-async def test_a_provider_must_be_active_and_have_an_endpoint(store: MemberStore) -> None:
+async def test_a_provider_must_be_active_and_have_an_endpoint(store: SqliteMemberStore) -> None:
     store.add(bank())
     store.add(bank("registry", endpoint="127.0.0.1:1", key=SigningKey.generate()))
     directory = Directory(store)
@@ -118,7 +118,7 @@ async def test_a_provider_must_be_active_and_have_an_endpoint(store: MemberStore
     assert not directory.is_active("registry")
 
 
-async def test_a_new_key_is_known_after_a_refresh(store: MemberStore) -> None:
+async def test_a_new_key_is_known_after_a_refresh(store: SqliteMemberStore) -> None:
     store.add(bank())
     directory = Directory(store)
     fresh = SigningKey.generate()
@@ -133,7 +133,7 @@ async def test_a_new_key_is_known_after_a_refresh(store: MemberStore) -> None:
 
 
 async def test_a_store_that_cannot_be_read_serves_nobody_until_it_can(
-    store: MemberStore, tmp_path: Path
+    store: SqliteMemberStore, tmp_path: Path
 ) -> None:
     """A suspension might stand in what cannot be read."""
     store.add(bank())

@@ -1,0 +1,162 @@
+"""Moving a deployment from SQLite files to PostgreSQL: the same log goes on there, and nowhere else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from gateway.audit.errors import LogMismatchError, LogUnavailableError
+from gateway.audit.fsck import FsckReport, fsck
+from gateway.audit.note import Ed25519Verifier
+from gateway.audit.postgres_fsck import fsck_database
+from gateway.audit.postgres_reader import PostgresReader
+from gateway.audit.sqlite_reader import SqliteReader
+from gateway.audit.stores import require_file_log
+from gateway.audit.transfer import copy_to_database
+from gateway.config import GatewayConfig
+from gateway.database.address import PostgresAddress
+from gateway.database.errors import DatabaseUnavailableError
+from gateway.database.privileges import require_guards, require_modest_role
+from gateway.database.session import advice_for, connect
+from gateway.errors import ConfigError
+from gateway.evidence.keys import SigningKey
+from gateway.members import SqliteMemberStore
+from gateway.members.store import write_member
+
+MOVED_SUFFIX: Final = ".moved"
+"""What the names of the files end in afterwards, so that nothing appends to them any more."""
+
+Progress = Callable[[int, int], None]
+Stage = Callable[[str], None]
+"""Hears of each part of the work as it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was moved."""
+
+    entries: int
+    checkpoints: int
+    members: int
+    files: tuple[Path, ...]
+    """What the old files are called now."""
+
+
+def move_to_postgres(
+    config: GatewayConfig,
+    address: PostgresAddress,
+    progress: Progress = lambda _done, _total: None,
+    stage: Stage = lambda _name: None,
+) -> Moved:
+    """Copy log and members of a stopped gateway into the database at `address`, and retire the files.
+
+    The log is examined before and after; origin, key, entries and checkpoints are the same, so that
+    every receipt stays valid. Nothing can append to the file meanwhile. A move that was interrupted is
+    taken up again: what was committed is not copied twice. Raises `LogMismatchError` if either log is
+    not sound or they differ, `LogUnavailableError`, and `ConfigError`.
+    """
+    log_file = require_file_log(config.log.database, "Moving")
+    member_file = require_file_log(config.members.database, "Moving")
+    verifier = Ed25519Verifier(config.log.origin, SigningKey.load(config.log.key).verify_key.public)
+    with _locked(log_file):
+        stage("examining the file")
+        before = _require_sound(fsck(log_file, verifier, progress), "The log in the file")
+        members = SqliteMemberStore(member_file).members()
+        with closing(SqliteReader(log_file)) as source:
+            head = source.checkpoint()
+        stage("copying")
+        _copy(address, log_file, members, head, progress)
+        stage("examining the database")
+        after = _require_sound(fsck_database(address, verifier, progress), "The log in the database")
+        with PostgresReader(address) as target:
+            same = target.checkpoint() == head
+        if not same or (after.entries, after.checkpoints) != (before.entries, before.checkpoints):
+            raise LogMismatchError(
+                "The database holds another log than the file. Nothing was retired; go on with the file, and "
+                "have the database's owner drop the schema before the next attempt."
+            )
+        files = tuple(_retire(path) for path in (log_file, member_file))
+    return Moved(after.entries, after.checkpoints, len(members[1]), files)
+
+
+def _copy(
+    address: PostgresAddress,
+    log_file: Path,
+    members: tuple[int, list[Any]],
+    head: str,
+    progress: Progress,
+) -> None:
+    try:
+        with connect(address, "move the log", statement_timeout_s=0) as connection:
+            require_modest_role(connection)
+            require_guards(connection)
+            connection.execute("SET idle_in_transaction_session_timeout = 0")
+            with connection.transaction():
+                found = connection.execute("SELECT note FROM head").fetchone()
+                if found == (head,):
+                    return
+                copy_to_database(log_file, connection, progress)
+                for member in members[1]:
+                    connection.execute(
+                        "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"
+                        " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                        write_member(member),
+                    )
+                    for key_id, public in member.signing_keys.items():
+                        connection.execute(
+                            "INSERT INTO signing_keys (key_id, member, public) VALUES (%s, %s, %s)",
+                            (key_id, member.id, public),
+                        )
+    except DatabaseUnavailableError as error:
+        raise LogUnavailableError(error.message) from error
+    except psycopg.errors.UniqueViolation as error:
+        raise ConfigError("The database holds members already; name an empty one.") from error
+    except psycopg.Error as error:
+        raise LogUnavailableError(
+            f"The log was not moved, and the database is as before: {advice_for(error)}."
+        ) from None
+
+
+def _require_sound(report: FsckReport, which: str) -> FsckReport:
+    if report.findings:
+        first = report.findings[0]
+        raise LogMismatchError(
+            f"{which} is not sound ({first.place}: {first.what}), so that it is not moved; run "
+            "`gateway audit fsck`, and restore it first."
+        )
+    return report
+
+
+@contextmanager
+def _locked(log_file: Path) -> Iterator[None]:
+    """Hold the lock under which a gateway appends, for the whole move."""
+    if not log_file.exists():
+        raise ConfigError(f"The audit log {log_file} is missing; restore it first.")
+    descriptor = os.open(f"{log_file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError("A gateway is writing to this log; stop it, and move then.") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _retire(path: Path) -> Path:
+    """Rename the file and what belongs to it, and make it read-only; return the new name."""
+    retired = path.with_name(path.name + MOVED_SUFFIX)
+    for suffix in ("-wal", "-shm"):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(retired.with_name(retired.name + suffix))
+    path.rename(retired)
+    retired.chmod(0o400)
+    return retired
