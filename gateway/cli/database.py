@@ -97,6 +97,13 @@ def move(
     with output.progress("entries") as advance:
         moved = move_to_postgres(load_gateway_config(config), address, advance, output.remark)
     files = [str(path) for path in moved.files]
+    told = ", ".join(
+        (
+            counted(moved.entries, "entry", "entries"),
+            counted(moved.checkpoints, "checkpoint"),
+            counted(moved.members, "member"),
+        )
+    )
     output.facts(
         {
             "entries": moved.entries,
@@ -106,11 +113,9 @@ def move(
             "retired": files,
         },
         [
-            f"Moved {counted(moved.entries, 'entry', 'entries')}, "
-            f"{counted(moved.checkpoints, 'checkpoint')} and {counted(moved.members, 'member')}; examined "
-            "before and after.",
+            f"Moved {told}; examined before and after.",
             f"The old files are kept as {' and '.join(files)}.",
-            f'Now set database = "{address.url}" under [log] and [members] in {config}, and start the gateway.',
+            f'Now set database = "{address.url}" under [log] and [members] in {config}.',
         ],
     )
 
@@ -142,8 +147,8 @@ def _of(settings: GatewayConfig) -> PostgresAddress:
     place = settings.log.database
     if not isinstance(place, PostgresAddress):
         raise CommandError(
-            "This deployment keeps its log in a SQLite file; name the database with --database, or move there "
-            "with `gateway database move`."
+            "This deployment keeps its log in a SQLite file; name the database with --database, or move "
+            "there with `gateway database move`."
         )
     return place
 

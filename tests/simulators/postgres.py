@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 from psycopg import sql
 
 from gateway.database.address import PostgresAddress
 from gateway.database.migration import migrate
+from tests.simulators.waiting import wait_until
 
 OWNER = "sluicegate_owner"
 ROLE = "sluicegate_gateway"
@@ -74,12 +75,13 @@ class PostgresServer:
 
     def kill(self) -> None:
         """End the server and all that belongs to it with SIGKILL, as a crash would."""
-        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().splitlines()[0]))
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        postmaster = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        processes = [postmaster, *map(int, children)]
         for process in processes:
-            with _gone():
-                process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(processes, timeout=10)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        wait_until(lambda: not any(_runs(process) for process in processes))
 
     def configure(self, **settings: str) -> None:
         """Set what `ALTER SYSTEM` can set, and have it take effect."""
@@ -150,9 +152,8 @@ def running_postgres(directory: Path) -> Iterator[PostgresServer]:
         shutil.rmtree(server.data, ignore_errors=True)
 
 
-@contextmanager
-def _gone() -> Iterator[None]:
+def _runs(process: int) -> bool:
     try:
-        yield
-    except psutil.NoSuchProcess:
-        return
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

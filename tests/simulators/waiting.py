@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 
 _PAUSE_S = 0.02
@@ -17,3 +18,12 @@ async def until(condition: Callable[[], object | Awaitable[object]], *, within_s
             if await found if inspect.isawaitable(found) else found:
                 return
             await asyncio.sleep(_PAUSE_S)
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
+    """Do the same without an event loop."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_PAUSE_S)
