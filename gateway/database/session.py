@@ -23,7 +23,7 @@ MIN_SERVER_VERSION: Final = 140000
 LOCK_TIMEOUT_S: Final = 2.0
 """How long an append waits for another node's."""
 STATEMENT_TIMEOUT_S: Final = 5.0
-IDLE_IN_TRANSACTION_TIMEOUT_S: Final = 2.0
+IDLE_IN_TRANSACTION_TIMEOUT_S: Final = 3.0
 """After so long the server ends a session that holds the head and says nothing: a node that died
 without its connection being closed frees the log by this."""
 CONNECT_TIMEOUT_S: Final = 3

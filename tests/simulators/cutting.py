@@ -36,6 +36,11 @@ class CuttingProxy:
         with self._lock:
             self._countdown, self._side = chunk, side
 
+    def spare(self) -> None:
+        """Cut nothing more."""
+        with self._lock:
+            self._countdown = None
+
     def stall(self) -> None:
         """Pass nothing more of the connections that stand: both ends go on believing in them."""
         self._stalled.set()

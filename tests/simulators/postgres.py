@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,12 +77,15 @@ class PostgresServer:
     def kill(self) -> None:
         """End the server and all that belongs to it with SIGKILL, as a crash would."""
         postmaster = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        # Stopped first, so that it starts no child that is not listed.
+        os.kill(postmaster, signal.SIGSTOP)
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         processes = [postmaster, *map(int, children)]
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        wait_until(lambda: not any(_runs(process) for process in processes))
+        # Also of a process that is dead but not yet buried the server would think that it runs.
+        wait_until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
 
     def configure(self, **settings: str) -> None:
         """Set what `ALTER SYSTEM` can set, and have it take effect."""
@@ -141,19 +145,14 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres(directory: Path) -> Iterator[PostgresServer]:
-    """Start a server in `directory`; in the end it is stopped and its files are removed."""
+def running_postgres(parent: Path | None = None) -> Iterator[PostgresServer]:
+    """Start a server in a temporary directory; in the end it is stopped and its files are removed."""
+    # Not below pytest's own: the server's user must be able to reach it, also while other tests start.
+    directory = Path(tempfile.mkdtemp(prefix="sluicegate-postgres-", dir=parent))
     server = PostgresServer(directory)
     try:
         yield server
     finally:
         if (server.data / "postmaster.pid").exists():
             server.stop()
-        shutil.rmtree(server.data, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        shutil.rmtree(directory, ignore_errors=True)

@@ -18,8 +18,8 @@ from tests.simulators.postgres import PostgresServer, running_postgres
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+def server() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
         yield server
 
 
