@@ -123,9 +123,9 @@ class _Inspection:
         path = self._config.members.database
         if isinstance(path, Path):
             require_file(path, "The member store", "restore it, or make a deployment with `gateway init`")
-        store = open_member_store(path)
-        store.revision()
-        members = store.members()[1]
+        with closing(open_member_store(path)) as store:
+            store.revision()
+            members = store.members()[1]
         suspended = sum(member.state is MemberState.SUSPENDED for member in members)
         told = f"{len(members)} members, {suspended} of them suspended"
         missing = self._missing_providers(members)

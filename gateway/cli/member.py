@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -148,8 +149,8 @@ def list_members(context: typer.Context, config: GatewayConfigOption = GATEWAY_C
             "The member store",
             "restore it, or make a deployment with `gateway init`",
         )
-    store = open_member_store(settings.members.database)
-    members = store.members()[1]
+    with closing(open_member_store(settings.members.database)) as store:
+        members = store.members()[1]
     output_of(context).list(
         [_row(member) for member in members],
         _COLUMNS,

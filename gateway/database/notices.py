@@ -52,7 +52,11 @@ class Notices:
         connection = await psycopg.AsyncConnection.connect(
             **session_parameters(self._address, f"hear {self._channel}"), autocommit=True
         )
-        await connection.execute(f"LISTEN {self._channel}")
+        try:
+            await connection.execute(f"LISTEN {self._channel}")
+        except BaseException:
+            connection.pgconn.finish()
+            raise
         return connection
 
     async def _hang_up(self) -> None:

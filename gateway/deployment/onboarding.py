@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -81,9 +81,10 @@ def add_member(
     files = MemberFiles(directory)
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty; name a folder that is not there yet.")
-    store = open_member_store(config.members.database)
-    _check_new(store, member)
-    with _nothing_left_of_a_failure(directory):
+    with ExitStack() as opened:
+        store = opened.enter_context(closing(open_member_store(config.members.database)))
+        _check_new(store, member)
+        opened.enter_context(_nothing_left_of_a_failure(directory))
         keys = _write_keys(files, member, authority, hosts, addresses, csr_pem, valid_days)
         (directory / "ca.pem").write_bytes(authority.certificate_pem)
         files.client_config.write_text(_CLIENT_CONFIG.format(address=gateway_address, member=member.id))
@@ -173,31 +174,31 @@ def change_state(
     config: GatewayConfig, member_id: str, state: MemberState, *, clock: Clock = system_clock
 ) -> None:
     """Suspend or resume a member; running gateways follow within a second."""
-    store = open_member_store(config.members.database)
-    if all(member.id != member_id for member in store.members()[1]):
-        raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-    kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
-    record_change(config, kind, member_name(member_id), {}, clock=clock)
-    store.set_state(member_id, state)
+    with closing(open_member_store(config.members.database)) as store:
+        if all(member.id != member_id for member in store.members()[1]):
+            raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+        kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
+        record_change(config, kind, member_name(member_id), {}, clock=clock)
+        store.set_state(member_id, state)
 
 
 def register_key(
     config: GatewayConfig, member_id: str, key: VerifyKey, *, clock: Clock = system_clock
 ) -> None:
     """Register one more signing key of a member, for a change of keys without a gap."""
-    store = open_member_store(config.members.database)
-    if all(member.id != member_id for member in store.members()[1]):
-        raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-    record_change(config, EntryKind.KEY_ADDED, member_name(member_id), {"key": key.key_id}, clock=clock)
-    store.add_key(member_id, key)
+    with closing(open_member_store(config.members.database)) as store:
+        if all(member.id != member_id for member in store.members()[1]):
+            raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+        record_change(config, EntryKind.KEY_ADDED, member_name(member_id), {"key": key.key_id}, clock=clock)
+        store.add_key(member_id, key)
 
 
 def export_trust(config: GatewayConfig) -> Trust:
     """Return the trust file of a deployment as it stands: public keys only."""
     log_key = SigningKey.load(config.log.key).verify_key
     gateway_key = SigningKey.load(config.keys.signing).verify_key
-    store = open_member_store(config.members.database)
-    members = store.members()[1]
+    with closing(open_member_store(config.members.database)) as store:
+        members = store.members()[1]
     return Trust(
         v=1,
         origin=config.log.origin,
