@@ -49,7 +49,7 @@ async def drive(log: AuditLog, callers: int, seconds: float, *, claims: bool) ->
         while (begun := time.perf_counter()) < end:
             number += 1
             until = datetime.now(UTC) + timedelta(minutes=5)
-            once = Once(f"{os.getpid()} {number}".encode(), until) if claims else None
+            once = Once(os.urandom(16), until) if claims else None
             await log.append(entry(number), once)  # type: ignore[arg-type]
             took.append(time.perf_counter() - begun)
 
