@@ -12,10 +12,10 @@ import structlog
 
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
-from gateway.audit.note import Ed25519Signer
-from gateway.audit.sqlite import SqliteStore
+from gateway.audit.appender import Log, LogHooks
+from gateway.audit.remote import RemoteLog
 from gateway.audit.sqlite_reader import SqliteReader
-from gateway.audit.writer import AuditLog, LogHooks
+from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, PolicyConfig
@@ -28,6 +28,7 @@ from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.identifiers import KINDS, load_area_table
+from gateway.log_node import existing_log, log_signer, tell_failure
 from gateway.members import Directory, MemberStore
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
@@ -59,6 +60,9 @@ CERTIFICATE_INTERVAL_S: Final = 10.0
 LAST_ENTRIES_TIMEOUT_S: Final = 5.0
 """How long a stop waits for the entries of exchanges that it has cut."""
 
+LOG_START_TIMEOUT_S: Final = 60.0
+"""How long a start waits for the log process, which verifies the log before it answers."""
+
 PAGE_TOKEN_KEY_BYTES: Final = 32
 
 
@@ -66,10 +70,19 @@ class Node(ServingProcess):
     """One gateway process. `start`, then `port` tells where it listens, then `stop`."""
 
     def __init__(
-        self, config: GatewayConfig, *, losses: LogLosses | None = None, clock: Clock = system_clock
+        self,
+        config: GatewayConfig,
+        *,
+        losses: LogLosses | None = None,
+        log_address: bytes | None = None,
+        clock: Clock = system_clock,
     ) -> None:
-        """Take the settings, and the counters of what the operators' log leaves out."""
+        """Take the settings, the counters of what the operators' log leaves out, and the log process.
+
+        Without `log_address` the node writes the audit log itself, from a thread.
+        """
         super().__init__()
+        self._log_address = log_address
         self.config = config
         self.metrics = Metrics()
         if losses is not None:
@@ -84,14 +97,9 @@ class Node(ServingProcess):
             config.tls.certificate, config.tls.key, config.tls.client_ca, demo=config.demo, clock=self._clock
         )
         signing_key = SigningKey.load(config.keys.signing)
-        log_key = SigningKey.load(config.log.key)
         keyring = Keyring.load(config.keys.keyring)
         refuse_example_keys(
-            [
-                signing_key.key_id,
-                log_key.key_id,
-                *(keyring_fingerprint(epoch.key) for epoch in keyring.epochs),
-            ],
+            [signing_key.key_id, *(keyring_fingerprint(epoch.key) for epoch in keyring.epochs)],
             demo=config.demo,
         )
         page_tokens = PageTokens(_page_token_key(config))
@@ -104,8 +112,7 @@ class Node(ServingProcess):
         enter.push_async_callback(policy.close)
 
         directory = Directory(MemberStore(config.members.database))
-        log = self._open_log(log_key)
-        enter.callback(log.close)
+        log = await self._open_log()
         reader = SqliteReader(config.log.database)
         enter.callback(reader.close)
         journal = Journal(log, self._clock, known_names(bundle))
@@ -173,28 +180,29 @@ class Node(ServingProcess):
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
-    def _open_log(self, key: SigningKey) -> AuditLog:
-        config = self.config.log
-        if not config.database.exists():
-            raise ConfigError(
-                f"The audit log {config.database} is missing. If this is a new deployment, run "
-                "`gateway init`; if not, restore it: a gateway never starts a second log unasked."
-            )
-        return AuditLog(
-            SqliteStore(config.database),
-            Ed25519Signer(config.origin, key),
-            origin=config.origin,
-            clock=self._clock,
-            queue_limit=config.queue,
-            hooks=LogHooks(
-                committed=self._batch_committed,
-                failed=lambda error: _log.error("log.failed", error_type=type(error).__name__),
-                health_changed=self._set_log_healthy,
-            ),
+    async def _open_log(self) -> Log:
+        config = self.config
+        hooks = LogHooks(
+            committed=self._batch_committed, failed=tell_failure, health_changed=self._set_log_healthy
         )
+        if self._log_address is None:
+            own = AuditLog(
+                existing_log(config),
+                log_signer(config),
+                origin=config.log.origin,
+                clock=self._clock,
+                queue_limit=config.log.queue,
+                hooks=hooks,
+            )
+            self._stack.callback(own.close)
+            return own
+        log = RemoteLog(self._log_address, queue_limit=config.log.queue, hooks=hooks)
+        self._stack.push_async_callback(log.close)
+        await log.wait_until_open(LOG_START_TIMEOUT_S)
+        return log
 
     def _know(
-        self, catalogue: Catalogue, log: AuditLog, reader: SqliteReader, credentials: ReloadingCredentials
+        self, catalogue: Catalogue, log: Log, reader: SqliteReader, credentials: ReloadingCredentials
     ) -> None:
         metrics = self.metrics
         metrics.know(
@@ -219,7 +227,7 @@ class Node(ServingProcess):
     def _members_failed(self, error: ConfigError) -> None:
         _log.error("members.unreadable", reason=error.reason.value)
 
-    async def _follow_health(self, server: RpcServer, log: AuditLog) -> None:
+    async def _follow_health(self, server: RpcServer, log: Log) -> None:
         """Serve only while the log can append (P1): load balancers must see it at once."""
         serving = True
         while True:
@@ -242,7 +250,7 @@ class Node(ServingProcess):
         task.add_done_callback(ended)
         self._stack.push_async_callback(end)
 
-    async def _record_stop(self, log: AuditLog, policy: PolicyEngine, bundle: Bundle) -> None:
+    async def _record_stop(self, log: Log, policy: PolicyEngine, bundle: Bundle) -> None:
         try:
             stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy, bundle))
         except GatewayError as error:

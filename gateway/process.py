@@ -6,10 +6,13 @@ import asyncio
 import signal
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
+from typing import ClassVar
 
 
 class ServingProcess(ABC):
     """What gateway and provider have in common: `start`, then `port` tells where it listens, then `stop`."""
+
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self.port = 0
@@ -32,13 +35,24 @@ class ServingProcess(ABC):
         await self._stack.aclose()
 
     async def run_until_stopped(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop."""
+        """Serve until one of `stop_signals`, then stop; one that comes while it starts ends the start."""
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self.stop_signals:
             loop.add_signal_handler(number, stopped.set)
-        await self.start()
+        # A supervisor holds them back until somebody listens.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.stop_signals)
+        starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(stopped.wait())
         try:
-            await stopped.wait()
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                return
+            await starting
+            try:
+                await stopping
+            finally:
+                await self.stop()
         finally:
-            await self.stop()
+            stopping.cancel()

@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import Final
+import socket
 
 import typer
-import uvloop
 
-from gateway.cli.operators_log import operators_log
+from gateway.cli.operators_log import operators_log, supervisors_log
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
-from gateway.node import Node
+from gateway.config import GatewayConfig
+from gateway.supervisor import Role, Supervisor
 
 app = typer.Typer(add_completion=False)
 
-SWITCH_INTERVAL_S: Final = 0.003
-"""How long a busy event loop may keep the writer of the audit log waiting for the interpreter. Below
-Python's own 5 ms, which a commit would pay several times; not far below, for each switch costs."""
+# Each process imports what it runs, and no other: the one that holds the log's key does not even
+# load what faces the network.
 
 
 @app.command()
-def serve(config: GatewayConfigOption = GATEWAY_CONFIG) -> None:
+def serve(
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+) -> None:
     """Run the gateway until SIGTERM or SIGINT; calls under way may finish.
 
     Standard output carries the operators' log, one line an event.
     """
+    from gateway.log_node import listen_locally  # noqa: PLC0415
+
     settings = load_gateway_config(config)
-    with (
-        operators_log(settings.logging) as losses,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        runner.run(Node(settings, losses=losses).run_until_stopped())
+    supervisors_log(settings.logging)
+    listener, address = listen_locally()
+    code = Supervisor(
+        [
+            [Role("log", lambda: _write_log(settings, listener))],
+            [Role("worker", lambda: _work(settings, address))],
+        ]
+    ).run()
+    raise typer.Exit(code)
+
+
+def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:
+    from gateway.log_node import LogNode  # noqa: PLC0415
+
+    with operators_log(settings.logging), _runner() as runner:
+        runner.run(LogNode(settings, listener).run_until_stopped())
+
+
+def _work(settings: GatewayConfig, log_address: bytes) -> None:
+    from gateway.node import Node  # noqa: PLC0415
+
+    with operators_log(settings.logging) as losses, _runner() as runner:
+        runner.run(Node(settings, losses=losses, log_address=log_address).run_until_stopped())
+
+
+def _runner() -> asyncio.Runner:
+    import uvloop  # noqa: PLC0415
+
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)

@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from gateway.audit.appender import Log
+from gateway.audit.committed import Committed
 from gateway.audit.store import Once
-from gateway.audit.writer import AuditLog, Committed
 from gateway.clock import Clock, rfc3339
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import encode_canonical
@@ -22,7 +23,7 @@ from gateway.model import ENTRY_VERSION, Entry, EntryKind
 class Journal:
     """Writes the entries of exchanges. Each method returns when its entry is durable."""
 
-    def __init__(self, log: AuditLog, clock: Clock, known_names: AbstractSet[str]) -> None:
+    def __init__(self, log: Log, clock: Clock, known_names: AbstractSet[str]) -> None:
         """Take the log and the names (purposes, legal bases, memoranda) that policy knows."""
         self._log = log
         self._clock = clock

@@ -11,8 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError
-from gateway.audit.writer import Committed
 from gateway.demo.world import COMPANIES
 from gateway.exchange.journal import Journal
 from gateway.exchange.state import Exchange

@@ -10,6 +10,7 @@ import pytest
 import structlog
 import structlog.testing
 
+from gateway.audit.appender import LogHooks
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import (
     EntryTooLargeError,
@@ -24,7 +25,6 @@ from gateway.audit.proof import TlogProof
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import Once
-from gateway.audit.writer import LogHooks
 from gateway.errors import Reason
 
 from .conftest import NOON, ORIGIN
