@@ -5,6 +5,7 @@ Knows how the log fares, and answers each entry of a batch with its place or wit
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,12 +49,12 @@ class Log(Protocol):
         """How many entries wait."""
         ...
 
-    async def append(self, entry: Entry, once: Once | None = None) -> Committed:
-        """Append `entry` and return when it is durable and under a signed checkpoint.
+    def append(self, entry: Entry, once: Once | None = None) -> asyncio.Future[Committed]:
+        """Send `entry` on its way; what is returned is done once it is durable, under a signed checkpoint.
 
-        When it raises, nothing may be released on its account. A caller that is cancelled while it
-        waits leaves its entry in the log. Raises `LogUnavailableError`, `LogOverloadedError`,
-        `OnceTakenError` (then there is no entry) and what `prepare_entry` raises.
+        When this or the future raises, nothing may be released on its account. A caller that is
+        cancelled while it waits leaves its entry in the log. Raises `LogUnavailableError`,
+        `LogOverloadedError`, `OnceTakenError` (then there is no entry) and what `prepare_entry` raises.
         """
         ...
 

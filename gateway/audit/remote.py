@@ -75,7 +75,7 @@ class RemoteLog:
         """How many entries wait."""
         return len(self._waiting)
 
-    async def append(self, entry: Entry, once: Once | None = None) -> Committed:
+    def append(self, entry: Entry, once: Once | None = None) -> asyncio.Future[Committed]:
         """See `gateway.audit.appender.Log`."""
         pending = prepare_entry(entry, once)
         if self._connection is None:
@@ -92,7 +92,7 @@ class RemoteLog:
         self._connection.transport.write(
             encode_frame(AppendRequest(number, pending.data, pending.row, pending.once))
         )
-        return await future
+        return future
 
     async def close(self) -> None:
         """Break the connection; what still waits fails."""

@@ -141,10 +141,11 @@ class SqliteStore:
             if not accepted:
                 return Appended(None, head.note, refused)
             batch = append(head.frontier, [item.leaf_hash for item in accepted])
-            tail = [*head.tail, *((item.leaf_hash, item.row) for item in accepted)]
             _insert_entries(connection, batch.first, accepted)
-            _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
-            _insert_blocks(connection, batch, [row for _, row in tail])
+            tail = head.tail + tuple([(item.leaf_hash, item.row) for item in accepted])
+            if len(tail) >= TILE_WIDTH:
+                _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
+                _insert_blocks(connection, batch, [row for _, row in tail])
             # Signed last, so that a transaction that fails before its commit leaves no signature.
             note = sign(batch.frontier.size, batch.root)
             updated = connection.execute(
@@ -154,9 +155,7 @@ class SqliteStore:
             if updated.rowcount != 1:
                 raise LogMismatchError("The head of the audit log moved within a transaction.")
             connection.execute("COMMIT")
-            self._head = _Head(
-                batch.frontier, note, tuple(tail[len(tail) - batch.frontier.size % TILE_WIDTH :])
-            )
+            self._head = _Head(batch.frontier, note, tail[len(tail) - batch.frontier.size % TILE_WIDTH :])
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
         return Appended(batch, note, refused)

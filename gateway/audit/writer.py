@@ -85,13 +85,13 @@ class AuditLog:
         """How many entries wait."""
         return self._queue.qsize()
 
-    async def append(self, entry: Entry, once: Once | None = None) -> Committed:
+    def append(self, entry: Entry, once: Once | None = None) -> asyncio.Future[Committed]:
         """See `gateway.audit.appender.Log`."""
         pending = prepare_entry(entry, once)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Committed] = loop.create_future()
         self._enqueue(_Waiting(pending, future, loop))
-        return await future
+        return future
 
     def append_sync(self, entry: Entry, once: Once | None = None) -> Committed:
         """Do the same from a thread without an event loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Set as AbstractSet
@@ -21,7 +22,10 @@ from gateway.model import ENTRY_VERSION, Entry, EntryKind
 
 
 class Journal:
-    """Writes the entries of exchanges. Each method returns when its entry is durable."""
+    """Writes the entries of exchanges.
+
+    Each method sends its entry on its way at once; what it returns is done when the entry is durable.
+    """
 
     def __init__(self, log: Log, clock: Clock, known_names: AbstractSet[str]) -> None:
         """Take the log and the names (purposes, legal bases, memoranda) that policy knows."""
@@ -29,7 +33,7 @@ class Journal:
         self._clock = clock
         self._known_names = known_names
 
-    async def requested(self, exchange: Exchange) -> Committed:
+    def requested(self, exchange: Exchange) -> asyncio.Future[Committed]:
         """Record that an allowed exchange begins; claims the statement's nonce in the same commit.
 
         Raises `GatewayError`: `REPLAYED` if the nonce was used before, `LOG_UNAVAILABLE`.
@@ -46,15 +50,13 @@ class Journal:
         for name, value in (("query", statement.payload), ("subject", encode_canonical(subject))):
             exchange.commitments[name], exchange.openings[name] = commit(value)
         once = Once(_nonce_key(exchange.consumer.id, statement.query.nonce), until=statement.expires)
-        committed = await self._log.append(
+        return self._log.append(
             self._entry(exchange, EntryKind.EXCHANGE_REQUESTED, commitments=exchange.commitments), once
         )
-        exchange.requested = True
-        return committed
 
-    async def page(self, exchange: Exchange, page: ReleasedPage, number: int) -> Committed:
+    def page(self, exchange: Exchange, page: ReleasedPage, number: int) -> asyncio.Future[Committed]:
         """Record one page of a stream before it leaves."""
-        return await self._log.append(
+        return self._log.append(
             Entry(
                 v=ENTRY_VERSION,
                 kind=EntryKind.EXCHANGE_PAGE,
@@ -69,7 +71,7 @@ class Journal:
             )
         )
 
-    async def released(self, exchange: Exchange) -> tuple[Entry, Committed]:
+    def released(self, exchange: Exchange) -> tuple[Entry, asyncio.Future[Committed]]:
         """Record the release, with totals and the commitment to every record released."""
         root = base64.b64encode(records_root(exchange.page_digests)).decode()
         entry = self._entry(
@@ -78,9 +80,9 @@ class Journal:
             commitments={**exchange.commitments, "records": root},
             **_outcome(exchange),
         )
-        return entry, await self._log.append(entry)
+        return entry, self._log.append(entry)
 
-    async def refused(self, exchange: Exchange, error: GatewayError) -> Committed:
+    def refused(self, exchange: Exchange, error: GatewayError) -> asyncio.Future[Committed]:
         """Record a denial, or after `requested` a failure, with its reasons and what had left."""
         kind = EntryKind.EXCHANGE_FAILED if exchange.requested else EntryKind.EXCHANGE_DENIED
         detail: dict[str, Any] = {}
@@ -89,7 +91,7 @@ class Journal:
             detail["detail"] = {"uri": caller.uri[:300], "certificate": caller.fingerprint}
         decision = exchange.decision
         reasons = decision.reasons if decision is not None and decision.reasons else (error.reason.value,)
-        return await self._log.append(
+        return self._log.append(
             self._entry(
                 exchange,
                 kind,
