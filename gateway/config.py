@@ -54,11 +54,14 @@ class ServerConfig(_Section):
     """Where the gateway listens."""
 
     listen: Address = "127.0.0.1:7443"
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    """Processes that answer calls, on one port; 0 means one for each core."""
     reflection: bool = False
     """Whether tools such as grpcurl may ask for the API's description."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     moving_streams: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Bulk answers that fetch and send at the same time, at about 2 MiB each; the others wait their turn."""
+    """Bulk answers of one worker that fetch and send at the same time, at about 2 MiB each; the others
+    wait their turn."""
 
 
 class LogConfig(_Section):

@@ -75,14 +75,17 @@ class Node(ServingProcess):
         *,
         losses: LogLosses | None = None,
         log_address: bytes | None = None,
+        shares_port: bool = False,
         clock: Clock = system_clock,
     ) -> None:
         """Take the settings, the counters of what the operators' log leaves out, and the log process.
 
-        Without `log_address` the node writes the audit log itself, from a thread.
+        Without `log_address` the node writes the audit log itself, from a thread. With `shares_port`
+        it is one of several workers that listen on the same port.
         """
         super().__init__()
         self._log_address = log_address
+        self._shares_port = shares_port
         self.config = config
         self.metrics = Metrics()
         if losses is not None:
@@ -153,7 +156,7 @@ class Node(ServingProcess):
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
         }
-        server = RpcServer(services, with_reflection=config.server.reflection)
+        server = RpcServer(services, with_reflection=config.server.reflection, shares_port=self._shares_port)
         started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 from typing import ClassVar
+
+from gateway.errors import ConfigError
 
 
 class ServingProcess(ABC):
@@ -56,3 +59,32 @@ class ServingProcess(ABC):
                 await self.stop()
         finally:
             stopping.cancel()
+
+
+def reserve_port(address: str) -> tuple[socket.socket, str]:
+    """Take `address` (`host:port`, port 0 takes a free one) for several processes to listen on.
+
+    Returns a socket that holds it, without listening, and the address with its port; processes of this
+    user may then listen there with SO_REUSEPORT. Raises `ConfigError` if somebody else does already.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    taken = ConfigError(f"Cannot listen on {address}; is the port free, and may this user use it?")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        # Alone first: with SO_REUSEPORT two gateways of one user would share a port unnoticed.
+        with socket.socket(family, kind) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(where)
+            alone.listen()
+            where = alone.getsockname()
+        holder = socket.socket(family, kind)
+    except OSError as error:
+        raise taken from error
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(where)
+    except OSError as error:
+        holder.close()
+        raise taken from error
+    return holder, f"{address.rpartition(':')[0]}:{where[1]}"

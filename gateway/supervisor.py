@@ -26,8 +26,9 @@ _MAX_DELAY_S: Final = 5.0
 _STABLE_S: Final = 30.0
 """A process that has run for so long is started again without delay."""
 
+_UNREACHED: Final = 4
 _INTERNAL: Final = 5
-"""The exit code for a fault of this product, after which starting again may help."""
+"""Exit codes after which starting again may help: something else is not there, a fault of this product."""
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -49,6 +50,10 @@ class _Process:
     due_s: float = 0.0
     """When it is to be started, while it does not run."""
     delay_s: float = _FIRST_DELAY_S
+    began_anew: bool = False
+    """Whether it ran once and then died: what it needs was there, and will be again."""
+    told: bool = False
+    """Whether it was told to stop: a second signal could cut its last steps short."""
 
 
 class Supervisor:
@@ -126,11 +131,12 @@ class Supervisor:
             if code > 0 and not self._code:
                 self._code = code
             return
-        if code >= 0 and code != _INTERNAL:
+        if not (code < 0 or code == _INTERNAL or (code == _UNREACHED and process.began_anew)):
             # It has said why; a wrong configuration or a log that does not verify stays so.
             self._code = code or _INTERNAL
             self._stop(again=False)
             return
+        process.began_anew = True
         if time.monotonic() - process.started_s > _STABLE_S:
             process.delay_s = _FIRST_DELAY_S
         process.due_s = time.monotonic() + process.delay_s
@@ -152,7 +158,9 @@ class Supervisor:
             running = [process for process in stage if process.pid]
             if running:
                 for process in running:
-                    _send(process, signal.SIGTERM)
+                    if not process.told:
+                        process.told = True
+                        _send(process, signal.SIGTERM)
                 return
 
 

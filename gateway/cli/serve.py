@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from gateway.cli.operators_log import operators_log, supervisors_log
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
+from gateway.process import reserve_port
 from gateway.supervisor import Role, Supervisor
 
 app = typer.Typer(add_completion=False)
@@ -21,23 +25,46 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def serve(
     config: GatewayConfigOption = GATEWAY_CONFIG,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=256,
+            help="Processes that answer calls, on one port; 0 means one for each core. "
+            "Takes the place of `server.workers`.",
+        ),
+    ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT; calls under way may finish.
 
-    Standard output carries the operators' log, one line an event.
+    One process writes the audit log, one or more answer calls, one watches over them: a process that
+    dies is started anew. Standard output carries the operators' log, one line an event.
     """
     from gateway.log_node import listen_locally  # noqa: PLC0415
 
     settings = load_gateway_config(config)
+    count = _worker_count(settings.server.workers if workers is None else workers)
     supervisors_log(settings.logging)
-    listener, address = listen_locally()
+    listener, log_address = listen_locally()
+    held = None
+    if count > 1:
+        held, listen = reserve_port(settings.server.listen)
+        server = settings.server.model_copy(update={"listen": listen})
+        settings = settings.model_copy(update={"server": server})
+    work = partial(_work, settings, log_address, shares_port=count > 1)
     code = Supervisor(
         [
             [Role("log", lambda: _write_log(settings, listener))],
-            [Role("worker", lambda: _work(settings, address))],
+            [Role(f"worker {number}", work) for number in range(1, count + 1)],
         ]
     ).run()
+    if held is not None:
+        held.close()
     raise typer.Exit(code)
+
+
+def _worker_count(wanted: int) -> int:
+    return wanted or len(os.sched_getaffinity(0))
 
 
 def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:
@@ -47,11 +74,12 @@ def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:
         runner.run(LogNode(settings, listener).run_until_stopped())
 
 
-def _work(settings: GatewayConfig, log_address: bytes) -> None:
+def _work(settings: GatewayConfig, log_address: bytes, *, shares_port: bool) -> None:
     from gateway.node import Node  # noqa: PLC0415
 
     with operators_log(settings.logging) as losses, _runner() as runner:
-        runner.run(Node(settings, losses=losses, log_address=log_address).run_until_stopped())
+        node = Node(settings, losses=losses, log_address=log_address, shares_port=shares_port)
+        runner.run(node.run_until_stopped())
 
 
 def _runner() -> asyncio.Runner:
