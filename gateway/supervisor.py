@@ -13,8 +13,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -35,10 +36,11 @@ _PR_SET_PDEATHSIG: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one process does. `run` is called in a process of its own and returns when told to stop."""
+    """What one process does."""
 
     name: str
-    run: Callable[[], None]
+    run: Callable[[], int]
+    """Called in the new process; returns its exit code when it is told to stop, or cannot go on."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class Supervisor:
         """Run until SIGTERM or SIGINT, or until a process ends that starting again cannot help.
 
         Returns the exit code for the whole: 0 after a stop, that of the process otherwise. A second
-        signal kills what has not stopped yet. In the processes that it starts this does not return.
+        signal kills what has not stopped yet.
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         # What is loaded by now stays in memory that all processes share.
@@ -99,9 +101,7 @@ class Supervisor:
         supervisor = os.getpid()
         pid = os.fork()
         if not pid:
-            _die_with(supervisor)
-            process.role.run()
-            sys.exit(0)
+            _become(process.role, supervisor)
         process.pid, process.started_s = pid, time.monotonic()
 
     def _start_due(self) -> None:
@@ -168,6 +168,21 @@ def _send(process: _Process, number: signal.Signals) -> None:
     # It cannot have gone: until it is reaped here, its number is nobody else's.
     if process.pid:
         os.kill(process.pid, number)
+
+
+def _become(role: Role, supervisor: int) -> NoReturn:
+    """Play `role` and end: nothing that the supervisor was in the middle of happens here as well."""
+    code = _INTERNAL
+    try:
+        _die_with(supervisor)
+        code = role.run()
+    except BaseException:  # noqa: BLE001 - it is told of, and the process ends
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def _die_with(supervisor: int) -> None:

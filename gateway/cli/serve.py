@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
 import typer
 
+from gateway.cli.exits import Exit
+from gateway.cli.failures import describe_failure, tell_failure
 from gateway.cli.operators_log import operators_log, supervisors_log
+from gateway.cli.output import Output, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
 from gateway.process import reserve_port
@@ -24,6 +28,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def serve(
+    context: typer.Context,
     config: GatewayConfigOption = GATEWAY_CONFIG,
     workers: Annotated[
         int | None,
@@ -51,10 +56,12 @@ def serve(
         held, listen = reserve_port(settings.server.listen)
         server = settings.server.model_copy(update={"listen": listen})
         settings = settings.model_copy(update={"server": server})
-    work = partial(_work, settings, log_address, shares_port=count > 1)
+    output = output_of(context)
+    write_log = partial(_told, output, partial(_write_log, settings, listener))
+    work = partial(_told, output, partial(_work, settings, log_address, shares_port=count > 1))
     code = Supervisor(
         [
-            [Role("log", lambda: _write_log(settings, listener))],
+            [Role("log", write_log)],
             [Role(f"worker {number}", work) for number in range(1, count + 1)],
         ]
     ).run()
@@ -65,6 +72,17 @@ def serve(
 
 def _worker_count(wanted: int) -> int:
     return wanted or len(os.sched_getaffinity(0))
+
+
+def _told(output: Output, run: Callable[[], None]) -> int:
+    """Run one process's part; tell its error as commands do, and return the exit code."""
+    try:
+        run()
+    except Exception as error:  # noqa: BLE001 - as for every command, whatever it is
+        failure = describe_failure(error)
+        tell_failure(failure, output.error_form, no_colour=output.no_colour)
+        return failure.code
+    return Exit.OK
 
 
 def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:

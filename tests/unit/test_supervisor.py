@@ -21,18 +21,21 @@ def say(*words):
 def serve(name):
     # As the real ones do: signals are let in once somebody listens to them.
     def stop(number, frame):
-        say("stopped", name)
-        sys.exit(0)
+        raise InterruptedError
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     say("started", name, os.getpid())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    while True:
-        signal.pause()
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        while True:
+            signal.pause()
+    except InterruptedError:
+        say("stopped", name)
+        return 0
 
 def end(code):
     say("started", "ender", os.getpid())
-    sys.exit(code)
+    return code
 
 def hang():
     say("started", "hanger", os.getpid())
