@@ -16,11 +16,13 @@ from gateway.audit.receipt import (
     VerifiedReceipt,
     verify_receipt,
 )
+from gateway.audit.witness_policy import WitnessPolicy
 from gateway.cli.exits import Exit
 from gateway.cli.failures import CommandError
 from gateway.cli.options import require_file
 from gateway.cli.output import counted, output_of, shown
 from gateway.cli.seeds import read_seeds, seeds_path, verify_records
+from gateway.clock import rfc3339
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.trust import Trust
@@ -47,6 +49,13 @@ def verify(
             metavar="FILE", help="The gateway's trust file, got by a way you trust (`gateway keys trust`)."
         ),
     ] = TRUST_FILE,
+    witness_policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also ask for the cosignatures that this policy (c2sp.org/tlog-policy) asks for.",
+        ),
+    ] = None,
     records: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also prove these records, as `gateway query --out` kept them."),
@@ -64,6 +73,7 @@ def verify(
     """
     require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
     keys = Trust.load(trust)
+    policy = None if witness_policy is None else WitnessPolicy.load(witness_policy)
     if seeds is not None and records is None:
         raise CommandError("--seeds goes with --records, the file that the seeds are for.")
     rows: list[dict[str, Any]] = []
@@ -72,13 +82,15 @@ def verify(
     for file in files:
         require_file(file, "The receipt", _ORIGIN)
         try:
-            found = verify_receipt(_read(file), keys)
+            found = verify_receipt(_read(file), keys, policy)
         except GatewayError as error:
             rows.append(_refused(file, error))
             lines.append(f"{file} does NOT verify: {error.message}")
             continue
         verified[found.entry.exchange] = found
         checks = _checks(found)
+        if policy is not None:
+            checks.append(_witnessed(found))
         rows.append({"file": str(file), "verified": True, "checks": checks, **_facts(found)})
         lines += [f"{file} verifies:", *_numbered(checks), "", *_told(_facts(found)), ""]
     if records is not None and len(verified) == len(files):
@@ -135,6 +147,13 @@ def _checks(found: VerifiedReceipt) -> list[str]:
         f"The digests of {pages} make up the root to which the entry commits.",
         f"{entry.provider} signed {deliveries} for this exchange, in order, to the last.",
     ]
+
+
+def _witnessed(found: VerifiedReceipt) -> str:
+    if not found.witnessed:
+        return "The witness policy asks for no cosignature."
+    names = ", ".join(f"{item.witness} ({rfc3339(item.moment)[:19]}Z)" for item in found.witnessed)
+    return f"A quorum of the witness policy cosigned that checkpoint: {names}."
 
 
 def _prove_records(

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
@@ -62,6 +63,11 @@ class Cosigned:
     """POSIX time of the cosignature; 0 for the empty tree that nobody has cosigned."""
     note: str
     """The checkpoint with the log's signatures and the witness's own."""
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it was cosigned; None for what nobody has cosigned."""
+        return datetime.fromtimestamp(self.time_s, UTC) if self.time_s else None
 
 
 NEVER: Final = Cosigned(TreeHead(), 0, "")
