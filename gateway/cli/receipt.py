@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from gateway.audit.proof import MAX_PROOF_CHARACTERS
 from gateway.audit.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -19,7 +20,7 @@ from gateway.audit.receipt import (
 from gateway.audit.witness_policy import WitnessPolicy
 from gateway.cli.exits import Exit
 from gateway.cli.failures import CommandError
-from gateway.cli.options import require_file
+from gateway.cli.options import require_file, require_new_file
 from gateway.cli.output import counted, output_of, shown
 from gateway.cli.seeds import read_seeds, seeds_path, verify_records
 from gateway.clock import rfc3339
@@ -102,6 +103,47 @@ def verify(
         raise typer.Exit(Exit.UNVERIFIED)
 
 
+@app.command("renew")
+def renew(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A receipt.")],
+    proof: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROOF",
+            help="A newer .tlog-proof of its entry, as `gateway audit prove --witnessed` makes.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the renewed receipt.")],
+    trust: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="The gateway's trust file, got by a way you trust (`gateway keys trust`)."
+        ),
+    ] = TRUST_FILE,
+    witness_policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it only if the proof satisfies this policy."),
+    ] = None,
+) -> None:
+    """Put a newer proof into a receipt, once the receipt is found to verify with it.
+
+    So a receipt gets the cosignatures of witnesses that came after it.
+    """
+    require_file(file, "The receipt", _ORIGIN)
+    require_file(proof, "The proof", "`gateway audit prove INDEX --witnessed --out FILE` writes one")
+    require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
+    require_new_file(out)
+    policy = None if witness_policy is None else WitnessPolicy.load(witness_policy)
+    renewed = msgspec.structs.replace(_read(file), tlog_proof=_read_proof(proof))
+    found = verify_receipt(renewed, Trust.load(trust), policy)
+    out.write_bytes(renewed.to_json())
+    output_of(context).facts(
+        {"file": str(out), **_facts(found), "witnesses": [item.witness for item in found.witnessed]},
+        [f"Wrote {out}: entry {found.index}, under the checkpoint over {found.checkpoint.size} entries."],
+    )
+
+
 @app.command("show")
 def show(
     context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE", help="A receipt.")]
@@ -131,6 +173,15 @@ def _read(path: Path) -> Receipt:
     if path.stat().st_size > MAX_RECEIPT_BYTES:
         raise ReceiptError("The file is too large to be a receipt.")
     return Receipt.from_json(path.read_bytes())
+
+
+def _read_proof(path: Path) -> str:
+    if path.stat().st_size > MAX_PROOF_CHARACTERS * 4:
+        raise ReceiptError("The file is too large to be a proof.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ReceiptError("The file is no proof: it is not UTF-8 text.") from error
 
 
 def _checks(found: VerifiedReceipt) -> list[str]:

@@ -7,6 +7,7 @@ counted as `unknown`, so that a caller can neither write into a metric nor multi
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -139,9 +140,10 @@ class Metrics:
 
         self._witnessed_age = Gauge(
             "sluicegate_log_witnessed_age_seconds",
-            "Time since a quorum of witnesses last cosigned a checkpoint; infinite if none ever did.",
+            "Time since a quorum last cosigned a checkpoint; infinite if none ever did, NaN without witnesses.",
             registry=self.registry,
         )
+        self._witnessed_age.set(math.nan)
         self._witness_failures = Counter(
             "sluicegate_witness_failures",
             "Times a witness of the policy gave no cosignature.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,7 +27,7 @@ class ScriptedWitness:
     bodies: list[bytes] = field(default_factory=list)
     hanging: bool = False
 
-    async def __aenter__(self) -> ScriptedWitness:
+    async def __aenter__(self) -> Self:
         app = Starlette(
             routes=[
                 Route("/add-checkpoint", self._submit, methods=["POST"]),

@@ -138,15 +138,16 @@ def test_a_subtree_that_cannot_be_is_refused(name, origin, start, end, time_s, r
 
 
 def test_the_signed_structure_of_ml_dsa_is_that_of_the_specification():
-    assert subtree_message("w", 258, "log", 0, 7, b"\x05" * 32) == (
-        b"subtree/v1\n\x00"
-        + b"\x01w"
-        + b"\x00\x00\x00\x00\x00\x00\x01\x02"
-        + b"\x03log"
-        + bytes(8)
-        + b"\x00\x00\x00\x00\x00\x00\x00\x07"
-        + b"\x05" * 32
-    )
+    parts = [
+        b"subtree/v1\n\x00",
+        b"\x01w",
+        b"\x00\x00\x00\x00\x00\x00\x01\x02",
+        b"\x03log",
+        bytes(8),
+        b"\x00\x00\x00\x00\x00\x00\x00\x07",
+        b"\x05" * 32,
+    ]
+    assert subtree_message("w", 258, "log", 0, 7, b"\x05" * 32) == b"".join(parts)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 5, 0xFF])

@@ -191,12 +191,12 @@ def test_an_entry_is_proven_under_the_witnessed_checkpoint(policy, gateway, sett
 
 def test_a_receipt_under_a_witnessed_checkpoint_satisfies_the_policy(
     cli,
-    kept,
+    kept,  # noqa: F811
     witness,
     log_vkey,
     settings,
     tmp_path,
-    gateway,  # noqa: F811
+    gateway,
 ):
     witness.json("witness", "add-log", log_vkey)
     policy = publish(settings, tmp_path)
@@ -205,10 +205,13 @@ def test_a_receipt_under_a_witnessed_checkpoint_satisfies_the_policy(
     assert refused.exit_code == 3
     assert "not witnessed" in refused.stdout
     assert cli(*words[:-2]).exit_code == 0  # the control: only the witnesses are missing
-    receipt = Receipt.from_json(kept.receipt.read_bytes())
-    index = msgspec.json.decode(receipt.statement.payload)["index"]
-    proof = gateway("audit", "prove", index, "--witnessed").stdout
-    kept.receipt.write_bytes(msgspec.structs.replace(receipt, tlog_proof=proof).to_json())
+    index = msgspec.json.decode(Receipt.from_json(kept.receipt.read_bytes()).statement.payload)["index"]
+    proof, renewed = tmp_path / "newer.tlog-proof", tmp_path / "renewed.json"
+    assert gateway("audit", "prove", index, "--witnessed", "--out", proof).exit_code == 0
+    renewing = ("receipt", "renew", kept.receipt, proof, "--trust", kept.trust, "--witness-policy", policy)
+    found = cli.json(*renewing, "--out", renewed)
+    assert (found["entry"], found["witnesses"][0]) == (index, "w0")
+    words = ("receipt", "verify", renewed, *words[3:])
     [row] = json.loads(cli(*words, "--output", "json").stdout)
     assert row["verified"]
     assert row["checks"][-1].startswith("A quorum of the witness policy cosigned that checkpoint: w0 (")
@@ -228,3 +231,18 @@ def test_a_policy_with_an_error_is_told_with_its_line(cli, kept, tmp_path):  # n
     result = cli("receipt", "verify", kept.receipt, "--trust", kept.trust, "--witness-policy", path)
     assert result.exit_code == 2
     assert "bad.policy: Line 2" in result.stderr
+
+
+def test_a_receipt_is_not_renewed_with_a_proof_that_does_not_fit(cli, kept, gateway, tmp_path):  # noqa: F811
+    proof, out = tmp_path / "other.tlog-proof", tmp_path / "renewed.json"
+    assert gateway("audit", "prove", 0, "--out", proof).exit_code == 0
+    words = ("receipt", "renew", kept.receipt, proof, "--trust", kept.trust, "--out", out)
+    result = cli(*words)
+    assert result.exit_code == 3
+    assert "different entries" in result.stderr
+    proof.write_text("nothing")
+    assert cli(*words).exit_code == 3
+    proof.write_bytes(b"\xff\xfe")
+    assert cli(*words).exit_code == 3
+    assert not out.exists()
+    assert cli(*words[:-1], kept.receipt).exit_code == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -84,16 +85,19 @@ async def test_a_body_that_never_ends_is_given_up(url):
 
 
 async def test_an_endless_body_without_a_length_is_cut(url, session):
+    sent = 0
+
     async def endless():
+        nonlocal sent
         for _ in range(1000):
+            sent += 1
             yield b"x" * 10_000
 
-    try:
+    # The server may close the connection before the client has noticed that it answered.
+    with suppress(aiohttp.ClientError):
         async with session.post(f"{url}/add-checkpoint", data=endless()) as response:
             assert response.status == 413
-    except aiohttp.ClientError as error:
-        # The server may close before the client has noticed that it answered.
-        assert "reset" in str(error).lower() or "lost" in str(error).lower() or "write" in str(error).lower()
+    assert sent < 1000
 
 
 async def test_many_submissions_at_once_leave_one_history(url, session, log, state):

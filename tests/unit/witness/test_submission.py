@@ -34,7 +34,7 @@ HASH = base64.b64encode(bytes(32)).decode()
         "old 1 ",
         "OLD 1",
         "old 9223372036854775808",
-        "old ١",
+        "old \u0661",
         f"old 1\n{HASH} ",
         f"old 1\n{HASH[:-1]}",
         f"old 1\n{HASH[:-2]}B=",
