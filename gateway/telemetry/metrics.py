@@ -140,7 +140,7 @@ class Metrics:
 
         self._witnessed_age = Gauge(
             "sluicegate_log_witnessed_age_seconds",
-            "Time since a quorum last cosigned a checkpoint; infinite if none ever did, NaN without witnesses.",
+            "Time since a quorum last cosigned the log; infinite if none ever did, NaN without witnesses.",
             registry=self.registry,
         )
         self._witnessed_age.set(math.nan)

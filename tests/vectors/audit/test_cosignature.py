@@ -39,9 +39,11 @@ needs_ml_dsa = pytest.mark.skipif(not is_ml_dsa_available(), reason="this OpenSS
 # its witness_policy_test.go. The checkpoint has an extension line.
 GO_SEED = "PRIVATE+KEY+Wit1+55ee4561+AeadRiG7XM4XiieCHzD8lxysXMwcViy5nYsoXURWGrlE"
 GO_VKEY = "Wit1+9b3fb2d5+BFhZSmQj9+SoL+p/nN0Hh76xXmF7QcHfytUrI1XfSClk"
-GO_TEXT = (
-    "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\nAn extension line\n"
-)
+GO_TEXT = """example.com/behind-the-sofa
+20852163
+CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+An extension line
+"""
 GO_LINE = (
     "— Wit1 mz+y1QAAAABrAj23zAy8mC47cE+Um8g7Z/Rx0aJlqXudEh+rgARp+Ab0hXFUs0tjQk69ZTFfy99T2CHnAF3WvKuhaKtycnDr"
     "4oxNDw==\n"

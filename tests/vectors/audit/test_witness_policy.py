@@ -70,8 +70,7 @@ def test_the_example_of_the_specification(witnesses, enough):
     [
         ("quorum none\n", [], "none"),
         (
-            "\n# comment\n\t # another comment\n\twitness \t w1  {w[0]}   https://w1.example.com/  \n\n"
-            "  quorum\tw1",
+            "\n# comment\n\t # another\n\twitness \t w1  {w[0]}   https://w1.example.com/  \n\n  quorum\tw1",
             ["w1"],
             "w1",
         ),
