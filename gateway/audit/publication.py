@@ -16,8 +16,13 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint
-from gateway.audit.errors import LogMismatchError, WitnessQuorumError, WitnessUnavailableError
-from gateway.audit.note import NoteSignature, Verifier
+from gateway.audit.errors import (
+    LogMismatchError,
+    LogUnavailableError,
+    WitnessQuorumError,
+    WitnessUnavailableError,
+)
+from gateway.audit.note import NoteSignature, Verifier, parse_note
 from gateway.audit.prover import HashReader, TreeHashes
 from gateway.audit.witness_policy import Cosignature, WitnessPolicy
 from gateway.clock import Clock, system_clock
@@ -160,6 +165,8 @@ class Publisher:
     async def publish(self) -> Publication:
         """Publish the latest checkpoint, unless it is witnessed and fresh already; return its publication.
 
+        A round that adds no evidence to what is kept, as in a long outage of witnesses, is not kept.
+
         Raises `LogRolledBackError` or `LogForkedError` if a witness has seen another history of the log: then
         nothing may be appended any more, and a person must look at it. Raises `LogUnavailableError` if the
         log cannot be read or the publication not be kept.
@@ -171,18 +178,23 @@ class Publisher:
         signatures = await self._ask(note, checkpoint)
         cosigned = note + "".join(signature.line() for signature in signatures)
         publication = Publication(checkpoint.size, cosigned, self._clock(), self._grade(cosigned))
+        if known is not None and not _adds_to(known, publication):
+            return known
         await asyncio.to_thread(self._publications.record, publication)
         self._hooks.published(publication)
         return publication
 
     async def run(self, interval: timedelta = DEFAULT_INTERVAL) -> None:
-        """Publish every `interval` until cancelled. Outages pass; another history of the log is raised."""
+        """Publish every `interval` until cancelled. Outages of witnesses and of the store pass.
+
+        Raises what else `publish` raises: another history of the log, or a head that our key has not signed.
+        """
         while True:
             try:
                 await self.publish()
             except LogMismatchError:
                 raise
-            except GatewayError as error:
+            except LogUnavailableError as error:
                 self._hooks.failed(error)
             await asyncio.sleep(interval.total_seconds())
 
@@ -238,3 +250,12 @@ class Publisher:
             and known.grade is Grade.WITNESSED
             and self._clock() - known.moment < self._refresh
         )
+
+
+def _adds_to(known: Publication, new: Publication) -> bool:
+    """Return whether `new` says more than `known`: of more entries, witnessed again, or by more signers."""
+    return (
+        new.size != known.size
+        or new.grade is Grade.WITNESSED
+        or len(parse_note(new.note).signatures) > len(parse_note(known.note).signatures)
+    )

@@ -115,7 +115,7 @@ class WitnessPolicy:
             line = int(error.details.get("line", 0))
             raise WitnessPolicyError(f"{path}: {error.message}", line=line) from error
 
-    def is_quorum(self, witnesses: AbstractSet[str]) -> bool:
+    def meets_quorum(self, witnesses: AbstractSet[str]) -> bool:
         """Return whether these witnesses, by name, are enough. Their cosignatures are verified elsewhere."""
         satisfied = set(witnesses)
         for group in self.groups:
@@ -143,7 +143,7 @@ class WitnessPolicy:
         if listed and log_verifiers:
             open_checkpoint(note, log_verifiers, origin=origin)
         cosignatures = self.cosignatures(note)  # 3
-        if not self.is_quorum({cosignature.witness for cosignature in cosignatures}):  # 4
+        if not self.meets_quorum({cosignature.witness for cosignature in cosignatures}):  # 4
             found = ", ".join(_printable(item.witness) for item in cosignatures) or "nobody"
             raise WitnessQuorumError(
                 f"The checkpoint is not witnessed: cosigned by {found} of the witness policy, which asks for "

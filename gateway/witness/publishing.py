@@ -41,9 +41,9 @@ async def publishing(
     other logs but not this one, or a witness has no URL.
     """
     policy = _policy(config, verifier)
-    trust = aiohttp.TCPConnector(ssl=_tls(config.ca))
+    connector = aiohttp.TCPConnector(ssl=_tls(config.ca))
     timeout = aiohttp.ClientTimeout(total=config.timeout_s)
-    async with aiohttp.ClientSession(connector=trust, timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         witnesses = [WitnessClient(witness, session, clock=clock) for witness in policy.witnesses]
         with SqlitePublications(database) as publications:
             publisher = Publisher(

@@ -94,8 +94,7 @@ class WitnessState:
         self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        with self._transaction():
-            """Opened, and found to be a witness's state."""
+        self.latest("")  # opens the file, and refuses what is no witness's state
 
     def __enter__(self) -> Self:
         return self

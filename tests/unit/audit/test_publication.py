@@ -13,6 +13,7 @@ from gateway.audit.errors import (
     LogMismatchError,
     LogRolledBackError,
     LogUnavailableError,
+    NoteSignatureError,
     WitnessUnavailableError,
 )
 from gateway.audit.fsck import fsck
@@ -122,6 +123,33 @@ async def test_an_outage_of_the_quorum_lowers_the_grade_and_stops_nothing(publis
     assert publications.at(10).grade is Grade.WITNESSED
 
 
+async def test_a_long_outage_leaves_one_row_until_somebody_answers(publisher, witnesses, publications, clock):
+    for witness in witnesses:
+        witness.does = raises(WitnessUnavailableError)
+    first = await publisher.publish()
+    clock.advance(timedelta(hours=1))
+    assert await publisher.publish() == first
+    assert publications.page(10) == [first]
+    witnesses[0].does = None
+    second = await publisher.publish()
+    assert (second.grade, len(publications.page(10))) == (Grade.PUBLISHED, 2)
+
+
+async def test_a_witnessed_checkpoint_stays_so_through_an_outage(publisher, witnesses, publications, clock):
+    first = await publisher.publish()
+    for witness in witnesses:
+        witness.does = raises(WitnessUnavailableError)
+    clock.advance(timedelta(hours=1))
+    assert await publisher.publish() == first
+    assert publications.page(10) == [first]
+
+
+async def test_a_head_that_our_key_has_not_signed_ends_the_publishing(publisher, path, tamper):
+    tamper(path, "UPDATE head SET note = replace(note, '2026', '2027')")
+    with pytest.raises(NoteSignatureError):
+        await publisher.run(timedelta(seconds=0))
+
+
 async def test_a_witness_that_hangs_is_waited_for_only_so_long(publisher, witnesses, told):
     witnesses[2].does = asyncio.Event().wait
     assert (await publisher.publish()).grade is Grade.WITNESSED
@@ -195,7 +223,6 @@ async def test_publishing_goes_on_after_an_outage_of_the_store(publisher, public
 async def test_a_checkpoint_by_another_key_is_never_shown_to_a_witness(
     path, publications, policy, witnesses, clock
 ):
-    from gateway.audit.errors import NoteSignatureError
     from gateway.audit.note import Ed25519Signer
 
     stranger = Ed25519Signer.from_seed("audit.example.org/log/2026", bytes([5]) * 32).verifier

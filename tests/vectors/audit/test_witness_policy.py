@@ -62,7 +62,7 @@ def test_the_example_of_the_specification(witnesses, enough):
         ("Y-witnesses", 1),
         ("X-and-Y", 2),
     ]
-    assert policy.is_quorum(frozenset(witnesses.split())) is enough
+    assert policy.meets_quorum(frozenset(witnesses.split())) is enough
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_names_are_opaque_octets():
     )
     policy = WitnessPolicy.parse(raw)
     assert policy.to_bytes() == raw
-    assert not policy.is_quorum({"wK"})
+    assert not policy.meets_quorum({"wK"})
 
 
 ECDSA = "ecdsa.example.com+00000000+" + base64.b64encode(b"\x02\x01\x02\x03").decode()
