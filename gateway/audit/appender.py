@@ -16,7 +16,7 @@ import structlog
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError, OnceTakenError
-from gateway.audit.note import Ed25519Signer
+from gateway.audit.note import Ed25519Signer, Ed25519Verifier
 from gateway.audit.store import Appended, AuditStore, LogIdentity, Once, PendingEntry
 from gateway.clock import Clock, system_clock
 from gateway.errors import GatewayError
@@ -38,6 +38,11 @@ Outcome = Committed | GatewayError
 
 class Log(Protocol):
     """An audit log to append to, as the use cases see it."""
+
+    @property
+    def verifier(self) -> Ed25519Verifier:
+        """The key that verifies the log's checkpoints."""
+        ...
 
     @property
     def healthy(self) -> bool:
@@ -96,6 +101,7 @@ class Appender:
         hooks: LogHooks | None = None,
     ) -> None:
         self.healthy = True
+        self.verifier = signer.verifier
         self.probe_s = FIRST_PROBE_S
         """Seconds until the next probe is due, while the log is not healthy."""
         self._origin = origin

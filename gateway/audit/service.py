@@ -71,7 +71,7 @@ class LogService:
     def joined(self, connection: _Connection) -> None:
         """Take in a caller; it is told how the log fares."""
         self._connections.add(connection)
-        connection.tell(Answer(self._appender.healthy))
+        connection.tell(Answer(self._appender.healthy, vkey=self._appender.verifier.vkey()))
 
     def left(self, connection: _Connection) -> None:
         """Forget a caller. What it has asked for is appended all the same."""
