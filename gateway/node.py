@@ -19,7 +19,7 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, PolicyConfig
+from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.grants import Grants
@@ -49,6 +49,8 @@ from gateway.rpc.server import RpcServer
 from gateway.telemetry.exposition import MetricsServer
 from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
+from gateway.telemetry.siblings import Siblings
+from gateway.telemetry.workers import WorkerMetrics
 
 _log: Final = structlog.get_logger()
 
@@ -76,17 +78,17 @@ class Node(ServingProcess):
         *,
         losses: LogLosses | None = None,
         log_address: bytes | None = None,
-        shares_port: bool = False,
+        siblings: Siblings | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Take the settings, the counters of what the operators' log leaves out, and the log process.
 
-        Without `log_address` the node writes the audit log itself, from a thread. With `shares_port`
-        it is one of several workers that listen on the same port.
+        Without `log_address` the node writes the audit log itself, from a thread. With `siblings`
+        it is one of several workers that listen on the same ports and tell their metrics together.
         """
         super().__init__()
         self._log_address = log_address
-        self._shares_port = shares_port
+        self._siblings = siblings
         self.config = config
         self.metrics = Metrics()
         if losses is not None:
@@ -145,9 +147,7 @@ class Node(ServingProcess):
         )
         enter.callback(exchange.close)
         if config.metrics.enabled:
-            enter.callback(
-                MetricsServer(self.metrics.registry, config.metrics.host, config.metrics.port).close
-            )
+            self._serve_metrics(config.metrics)
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange, self.metrics
@@ -159,7 +159,11 @@ class Node(ServingProcess):
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
         }
-        server = RpcServer(services, with_reflection=config.server.reflection, shares_port=self._shares_port)
+        server = RpcServer(
+            services,
+            with_reflection=config.server.reflection,
+            shares_port=self._siblings is not None,
+        )
         started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
@@ -182,6 +186,15 @@ class Node(ServingProcess):
             bundle=bundle.digest,
             entry=started.index,
         )
+
+    def _serve_metrics(self, config: MetricsConfig) -> None:
+        registry, siblings = self.metrics.registry, self._siblings
+        if siblings is not None:
+            workers = WorkerMetrics(self.metrics, siblings)
+            self._stack.callback(workers.close)
+            registry = workers.registry
+        server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
+        self._stack.callback(server.close)
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)

@@ -92,6 +92,8 @@ def reserve_port(address: str) -> tuple[socket.socket, str]:
     except OSError as error:
         raise taken from error
     try:
+        # Connections that a gateway before us has closed linger on the port for a minute (TIME_WAIT).
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(where)
     except OSError as error:
