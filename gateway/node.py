@@ -250,9 +250,10 @@ class Node(ServingProcess):
             publishing(config.witnesses, config.database, reader, log.verifier, self._clock, self.metrics)
         )
         await publisher.publish()
-        self._watch(
-            asyncio.create_task(publisher.run(timedelta(seconds=config.witnesses.interval_s))), vital=True
-        )
+        # Every worker asks before it appends anything; one goes on asking for all.
+        if self._siblings is None or self._siblings.own == 0:
+            interval = timedelta(seconds=config.witnesses.interval_s)
+            self._watch(asyncio.create_task(publisher.run(interval)), vital=True)
 
     def _batch_committed(self, entries: int, seconds: float) -> None:
         self.metrics.time_append(seconds)
