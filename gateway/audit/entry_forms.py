@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -35,14 +35,14 @@ def _sorted_entry() -> type[Entry]:
     It is kept out of cyclic garbage collection: an entry holds no reference to another object of ours.
     """
     fields = sorted(msgspec.structs.fields(Entry), key=lambda field: field.encode_name)
-    definitions = [
-        (
-            field.name,
-            field.type,
-            msgspec.field(name=field.encode_name, default=field.default, default_factory=field.default_factory),
-        )
-        for field in fields
-    ]
+    definitions: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for field in fields:
+        if field.required:
+            definitions.append((field.name, field.type))
+        else:
+            # Of a factory, an empty value: msgspec makes a new one for each struct.
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            definitions.append((field.name, field.type, default))
     made = msgspec.defstruct(
         "SortedEntry",
         definitions,
@@ -77,7 +77,7 @@ class EntryForms:
         self._latest: datetime | None = None
 
     def examine_together(self, chunk: Sequence[bytes]) -> Sequence[Entry] | None:
-        """Return the next entries, at least one, if nothing is wrong with any of them; None if something may be.
+        """Return the next entries, at least one, if nothing is wrong with any; None if something may be.
 
         Then nothing is remembered of them, and `examine` tells what it is.
         """

@@ -30,7 +30,7 @@ from gateway.model.entry import Entry
 
 __all__ = ["CLOCK_TOLERANCE", "MAX_FINDINGS", "Finding", "FsckReport", "Progress", "fsck"]
 
-_CHUNK_ENTRIES: Final = 8 * TILE_WIDTH
+_CHUNK_ENTRIES: Final = 2 * TILE_WIDTH
 _NOTES_TOGETHER: Final = 64
 _TASKS_PENDING: Final = 8
 
@@ -53,7 +53,7 @@ _Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Entries that were examined, up to eight tiles of them."""
+    """Entries that were examined, up to two tiles of them."""
 
     leaves: Sequence[bytes]
     columns: Sequence[tuple[str, ...]]
@@ -186,7 +186,9 @@ class _Examination:
         """
         texts = self._connection.execute(_TOGETHER, (self.size, self.size + _CHUNK_ENTRIES)).fetchone()
         count, values, first, last, shortest, longest, hashes, lines, *columns = texts
-        whole = count and values == count * len(_COLUMNS) and (first, last) == (self.size, self.size + count - 1)
+        whole = (
+            count and values == count * len(_COLUMNS) and (first, last) == (self.size, self.size + count - 1)
+        )
         if not whole or not shortest == longest == HASH_BYTES:
             return None
         entries = lines.split(b"\n")

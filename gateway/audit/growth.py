@@ -27,7 +27,7 @@ class GrownTile:
     @property
     def first_entry(self) -> int:
         """The index of the first entry under the tile."""
-        return self.number * TILE_WIDTH ** (self.level + 1)
+        return self.number << TILE_HEIGHT * (self.level + 1)
 
 
 class TreeGrowth:
