@@ -42,7 +42,8 @@ def export_tiles(
     `verifiers` are the keys that may have signed the log. Files get the access rights that the process's
     umask leaves; a directory made here can be entered by its owner only. Raises `NoteError` and
     `NoteSignatureError` if the checkpoint is not signed as it must be, `LogMismatchError` if the
-    directory holds a log that this one does not extend, and `LogUnavailableError`.
+    directory holds a log that this one does not extend, `ConfigError` if it holds other things, and
+    `LogUnavailableError`.
     """
     note = reader.checkpoint()
     checkpoint = open_checkpoint(note, verifiers)

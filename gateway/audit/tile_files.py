@@ -18,6 +18,7 @@ from gateway.audit.errors import LogMismatchError, LogUnavailableError, ProofErr
 from gateway.audit.note import MAX_NOTE_CHARACTERS
 from gateway.audit.tiles import TILE_WIDTH, Tile, tile_path
 from gateway.audit.tree import HASH_BYTES
+from gateway.errors import ConfigError
 
 CHECKPOINT: Final = "checkpoint"
 TILES: Final = "tile"
@@ -122,8 +123,8 @@ class TileWriter:
 def writing_to(directory: Path) -> Iterator[TileWriter]:
     """Make the directory where it is missing, keep other writers out, and yield what writes to it.
 
-    Raises `LogUnavailableError` if another process writes there, if the folder holds other things than
-    a log's tiles, or if it cannot be written.
+    Raises `ConfigError` if the folder holds other things than a log's tiles, and `LogUnavailableError`
+    if another process writes there or it cannot be written.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -131,9 +132,7 @@ def writing_to(directory: Path) -> Iterator[TileWriter]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if {path.name for path in directory.iterdir()} - {CHECKPOINT, TILES, WRITING}:
-                raise LogUnavailableError(
-                    "The folder holds other files than those of a log; name an empty one."
-                )
+                raise ConfigError("The folder holds other files than those of a log; name an empty one.")
             shutil.rmtree(directory / WRITING, ignore_errors=True)
             (directory / WRITING).mkdir()
             yield TileWriter(directory)

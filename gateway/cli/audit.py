@@ -261,6 +261,32 @@ def verify(
     )
 
 
+@app.command("serve")
+def serve(
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where it listens, in place of tiles.listen.")
+    ] = None,
+    entries: Annotated[
+        bool | None,
+        typer.Option(
+            "--entries/--no-entries",
+            help="Whether the entries are shown too, in place of tiles.entries.",
+            show_default=False,
+        ),
+    ] = None,
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+) -> None:
+    """Serve checkpoints and tiles of the log over HTTP (c2sp.org/tlog-tiles), until SIGTERM or SIGINT.
+
+    A process of its own beside `gateway serve`: it reads the log and needs no key. Entries are shown
+    only if you say so: they name who asked whom for what.
+    """
+    # Only here: the web server costs other commands a fifth of a second.
+    from gateway.cli.tilesite import serve_tiles  # noqa: PLC0415
+
+    serve_tiles(load_gateway_config(config), listen, entries)
+
+
 def _place(
     config: Path, database: Path | None, trust: Path | None = None, *, keys_needed: bool = False
 ) -> LogPlace:

@@ -14,6 +14,7 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import prepare_entry
 from gateway.audit.tile_directory import examine_directory
 from gateway.audit.tiles import Tile, tile_path
+from gateway.errors import ConfigError
 
 from .conftest import NOON, ORIGIN
 
@@ -206,7 +207,7 @@ def test_a_directory_older_than_the_kept_checkpoint_is_found(log, tmp_path, expo
 def test_a_folder_with_other_files_is_left_alone(log, directory, export):
     directory.mkdir()
     (directory / "thesis.odt").write_text("do not lose")
-    with pytest.raises(LogUnavailableError, match="other files"):
+    with pytest.raises(ConfigError, match="other files"):
         export(log)
     assert [path.name for path in directory.iterdir()] == ["thesis.odt"]
 
