@@ -61,7 +61,7 @@ def make_site(reader: AuditReader, checkpoints: Checkpoints, *, with_entries: bo
     site = _Site(reader, checkpoints)
     bundles = site.bundle if with_entries else _refuse_bundle
     squeezed = [Middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES)]
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/checkpoint", _answering(site.latest)),
             Route("/checkpoint/{size}", _answering(site.checkpoint)),
@@ -69,6 +69,9 @@ def make_site(reader: AuditReader, checkpoints: Checkpoints, *, with_entries: bo
             Route("/tile/{rest:path}", _answering(site.tile)),
         ]
     )
+    # A path has one spelling; with a slash more or less there is nothing.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Site:
