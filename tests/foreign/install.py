@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     wanted = ".".join(map(str, MINIMUM_GO))
     if go is None or go_version(go) < MINIMUM_GO:
         print(
-            f"the foreign programs cannot be built: Go {wanted} or later is not on PATH (https://go.dev/dl/). "
+            f"the foreign programs cannot be built: no Go {wanted} or later on PATH (https://go.dev/dl/). "
             "The tests that need them are skipped; the gateway works without them.",
             file=sys.stderr,
         )
