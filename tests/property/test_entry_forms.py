@@ -32,31 +32,27 @@ entries = st.builds(
 )
 
 
+SPOILING = {
+    "not at all": lambda data, at: data,
+    "flip": lambda data, at: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :],
+    "space": lambda data, at: data.replace(b",", b", ", 1),
+    "line": lambda data, at: data[:at] + b"\n" + data[at:],
+    "two": lambda data, at: data + b"\n" + data,
+    "cut": lambda data, at: data[:at],
+    "unknown": lambda data, at: data[:-1] + b',"zzz":1}',
+    "default": lambda data, at: b'{"bytes":0,' + data[1:],
+}
+"""Changes to the canonical form of an entry, harmless or not."""
+
+
 def spoil(data, how, at):
-    """Change the canonical form of an entry in a way that may or may not be harmless."""
-    at %= len(data)
-    match how:
-        case "flip":
-            return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-        case "space":
-            return data.replace(b",", b", ", 1)
-        case "line":
-            return data[:at] + b"\n" + data[at:]
-        case "two":
-            return data + b"\n" + data
-        case "cut":
-            return data[:at]
-        case "unknown":
-            return data[:-1] + b',"zzz":1}'
-        case "default":
-            return b'{"bytes":0,' + data[1:]
-    return data
+    return SPOILING[how](data, at % len(data))
 
 
 chunks = st.lists(
     st.tuples(
         entries,
-        st.sampled_from(["", "", "", "", "flip", "space", "line", "two", "cut", "unknown", "default"]),
+        st.sampled_from([*["not at all"] * 8, *SPOILING]),
         st.integers(0, 10_000),
     ),
     min_size=1,
