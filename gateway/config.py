@@ -127,6 +127,17 @@ class MetricsConfig(_Section):
     port: _Port = 9464
 
 
+class TilesConfig(_Section):
+    """The log's site: `gateway audit serve`, a process of its own."""
+
+    listen: Address = "127.0.0.1:7480"
+    entries: bool = False
+    """Whether the entries themselves are shown to whoever can connect, not only their hashes."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """PEM, mode 0600. Without certificate and key the site speaks plain HTTP."""
+
+
 class LoggingConfig(_Section):
     """The operators' log (not the audit log)."""
 
@@ -191,6 +202,7 @@ class GatewayConfig(_File):
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
     metrics: MetricsConfig = MetricsConfig()
+    tiles: TilesConfig = TilesConfig()
     logging: LoggingConfig = LoggingConfig()
 
 

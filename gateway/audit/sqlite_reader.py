@@ -99,6 +99,21 @@ class SqliteReader:
             raise EntryNotFoundError("The log has no entry with this index.")
         return StoredEntry(index, row[0])
 
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Return the leaves at the indices from `start` to before `end`, at most a page of them.
+
+        Raises `EntryNotFoundError` if the log does not hold all of them.
+        """
+        if not 0 <= end - start <= MAX_PAGE_SIZE:
+            raise ValueError(f"a page holds at most {MAX_PAGE_SIZE} entries")
+        with self._snapshot() as connection:
+            rows = connection.execute(
+                "SELECT data FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
+            ).fetchall()
+        if len(rows) != end - start:
+            raise EntryNotFoundError("The log has no entries with these indices yet.")
+        return [data for (data,) in rows]
+
     def find(self, wanted: EntryFilter, page_size: int, before: int | None = None) -> list[StoredEntry]:
         """Return at most `page_size` entries of `wanted` with an index below `before`, newest first."""
         if not 1 <= page_size <= MAX_PAGE_SIZE:

@@ -139,6 +139,10 @@ class AuditReader(HashReader, Protocol):
         """Return one entry."""
         ...
 
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Return the leaves at the indices from `start` to before `end`, at most `MAX_PAGE_SIZE`."""
+        ...
+
     def find(self, wanted: EntryFilter, page_size: int, before: int | None = None) -> list[StoredEntry]:
         """Return the newest entries of `wanted` with an index below `before`, newest first."""
         ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import base64
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +12,24 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from gateway.audit.checkpoint import open_checkpoint
+from gateway.audit.checkpoint import Checkpoint, open_checkpoint
 from gateway.audit.errors import EntryNotFoundError, NoteError
+from gateway.audit.export import export_tiles
+from gateway.audit.findings import Finding
 from gateway.audit.fsck import fsck as examine
-from gateway.audit.note import Ed25519Verifier
+from gateway.audit.note import MAX_NOTE_CHARACTERS, Ed25519Verifier
 from gateway.audit.proof import TlogProof
 from gateway.audit.publication import Grade
 from gateway.audit.search import EntryFilter
 from gateway.audit.sqlite_publications import SqlitePublications
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
+from gateway.audit.tile_directory import examine_directory
 from gateway.audit.tree import leaf_hash
 from gateway.cli.exits import OF_ANSWER, Exit
 from gateway.cli.failures import CommandError
 from gateway.cli.options import parse_dataset, parse_member, parse_time, require_file, require_new_file
-from gateway.cli.output import counted, output_of
+from gateway.cli.output import Output, counted, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.clock import rfc3339
 from gateway.evidence.canonical import DECODE_ERRORS
@@ -220,20 +224,112 @@ def fsck(
     output = output_of(context)
     with output.progress("entries") as advance:
         report = examine(place.database, _log_key(place), advance)
-    findings = [
-        {"place": finding.place, "what": finding.what, "index": finding.index} for finding in report.findings
-    ]
     entries = counted(report.entries, "entry", "entries")
     examined = f"{entries} and {counted(report.checkpoints, 'checkpoint')}"
-    if findings:
-        output.list(findings, _FINDING_COLUMNS)
-        found = counted(len(findings), "finding")
-        output.remark(f"{examined}: {found}. Keep the file as it is, and restore a sound copy.")
-        raise typer.Exit(Exit.UNVERIFIED)
+    _tell_findings(output, report.findings, examined)
     output.facts(
         {"entries": report.entries, "checkpoints": report.checkpoints, "findings": []},
         [f"{examined}: everything is as it must be."],
     )
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder, or one that an export has made.")
+    ],
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+    database: DatabaseOption = None,
+    trust: TrustOption = None,
+) -> None:
+    """Write the log as files that any C2SP verifier reads (c2sp.org/tlog-tiles).
+
+    A second export to the same folder only adds what is new, and refuses if the log is not the one
+    exported before, grown on.
+    """
+    place = _place(config, database, trust, keys_needed=True)
+    output = output_of(context)
+    with place.reading() as reader, output.progress("entries") as advance:
+        exported = export_tiles(reader, directory, place.verifiers, advance)
+    size = exported.checkpoint.size
+    new = size - exported.previous_size
+    entries = counted(size, "entry", "entries")
+    output.facts(
+        {
+            "log": exported.checkpoint.origin,
+            "entries": size,
+            "new_entries": new,
+            "new_files": exported.files,
+            "directory": str(directory),
+        },
+        [
+            f"{directory} holds {entries} of {exported.checkpoint.origin}, {new} of them new.",
+        ],
+    )
+
+
+@app.command("verify")
+def verify(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that `gateway audit export` has made, or a copy.")
+    ],
+    trust: Annotated[
+        Path, typer.Option(metavar="FILE", help="Trust file with the log's key, from the gateway's operator.")
+    ],
+    kept: Annotated[
+        Path | None,
+        typer.Option(
+            "--kept", metavar="FILE", help="A checkpoint kept from earlier, which the log must extend."
+        ),
+    ] = None,
+) -> None:
+    """Examine an exported log, computing every hash again; no gateway and no network is needed.
+
+    Exit code 3 if there is a finding.
+    """
+    verifiers = _trusted_log_keys(trust)
+    if not directory.is_dir():
+        raise CommandError(f"{directory} is not a folder; name one that `gateway audit export` has made.")
+    checkpoint = None if kept is None else _kept_checkpoint(kept, verifiers)
+    output = output_of(context)
+    with output.progress("entries") as advance:
+        report = examine_directory(directory, verifiers, kept=checkpoint, progress=advance)
+    _tell_findings(output, report.findings, counted(report.entries, "entry", "entries"))
+    assert report.checkpoint is not None, "without a checkpoint there is a finding"
+    found = report.checkpoint
+    root = base64.b64encode(found.root).decode()
+    output.facts(
+        {"log": found.origin, "entries": found.size, "root": root, "findings": []},
+        [f"{found.origin}: {counted(found.size, 'entry', 'entries')}, each as the log's key has signed it."],
+    )
+
+
+@app.command("serve")
+def serve(
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where it listens, in place of tiles.listen.")
+    ] = None,
+    entries: Annotated[
+        bool | None,
+        typer.Option(
+            "--entries/--no-entries",
+            help="Whether the entries are shown too, in place of tiles.entries.",
+            show_default=False,
+        ),
+    ] = None,
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+) -> None:
+    """Serve checkpoints and tiles of the log over HTTP (c2sp.org/tlog-tiles), until SIGTERM or SIGINT.
+
+    A process of its own beside `gateway serve`: it reads the log and needs no key. Entries are shown
+    only if you say so: they name who asked whom for what.
+    """
+    # Only here: the web server costs other commands a fifth of a second.
+    from gateway.cli.tilesite import serve_tiles  # noqa: PLC0415
+
+    serve_tiles(load_gateway_config(config), listen, entries)
 
 
 def _place(
@@ -242,10 +338,7 @@ def _place(
     """Return where the log is; the configuration is read only for what the options do not name."""
     verifiers: tuple[Ed25519Verifier, ...] = ()
     if trust is not None:
-        require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
-        verifiers = tuple(Ed25519Verifier.from_vkey(text) for text in Trust.load(trust).log_keys)
-        if not verifiers:
-            raise CommandError(f"The trust file {trust} names no key of the log.")
+        verifiers = _trusted_log_keys(trust)
     if database is None or (keys_needed and not verifiers):
         settings = load_gateway_config(config)
         database = database or settings.log.database
@@ -263,6 +356,36 @@ def _witnessed_note(place: LogPlace, index: int) -> str:
             "No witnessed checkpoint covers this entry yet; `gateway audit published` lists those there are."
         )
     return latest.note
+
+
+def _trusted_log_keys(trust: Path) -> tuple[Ed25519Verifier, ...]:
+    require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
+    verifiers = tuple(Ed25519Verifier.from_vkey(text) for text in Trust.load(trust).log_keys)
+    if not verifiers:
+        raise CommandError(f"The trust file {trust} names no key of the log.")
+    return verifiers
+
+
+def _kept_checkpoint(path: Path, verifiers: Sequence[Ed25519Verifier]) -> Checkpoint:
+    require_file(path, "The checkpoint", "keep the file `checkpoint` of an export, or of the log's site")
+    with path.open("rb") as file:
+        raw = file.read(4 * MAX_NOTE_CHARACTERS)
+    try:
+        return open_checkpoint(raw.decode(), verifiers)
+    except UnicodeDecodeError as error:
+        raise NoteError("The checkpoint kept before is not text in UTF-8.") from error
+
+
+def _tell_findings(output: Output, findings: Sequence[Finding], examined: str) -> None:
+    """List what was found and end with exit code 3; return if there is nothing to tell."""
+    if not findings:
+        return
+    rows = [{"place": finding.place, "what": finding.what, "index": finding.index} for finding in findings]
+    output.list(rows, _FINDING_COLUMNS)
+    output.remark(
+        f"{examined}: {counted(len(rows), 'finding')}. Keep everything as it is, and restore a sound copy."
+    )
+    raise typer.Exit(Exit.UNVERIFIED)
 
 
 def _log_key(place: LogPlace) -> Ed25519Verifier:

@@ -29,6 +29,7 @@ OURS = (
     "docs/operate.md",
     "docs/threat-model.md",
     "docs/formats/receipt.md",
+    "docs/formats/tiles.md",
     "docs/adr/0001-record-architecture-decisions.md",
     "docs/adr/0006-wire-api.md",
 )
@@ -96,6 +97,8 @@ def test_the_readme_leads_to_an_answer_that_is_verified(kept_demo, tmp_path):
     assert "company.jsonl verifies: 1 record" in told
     assert "exit code 3" in told, "the changed record was not refused"
     assert '"consumer":"harbour-bank"' in told
+    assert "each as the log's key has signed it" in told
+    assert "changed: exit code 3" in told, "the changed export was not refused"
 
 
 @needs_tools

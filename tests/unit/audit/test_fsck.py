@@ -259,3 +259,50 @@ def test_a_running_log_is_examined_without_stopping_it(path, store, open_log, ma
 
     report = fsck(path, identity.verifier, progress)
     assert (report.entries, report.findings) == (100, ())
+
+
+def test_values_with_line_breaks_are_told_apart(path, fill, tamper, make_entry, identity):
+    """The rows are looked at together, a line for each: moving a line break must not go unseen."""
+    names = {3: "bank\none", 4: "bank"}
+    fill(path, 10, make=lambda number: make_entry(number, consumer=names.get(number, "bank")))
+    assert places(path, identity) == set()
+    tamper(
+        path,
+        ("UPDATE entry SET consumer = ? WHERE idx = 3", "bank"),
+        ("UPDATE entry SET consumer = ? WHERE idx = 4", "one\nbank"),
+    )
+    assert places(path, identity) == {"index"}
+
+
+def test_hashes_whose_borders_were_moved_are_found(log, tamper, identity):
+    with sqlite3.connect(log) as connection:
+        first, second = (
+            hashed
+            for (hashed,) in connection.execute("SELECT hash FROM entry WHERE idx IN (7, 8) ORDER BY idx")
+        )
+    connection.close()
+    tamper(
+        log,
+        ("UPDATE entry SET hash = ? WHERE idx = 7", first[:-1]),
+        ("UPDATE entry SET hash = ? WHERE idx = 8", first[-1:] + second),
+    )
+    found = fsck(log, identity.verifier).findings
+    assert {(finding.place, finding.index) for finding in found} == {("entry", 7), ("entry", 8)}
+
+
+def test_what_is_found_in_one_chunk_does_not_spoil_the_others(path, fill, tamper, identity):
+    fill(path, 2000, batch=500)
+    tamper(path, "UPDATE entry SET kind = 'exchange.denied' WHERE idx IN (5, 1999)")
+    found = fsck(path, identity.verifier).findings
+    assert [(finding.place, finding.index) for finding in found] == [("index", 5), ("index", 1999)]
+
+
+def test_damaged_text_is_a_finding(log, tamper, identity):
+    tamper(log, "UPDATE entry SET consumer = CAST(x'ff' AS TEXT) WHERE idx = 3")
+    assert places(log, identity) == {"index"}
+
+
+def test_a_second_entry_hidden_in_the_bytes_of_one_is_found(log, tamper, identity):
+    tamper(log, "UPDATE entry SET data = CAST(data || char(10) || data AS BLOB) WHERE idx = 300")
+    found = fsck(log, identity.verifier).findings
+    assert {("entry", 300)} <= {(finding.place, finding.index) for finding in found}
