@@ -69,6 +69,8 @@ class LogConfig(_Section):
     database: Path = Path("data/audit.db")
     key: Path = Path("keys/log.key")
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    previous: tuple[Path, ...] = ()
+    """Files of the closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
 
 
 class KeysConfig(_Section):
@@ -206,6 +208,8 @@ def _resolve(value: Any, base: Path) -> Any:
     if isinstance(value, BaseModel):
         changed = {name: _resolve(getattr(value, name), base) for name in type(value).model_fields}
         return value.model_copy(update=changed)
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
     if isinstance(value, Path):
         return value if value.is_absolute() else base / value
     return value

@@ -13,6 +13,7 @@ import structlog
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.note import Ed25519Signer
+from gateway.audit.occupancy import serving
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog, LogHooks
@@ -104,6 +105,7 @@ class Node(ServingProcess):
         enter.push_async_callback(policy.close)
 
         directory = Directory(MemberStore(config.members.database))
+        enter.enter_context(serving(config.log.database))
         log = self._open_log(log_key)
         enter.callback(log.close)
         reader = SqliteReader(config.log.database)
@@ -140,7 +142,7 @@ class Node(ServingProcess):
                 exchange, self.metrics
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
-                reader, directory, self._clock
+                reader, directory, self._clock, log.append
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock

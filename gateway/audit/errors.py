@@ -41,6 +41,10 @@ class LogMismatchError(LogUnavailableError):
     """The stored log contradicts its identity, its checkpoint or itself; a person must look at it."""
 
 
+class LogClosedError(LogUnavailableError):
+    """The log was closed for good; another one goes on from it."""
+
+
 class LogOverloadedError(GatewayError):
     """More entries wait for the log than the queue may hold."""
 

@@ -177,8 +177,8 @@ class _Examination:
         if pending is None or pending[0] != 0:
             yield Finding("checkpoint", "the checkpoint of the empty log is missing", 0)
         cursor = self._connection.execute(
-            "SELECT idx, hash, data, time, kind, exchange, consumer, provider, dataset, reasons "
-            "FROM entry ORDER BY idx"
+            "SELECT idx, hash, data, time, kind, exchange, consumer, provider, dataset, reasons, "
+            "tier, purpose FROM entry ORDER BY idx"
         )
         self._progress(0, total)
         while rows := cursor.fetchmany(_CHUNK_ENTRIES):
@@ -221,7 +221,7 @@ class _Examination:
             entry = self._decoder.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             yield Finding("entry", "its bytes are not an entry of the known form", index)
-            self._block.append(IndexRow("", "", "", "", "", "", ""))
+            self._block.append(IndexRow(*[""] * len(IndexRow._fields)))
             return
         if encode_canonical(entry) != data:
             yield Finding("entry", "its bytes are not in canonical form", index)
@@ -269,17 +269,18 @@ class _Examination:
         rows, self._block = self._block, []
         number = self.size // BLOCK_ENTRIES - 1
         summary = BlockSummary.of(rows)
-        self._block_terms += len(summary.terms)
+        self._block_terms += len(summary.bits)
         times = self._connection.execute(
             "SELECT first_time, last_time FROM block WHERE number = ?", (number,)
         ).fetchone()
-        found = 0
-        for term in summary.terms:
-            found += self._connection.execute(
-                "SELECT count(*) FROM block_term WHERE term = ? AND number = ?", (term, number)
-            ).fetchone()[0]
+        stored = {
+            term: self._connection.execute(
+                "SELECT bits FROM block_term WHERE term = ? AND number = ?", (term, number)
+            ).fetchone()
+            for term in summary.bits
+        }
         expected = (summary.first_time.encode(), summary.last_time.encode())
-        if times != expected or found != len(summary.terms):
+        if times != expected or stored != {term: (bits,) for term, bits in summary.bits.items()}:
             yield Finding("index", "the summary of this block of entries is wrong", number * BLOCK_ENTRIES)
 
     def _examine_checkpoint(self, size: int, note: Any) -> Iterator[Finding]:
