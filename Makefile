@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench proto opa lock wheel-test format clean
+.PHONY: help demo test check bench bench-search proto opa lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ check: $(VENV)/.ready ## Format, lint, types, architecture, proto lint and fresh
 
 bench: $(VENV)/.ready ## Measure the gateway against a bare relay (ARGS=--json for one JSON object)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-search: $(VENV)/.ready ## Measure searches, proofs and opening on a log of 10 million entries (ARGS="--entries 100000")
+	@$(BIN)/python -m tests.bench.search $(ARGS)
 
 proto: $(VENV)/.ready ## Make gateway/api from proto/
 	@VENV=$(VENV) sh proto/generate.sh

@@ -111,6 +111,10 @@ class SearchIndex(Protocol):
         """Return the rows of the entries from `start` to before `end`, in order."""
         ...
 
+    def entry_times(self, start: int, end: int) -> Sequence[str]:
+        """Return the times of the entries from `start` to before `end`, in order."""
+        ...
+
     def of_exchange(self, exchange: str) -> Sequence[int]:
         """Return the indices of the entries of an exchange."""
         ...
@@ -234,6 +238,7 @@ class _Blocks(_Stretch):
         self._first = first
         self._last = end
         self._times: Sequence[tuple[str, str]] | None = None
+        self._entry_times_read: dict[int, Sequence[str]] = {}
 
     def _bits(self, term: str) -> int:
         found = self._index.bits(term, self._first, self._last)
@@ -258,9 +263,17 @@ class _Blocks(_Stretch):
             elif earliest >= time:
                 pieces.append(_EMPTY)
             else:
-                rows = self._index.rows(number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
-                pieces.append(_bits_of([row.time < time for row in rows]).to_bytes(BLOCK_BYTES, "little"))
+                bits = _bits_of([moment < time for moment in self._entry_times(number)])
+                pieces.append(bits.to_bytes(BLOCK_BYTES, "little"))
         return int.from_bytes(b"".join(pieces), "little")
+
+    def _entry_times(self, number: int) -> Sequence[str]:
+        """Return the times of the entries of a block; both ends of a span of time may lie in one."""
+        times = self._entry_times_read.get(number)
+        if times is None:
+            times = self._index.entry_times(number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
+            self._entry_times_read[number] = times
+        return times
 
 
 class _Tail(_Stretch):

@@ -88,6 +88,13 @@ class SqliteIndex:
         )
         return list(map(IndexRow._make, rows))
 
+    def entry_times(self, start: int, end: int) -> Sequence[str]:
+        """Return the times of the entries from `start` to before `end`, in order."""
+        rows = self._connection.execute(
+            "SELECT time FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
+        )
+        return [time for (time,) in rows]
+
     def of_exchange(self, exchange: str) -> Sequence[int]:
         """Return the indices of the entries of an exchange."""
         rows = self._connection.execute("SELECT idx FROM entry WHERE exchange = ?", (exchange,))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from gateway.audit.errors import NoteError
+from gateway.audit.errors import LogClosedError, LogMismatchError, LogUnavailableError, NoteError
 from gateway.audit.filter import EVERYTHING, Filter
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.reading import ENTRIES, reading_detail
@@ -70,14 +70,13 @@ class LogPlace:
         A copy is read unrecorded: whoever has the file can read it with any tool.
         """
         if self.deployment is not None:
-            detail = reading_detail(reader, officer(), command, wanted, count=count)
-            record_change(self.deployment, EntryKind.AUDIT_READ, ENTRIES, detail)
+            _record(self.deployment, ENTRIES, reading_detail(reader, officer(), command, wanted, count=count))
 
     def record_one(self, entry: StoredEntry) -> None:
         """Record that one entry is shown."""
         if self.deployment is not None:
             detail = {"by": officer(), "through": "show", "entries": "1"}
-            record_change(self.deployment, EntryKind.AUDIT_READ, f"{ENTRIES}/{entry.index}", detail)
+            _record(self.deployment, f"{ENTRIES}/{entry.index}", detail)
 
 
 def place_of(
@@ -99,6 +98,21 @@ def place_of(
             key = SigningKey.load(settings.log.key).verify_key
             verifiers = (Ed25519Verifier(settings.log.origin, key.public),)
     return LogPlace(database, verifiers, deployment, trusted=trust is not None)
+
+
+def _record(deployment: GatewayConfig, subject: str, detail: Mapping[str, str]) -> None:
+    try:
+        record_change(deployment, EntryKind.AUDIT_READ, subject, detail)
+    except LogClosedError:
+        # A closed log takes no more entries, and is read like a copy.
+        return
+    except LogMismatchError:
+        raise
+    except LogUnavailableError as error:
+        raise LogUnavailableError(
+            "That the log is read cannot be recorded now, so that nothing is shown: another process holds "
+            "the log, or its disk is full. Try again, or read the file unrecorded with --database."
+        ) from error
 
 
 def officer() -> str:

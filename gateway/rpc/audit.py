@@ -34,17 +34,14 @@ _decode_entry: Final = msgspec.json.Decoder(Entry).decode
 
 _Message = TypeVar("_Message")
 
+AppendEntry = Callable[[Entry], Awaitable[object]]
+"""Makes an entry durable; returns when it is, and raises `GatewayError` if it is not."""
+
 
 class AuditServicer:
     """Answers from the log's own readers; reading never waits for writing."""
 
-    def __init__(
-        self,
-        reader: AuditReader,
-        directory: Directory,
-        clock: Clock,
-        append: Callable[[Entry], Awaitable[Any]],
-    ) -> None:
+    def __init__(self, reader: AuditReader, directory: Directory, clock: Clock, append: AppendEntry) -> None:
         """Take what is read, who may read, and `append`, which makes the entry of a reading durable."""
         self._reader = reader
         self._directory = directory
@@ -86,9 +83,8 @@ class AuditServicer:
             page_size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
             found = self._reader.find(wanted, page_size, before)
             shown = found[: _fitting(found)]
-            more = (
-                bool(shown) and shown[-1].index > 0 and (len(shown) < len(found) or len(found) == page_size)
-            )
+            cut = len(shown) < len(found) or len(found) == page_size
+            more = cut and shown[-1].index > 0
             response = api.ListEntriesResponse(
                 entries=[api.Entry(name=f"entries/{entry.index}", data=entry.data) for entry in shown],
                 next_page_token=page_token(wanted, shown[-1].index) if more else "",
@@ -186,10 +182,10 @@ class AuditServicer:
             message, reading = await asyncio.to_thread(answer, parse_request(body, request_type), member)
             if reading is not None:
                 await self._append(reading)
-            return message
         except GatewayError as error:
             await abort(context, error)
             raise
+        return message
 
 
 def permitted(asked: Filter, member: Member) -> Filter:

@@ -112,6 +112,9 @@ class Rows:
     def rows(self, start, end):
         return self._rows[start:end]
 
+    def entry_times(self, start, end):
+        return [row.time for row in self._rows[start:end]]
+
     def of_exchange(self, exchange):
         return [at for at, row in enumerate(self._rows) if row.exchange == exchange]
 
