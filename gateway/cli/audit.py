@@ -33,7 +33,7 @@ from gateway.model import EntryKind
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="List, show, prove and examine the entries of the audit log, also while the gateway runs.",
+    help="Search, show, prove and examine the entries of the audit log, also while the gateway runs.",
 )
 
 _FINDING_COLUMNS: Final = ("place", "what", "index")
