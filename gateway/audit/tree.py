@@ -34,6 +34,12 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(_NODE + left + right).digest()
 
 
+def hash_pairs(hashes: bytes) -> bytes:
+    """Return the node hashes over each two adjacent 32-byte hashes, one after the other."""
+    pair = 2 * HASH_BYTES
+    return b"".join([sha256(_NODE + hashes[at : at + pair]).digest() for at in range(0, len(hashes), pair)])
+
+
 @dataclass(frozen=True, slots=True)
 class Frontier:
     """The right edge of a tree: `hashes` holds the roots of its complete subtrees, largest first."""
