@@ -147,7 +147,7 @@ def verify_receipt(receipt: Receipt, trust: Trust) -> VerifiedReceipt:
     payload, _ = dsse.verify(receipt.statement, RECEIPT_TYPE, trust.gateway_verify_keys)  # 1
     statement = _parse_statement(payload)
     verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
-    if statement.gateway not in {verifier.name for verifier in verifiers}:
+    if not {statement.gateway, trust.origin} <= {verifier.name for verifier in verifiers}:
         raise ReceiptError("The receipt is of another gateway than the trust file.")
     entry = _parse_entry(statement.entry)  # 2
     proof = TlogProof.from_text(receipt.tlog_proof)

@@ -103,7 +103,7 @@ def verify_export(
     payload = _open_envelope(manifest, trust)  # 1
     statement = _parse_statement(payload)  # 2
     verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
-    if statement.gateway not in {verifier.name for verifier in verifiers}:
+    if not {statement.gateway, trust.origin} <= {verifier.name for verifier in verifiers}:
         raise ExportError("The report is of a log that the trust file does not know.")
     checkpoint = _open_checkpoint(statement, verifiers)  # 3
     _verify_content(report, statement, progress)  # 4
