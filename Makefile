@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-audit proto opa foreign lock wheel-test format clean
+.PHONY: help demo test check bench bench-audit bench-search proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench: $(VENV)/.ready ## Measure the gateway against a bare relay (ARGS=--json f
 
 bench-audit: $(VENV)/.ready ## Measure the audit log, with the disk's flush time (ARGS=--json for one JSON object)
 	@$(BIN)/python -m tests.bench.audit $(ARGS)
+
+bench-search: $(VENV)/.ready ## Measure searches, proofs and opening on a log of 10 million entries (ARGS="--entries 100000")
+	@$(BIN)/python -m tests.bench.search $(ARGS)
 
 proto: $(VENV)/.ready ## Make gateway/api from proto/
 	@VENV=$(VENV) sh proto/generate.sh

@@ -91,6 +91,8 @@ class LogConfig(_Section):
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
     witnesses: WitnessesConfig | None = None
     """Without this section nobody but the operator vouches for the log."""
+    previous: tuple[Path, ...] = ()
+    """Files of the closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
 
 
 class KeysConfig(_Section):
@@ -263,6 +265,8 @@ def _resolve(value: Any, base: Path) -> Any:
     if isinstance(value, BaseModel):
         changed = {name: _resolve(getattr(value, name), base) for name in type(value).model_fields}
         return value.model_copy(update=changed)
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
     if isinstance(value, Path):
         return value if value.is_absolute() else base / value
     return value

@@ -11,6 +11,7 @@ import structlog
 
 from gateway.audit.appender import Appender, LogHooks
 from gateway.audit.note import Ed25519Signer
+from gateway.audit.occupancy import serving
 from gateway.audit.service import LogService
 from gateway.audit.sqlite import SqliteStore
 from gateway.clock import Clock, system_clock
@@ -41,6 +42,7 @@ class LogNode(ServingProcess):
     async def _start(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         config = self._config
+        self._stack.enter_context(serving(config.log.database))
         appender = Appender(
             existing_log(config),
             log_signer(config),

@@ -14,6 +14,7 @@ import structlog
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
+from gateway.audit.occupancy import serving
 from gateway.audit.remote import RemoteLog
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
@@ -118,6 +119,7 @@ class Node(ServingProcess):
         enter.push_async_callback(policy.close)
 
         directory = Directory(MemberStore(config.members.database))
+        enter.enter_context(serving(config.log.database))
         log = await self._open_log()
         reader = SqliteReader(config.log.database)
         enter.callback(reader.close)
@@ -153,7 +155,7 @@ class Node(ServingProcess):
                 exchange, self.metrics
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
-                reader, directory, self._clock
+                reader, directory, self._clock, log.append
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock

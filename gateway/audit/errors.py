@@ -67,6 +67,10 @@ class LogForkedError(LogMismatchError):
     """A witness has seen the log with other entries than it has here: there are two histories."""
 
 
+class LogClosedError(LogUnavailableError):
+    """The log was closed for good; another one goes on from it."""
+
+
 class LogOverloadedError(GatewayError):
     """More entries wait for the log than the queue may hold."""
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint
 from gateway.audit.entry_forms import CLOCK_TOLERANCE, EntryForms
@@ -24,7 +24,7 @@ from gateway.audit.growth import GrownTile, TreeGrowth
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.sqlite_publications import contradictions
-from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects, schema_version
+from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
 from gateway.audit.tiles import TILE_WIDTH
 from gateway.audit.tree import HASH_BYTES, leaf_hash, leaf_hashes
 from gateway.model.entry import Entry
@@ -115,6 +115,7 @@ class _Examination:
         self._growth = TreeGrowth()
         self._forms = EntryForms()
         self._full_tiles = 0
+        self._block: list[IndexRow] = []
         self._block_terms = 0
         self._notes: list[tuple[int, bytes, bytes]] = []
         self._opened: list[tuple[list[tuple[int, bytes, bytes]], Future[list[Checkpoint | None]]]] = []
@@ -131,7 +132,7 @@ class _Examination:
         except LogMismatchError as error:
             yield Finding("database", error.message)
             return
-        if _objects(self._connection) != expected_objects(schema_version(self._connection)):
+        if _objects(self._connection) != expected_objects():
             yield Finding("database", "its tables, indices or triggers are not those of its version")
         yield from self._examine_identity()
         yield from self._examine_entries()
@@ -238,14 +239,15 @@ class _Examination:
 
     def _add(self, chunk: _Chunk) -> Iterator[Finding]:
         """Let the tree grow by examined entries, and examine what they make complete."""
-        rows = list(zip(*chunk.columns, strict=True))
+        rows = list(map(IndexRow._make, zip(*chunk.columns, strict=True)))
         for start in range(0, len(chunk.leaves), TILE_WIDTH):
             tiles = self._growth.add(chunk.leaves[start : start + TILE_WIDTH])
             self.size = self._growth.size
             for tile in tiles:
                 yield from self._examine_tile(tile)
-            if tiles:
-                yield from self._examine_block(rows[start : start + BLOCK_ENTRIES])
+            self._block.extend(rows[start : start + TILE_WIDTH])
+            if len(self._block) == BLOCK_ENTRIES:
+                yield from self._examine_block()
             yield from self._examine_checkpoints(self.size)
 
     def _examine_tile(self, tile: GrownTile) -> Iterator[Finding]:
@@ -257,20 +259,22 @@ class _Examination:
             what = f"tile {tile.number} of level {tile.level} is missing or wrong"
             yield Finding("tile", what, tile.first_entry)
 
-    def _examine_block(self, rows: Sequence[tuple[str, ...]]) -> Iterator[Finding]:
+    def _examine_block(self) -> Iterator[Finding]:
+        rows, self._block = self._block, []
         number = self.size // BLOCK_ENTRIES - 1
-        summary = BlockSummary.of(cast("Sequence[IndexRow]", rows))
-        self._block_terms += len(summary.terms)
+        summary = BlockSummary.of(rows)
+        self._block_terms += len(summary.bits)
         times = self._connection.execute(
             "SELECT first_time, last_time FROM block WHERE number = ?", (number,)
         ).fetchone()
-        places = ", ".join("?" * len(summary.terms))
-        (found,) = self._connection.execute(
-            f"SELECT count(*) FROM block_term WHERE number = ? AND term IN ({places})",  # noqa: S608
-            (number, *summary.terms),
-        ).fetchone()
+        stored = {
+            term: self._connection.execute(
+                "SELECT bits FROM block_term WHERE term = ? AND number = ?", (term, number)
+            ).fetchone()
+            for term in summary.bits
+        }
         expected = (summary.first_time.encode(), summary.last_time.encode())
-        if times != expected or found != len(summary.terms):
+        if times != expected or stored != {term: (bits,) for term, bits in summary.bits.items()}:
             yield Finding("index", "the summary of this block of entries is wrong", number * BLOCK_ENTRIES)
 
     def _examine_checkpoints(self, up_to: int | None) -> Iterator[Finding]:

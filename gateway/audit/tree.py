@@ -45,6 +45,12 @@ def parent_hashes(nodes: Sequence[bytes]) -> list[bytes]:
     return [sha256(_NODE + left + right).digest() for left, right in zip(lefts, lefts, strict=False)]
 
 
+def hash_pairs(hashes: bytes) -> bytes:
+    """Return the node hashes over each two adjacent 32-byte hashes, one after the other."""
+    pair = 2 * HASH_BYTES
+    return b"".join([sha256(_NODE + hashes[at : at + pair]).digest() for at in range(0, len(hashes), pair)])
+
+
 @dataclass(frozen=True, slots=True)
 class Frontier:
     """The right edge of a tree: `hashes` holds the roots of its complete subtrees, largest first."""

@@ -23,6 +23,9 @@ class EntryKind(StrEnum):
     KEY_ADDED = "key.added"
     GATEWAY_STARTED = "gateway.started"
     GATEWAY_STOPPED = "gateway.stopped"
+    AUDIT_READ = "audit.read"
+    LOG_OPENED = "log.opened"
+    LOG_CLOSED = "log.closed"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
