@@ -7,6 +7,7 @@ functions and the formats' parsers are shared with the code that wrote the log.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint
+from gateway.audit.disclosure import is_bound
 from gateway.audit.errors import LogMismatchError, LogUnavailableError, NoteError
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
@@ -26,7 +28,7 @@ from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expec
 from gateway.audit.store import ENTRY_TIME, MAX_ENTRY_BYTES
 from gateway.audit.tree import EMPTY_ROOT, leaf_hash, node_hash
 from gateway.evidence.canonical import encode_canonical
-from gateway.model.entry import ENTRY_VERSION, Entry
+from gateway.model.entry import ENTRY_VERSION, Entry, EntryKind
 
 MAX_FINDINGS: Final = 1000
 """After so many the examination stops: the log is broken, and which entries are sound is known."""
@@ -35,6 +37,7 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """By how much an entry's time may lie before that of an earlier one. Times are taken before entries
 queue, so that neighbours may be out of order; more than this is a clock set back."""
 
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _CHUNK_ENTRIES: Final = 2048
 _TILE_LEAVES: Final = 256
 _NOTES_TOGETHER: Final = 64
@@ -232,6 +235,16 @@ class _Examination:
         if columns != tuple([column.encode() for column in row]):
             yield Finding("index", "the entry's row in the index says something else than the entry", index)
         yield from self._examine_time(index, entry.time)
+        if entry.kind is EntryKind.ENTRY_DISCLOSED:
+            yield from self._examine_disclosure(index, entry)
+
+    def _examine_disclosure(self, index: int, entry: Entry) -> Iterator[Finding]:
+        """Compare what the log has told an outsider of an entry with that entry (see docs/privacy.md)."""
+        number = entry.subject.removeprefix("entries/")
+        target = int(number) if _INDEX.fullmatch(number) else index
+        row = self._connection.execute("SELECT data FROM entry WHERE idx = ?", (target,)).fetchone()
+        if target >= index or row is None or not is_bound(entry, target, row[0]):
+            yield Finding("entry", "it tells an outsider of an entry what that entry does not say", index)
 
     def _examine_time(self, index: int, text: str) -> Iterator[Finding]:
         if ENTRY_TIME.fullmatch(text) is None:

@@ -47,6 +47,7 @@ _UNREACHED: Final = (
     Reason.PROVIDER_TIMEOUT,
     Reason.MEMBERS_UNAVAILABLE,
     Reason.LOG_UNAVAILABLE,
+    Reason.DETAILS_UNAVAILABLE,
     Reason.OVERLOADED,
     Reason.CANCELLED,
 )
@@ -56,6 +57,7 @@ _UNVERIFIED: Final = (
     Reason.SIGNATURE_FOREIGN,
     Reason.PROOF_INVALID,
     Reason.PROVIDER_SIGNATURE,
+    Reason.APPROVAL_INVALID,
 )
 
 OF_ANSWER: Final[Mapping[str, Exit]] = MappingProxyType(
@@ -81,4 +83,9 @@ def exit_of(error: GatewayError) -> Exit:
     return _OF_LOCAL.get(error.reason, Exit.USAGE)
 
 
-_OF_LOCAL: Final = {Reason.INTERNAL: Exit.INTERNAL, Reason.ENTRY_NOT_FOUND: Exit.NO}
+_OF_LOCAL: Final = {
+    Reason.INTERNAL: Exit.INTERNAL,
+    Reason.ENTRY_NOT_FOUND: Exit.NO,
+    Reason.DETAILS_MISSING: Exit.NO,
+    Reason.DETAILS_ERASED: Exit.NO,
+}
