@@ -243,7 +243,11 @@ class _Examination:
         number = entry.subject.removeprefix("entries/")
         target = int(number) if _INDEX.fullmatch(number) else index
         row = self._connection.execute("SELECT data FROM entry WHERE idx = ?", (target,)).fetchone()
-        if target >= index or row is None or not is_bound(entry, target, row[0]):
+        if (
+            target >= index
+            or row is None
+            or not (isinstance(row[0], bytes) and is_bound(entry, target, row[0]))
+        ):
             yield Finding("entry", "it tells an outsider of an entry what that entry does not say", index)
 
     def _examine_time(self, index: int, text: str) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from gateway.audit.search import EntryFilter
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
 from gateway.audit.tree import leaf_hash
+from gateway.cli import audit_privacy
 from gateway.cli.exits import OF_ANSWER, Exit
 from gateway.cli.failures import CommandError
 from gateway.cli.options import parse_dataset, parse_member, parse_time, require_file, require_new_file
@@ -35,6 +36,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="List, show, prove and examine the entries of the audit log, also while the gateway runs.",
 )
+
+audit_privacy.register(app)
 
 _COLUMNS: Final = ("index", "time", "kind", "consumer", "dataset", "purpose", "records", "about")
 _ORDER: Final = {name: at for at, name in enumerate(Entry.__struct_fields__)}
