@@ -37,8 +37,6 @@ app = typer.Typer(
     help="List, show, prove and examine the entries of the audit log, also while the gateway runs.",
 )
 
-audit_privacy.register(app)
-
 _COLUMNS: Final = ("index", "time", "kind", "consumer", "dataset", "purpose", "records", "about")
 _ORDER: Final = {name: at for at, name in enumerate(Entry.__struct_fields__)}
 _FINDING_COLUMNS: Final = ("place", "what", "index")
@@ -255,3 +253,6 @@ def _shorten(row: Mapping[str, Any]) -> dict[str, Any]:
         "dataset": f"{provider}/{dataset}" if dataset else "",
         "about": row.get("reasons") or row.get("subject"),
     }
+
+
+audit_privacy.register(app)

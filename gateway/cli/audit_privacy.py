@@ -245,7 +245,7 @@ def _request(output: Output, settings: GatewayConfig, index: int, reason: str, p
         [
             f"Wrote {path}. Have {needed} custodians run",
             f"  gateway custodian approve {path} --key THEIR.key --trust trust.json --out APPROVAL",
-            "and within an hour run this command again with --approval for each. "
+            "and within an hour run this command again with --approval for each.",
             f"Keep {secret_path} to yourself: the approvals can be used only with it.",
         ],
     )
@@ -263,6 +263,7 @@ def _opened_facts(opened: Opened) -> dict[str, Any]:
         facts["subject_field"] = details.subject.field
         facts["subjects"] = list(details.subject.subjects)
         facts["filters"] = dict(details.subject.filters)
+    facts["signature"] = opened.signature
     if details.envelope is not None:
         query = msgspec.json.decode(details.envelope.payload, type=Query)
         facts["match"] = dict(query.match)

@@ -49,9 +49,11 @@ from gateway.errors import ConfigError
 from gateway.evidence import dsse
 from gateway.evidence.canonical import encode_canonical
 from gateway.evidence.commitment import commit
-from gateway.evidence.keys import SigningKey
+from gateway.evidence.keys import SigningKey, VerifyKey
 from gateway.exchange.state import new_exchange_id
+from gateway.exchange.statement import QUERY_TYPE
 from gateway.identifiers import identifier_kind
+from gateway.members import MemberStore
 from gateway.model import Entry, EntryKind
 
 
@@ -64,6 +66,8 @@ class Opened:
     recorded: int
     """Index of the entry `details.opened`."""
     approved_by: tuple[str, ...]
+    signature: str
+    """Of the query: `valid`, `none`, or `key no longer registered`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,8 @@ def open_details(
         )
     except OnceTakenError as error:
         raise ApprovalError("This request was carried out before; each opening takes a new one.") from error
-    return Opened(open_stored(request, secret, approved, stored), entry, recorded, names)
+    details = open_stored(request, secret, approved, stored)
+    return Opened(details, entry, recorded, names, _signature(config, entry, details))
 
 
 def find_subject(
@@ -242,6 +247,22 @@ def erase_details(
             selection = Selection(exchange=_exchange_to_erase(config, store, index))
         count = store.erase(selection, record)
     return count, recorded[0] if recorded else None
+
+
+def _signature(config: GatewayConfig, entry: Entry, details: Details) -> str:
+    """Return what the consumer's signature on the query is worth; raise if it is not the consumer's."""
+    if details.envelope is None or not details.envelope.signatures:
+        return "none"
+    keys = {
+        key_id: VerifyKey(public)
+        for member in MemberStore(config.members.database).members()[1]
+        if member.id == entry.consumer
+        for key_id, public in member.signing_keys.items()
+    }
+    if entry.envelope_key not in keys:
+        return "key no longer registered"
+    dsse.verify(details.envelope, QUERY_TYPE, keys)
+    return "valid"
 
 
 def _exchange_to_erase(config: GatewayConfig, store: DetailsStore, index: int) -> str:
