@@ -95,7 +95,8 @@ class DetailsKeeper:
         self._hooks = hooks or KeeperHooks()
         self._queue_limit = queue_limit
         self._queue: SimpleQueue[SealedDetails | None] = SimpleQueue()
-        self._pending = 0
+        self._handed_over = 0
+        self._settled = 0
         self._healthy = True
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="details", daemon=True)
@@ -110,7 +111,7 @@ class DetailsKeeper:
     @property
     def depth(self) -> int:
         """Of how many entries the details wait to be written."""
-        return self._queue.qsize() + self._pending
+        return self._handed_over - self._settled
 
     def seal(
         self, exchange: str, kind: str, day: str, details: Details, terms: Sequence[Term]
@@ -128,10 +129,11 @@ class DetailsKeeper:
         return SealedDetails(context, day, seal_content(details.encode(), context), tuple(terms))
 
     def keep(self, sealed: SealedDetails) -> None:
-        """Hand over what was sealed, as its entry is in the log; returns at once."""
+        """Hand over what was sealed, as its entry is in the log; returns at once. For one thread."""
         if self._closing.is_set():
             self._hooks.lost(1)
         else:
+            self._handed_over += 1
             self._queue.put(sealed)
 
     def close(self) -> None:
@@ -146,10 +148,9 @@ class DetailsKeeper:
         ends = False
         while not ends:
             batch, ends = self._collect()
-            self._pending = len(batch)
             if batch:
                 self._write_until_done(batch)
-            self._pending = 0
+            self._settled += len(batch)
         self._store.close()
 
     def _finish_erasing(self) -> None:
