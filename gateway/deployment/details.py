@@ -88,6 +88,7 @@ def request_opening(
     Raises `DetailsMissingError`, `DetailsErasedError`, `DetailsAlteredError`.
     """
     check_reason(reason)
+    check_reason(by, what="--by")
     with SqliteReader(config.log.database) as reader, _store(config) as store:
         leaf = reader.entry(index).data
         entry = _entry_with_details(leaf)
@@ -162,6 +163,7 @@ def find_subject(
     What was searched for is itself kept as details of the entry that says so.
     """
     check_reason(reason)
+    check_reason(by, what="--by")
     details_config = _configured(config)
     identifier = identifier_kind(kind)
     normal = identifier.normalise(value)
@@ -211,6 +213,7 @@ def erase_details(
     Entries, proofs and receipts stay as they are. Raises `DetailsMissingError` for an entry without.
     """
     check_reason(legal_basis, what="--legal-basis")
+    check_reason(by, what="--by")
     details_config = _configured(config)
     recorded: list[int] = []
 
@@ -351,4 +354,6 @@ def _tokens(store: DetailsStore, index: BlindIndex, kind: str, value: str) -> li
 
 def _entries(reader: SqliteReader, exchange: str, kind: str) -> list[StoredEntry]:
     """Return the entries of an exchange that are of `kind`."""
+    if kind not in set(EntryKind):
+        raise DetailsAlteredError("The store of details names a kind of entry that there is none of.")
     return reader.find(EntryFilter(exchange=exchange, kind=EntryKind(kind)), MAX_PAGE_SIZE)

@@ -39,6 +39,7 @@ def disclose_entry(
     no such member, `ConfigError`.
     """
     check_reason(reason)
+    check_reason(by, what="--by")
     if config.disclosure is None:
         raise ConfigError(
             "Entries of this log cannot be shown in part: the configuration has no section [disclosure]."

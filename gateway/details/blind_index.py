@@ -51,10 +51,9 @@ class BlindIndex:
 
     def tokens(self, kind: str, first: str, last: str, value: str) -> Iterator[bytes]:
         """Yield the tokens of `value` for each day from `first` to `last`."""
-        day, end = date.fromisoformat(first), date.fromisoformat(last)
-        while day <= end:
-            yield self.token(kind, day.isoformat(), value)
-            day += timedelta(days=1)
+        begin = date.fromisoformat(first)
+        for number in range((date.fromisoformat(last) - begin).days + 1):
+            yield self.token(kind, (begin + timedelta(days=number)).isoformat(), value)
 
     def search_token(self, kind: str, value: str) -> bytes:
         """Return the 32 bytes that stand for `value` in the commitment of a search for it."""

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
-from gateway.details.custodians import Custodians
+from gateway.details.custodians import MAX_CUSTODIANS, MIN_THRESHOLD, Custodians
 from gateway.details.errors import DetailsAlteredError
 from gateway.details.hpke import seal
 from gateway.evidence.canonical import encode_canonical
@@ -89,8 +89,8 @@ class BatchKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The shares of one batch as they are kept: each readable by its custodian only."""
 
     id: bytes
-    threshold: int
-    shares: dict[str, bytes]
+    threshold: Annotated[int, msgspec.Meta(ge=MIN_THRESHOLD, le=MAX_CUSTODIANS)]
+    shares: Annotated[dict[str, bytes], msgspec.Meta(max_length=MAX_CUSTODIANS)]
     """Custodian id to the share, sealed."""
 
 

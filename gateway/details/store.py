@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ SALT_BYTES: Final = 32
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a writer waits for another, such as one that erases."""
 
+_DAY: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 _TOKENS_AT_ONCE: Final = 500
 
 
@@ -152,7 +154,11 @@ class DetailsStore:
         """Return the first and the last day of which anything is kept; None if nothing is."""
         with self._reading() as connection:
             first, last = connection.execute("SELECT min(day), max(day) FROM details").fetchone()
-        return None if first is None else (first, last)
+        if first is None:
+            return None
+        if not (_DAY.fullmatch(first) and _DAY.fullmatch(last)):
+            raise DetailsAlteredError("The store of details holds a day that is none: it was altered.")
+        return first, last
 
     def exchanges_with(self, tokens: Sequence[bytes]) -> list[tuple[str, str]]:
         """Return (exchange, kind) of the entries that any of `tokens` stands for, oldest first."""
@@ -213,20 +219,16 @@ class DetailsStore:
             return bool(connection.execute("SELECT scrub FROM store").fetchone()[0])
 
     def scrub(self) -> None:
-        """Remove every trace of what was deleted: from free space in the file, and from the write-ahead log.
+        """Remove what is left of deleted rows: the older pages in the write-ahead log.
 
-        `secure_delete` overwrites what is deleted, but not the copies that stay behind when SQLite
-        moves rows between pages; so the file is written anew (`VACUUM`), and then the write-ahead
-        log, which holds older pages, is cut to nothing. Raises `DetailsUnavailableError` while
+        In the file itself `secure_delete` has overwritten them. Raises `DetailsUnavailableError` while
         another process reads; it may be called again.
         """
         with self._lock:
             try:
-                self._connection.execute("VACUUM")
-                self._connection.execute("UPDATE store SET scrub = 0")
                 (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if busy:
-                    self._connection.execute("UPDATE store SET scrub = 1")
+                if not busy:
+                    self._connection.execute("UPDATE store SET scrub = 0")
             except sqlite3.Error as error:
                 raise unavailable(error) from error
         if busy:

@@ -64,7 +64,7 @@ class Journal:
             raise RuntimeError("an exchange is recorded as requested after its statement is resolved")
         sealed = self._commit(exchange, EntryKind.EXCHANGE_REQUESTED)
         once = Once(_nonce_key(exchange.consumer.id, statement.query.nonce), until=statement.expires)
-        entry = self._entry(exchange, EntryKind.EXCHANGE_REQUESTED, commitments=exchange.commitments)
+        entry = self._entry(exchange, EntryKind.EXCHANGE_REQUESTED, commitments={**exchange.commitments})
         committed = await self._append(entry, sealed, once)
         exchange.requested = True
         return committed
@@ -114,7 +114,7 @@ class Journal:
             exchange,
             kind,
             reasons=reasons,
-            commitments=exchange.commitments,
+            commitments={**exchange.commitments},
             **(_outcome(exchange) if exchange.requested else {}),
             **detail,
         )

@@ -1,6 +1,7 @@
 """The store keeps, finds and erases; what is erased leaves no byte behind."""
 
 import os
+import random
 import sqlite3
 from contextlib import closing
 from datetime import date
@@ -114,7 +115,7 @@ def test_erasing_leaves_no_byte_in_the_file_or_its_write_ahead_log(store, put, p
     assert store.count() == 300 - len(marked)
 
 
-def test_without_scrubbing_traces_stay(store, put, path, monkeypatch):
+def test_without_cutting_the_write_ahead_log_traces_stay(store, put, path, monkeypatch):
     """The control: deleting alone is not erasing."""
     traces = fill(store, put, range(300), set(range(300)))
     monkeypatch.setattr(store, "scrub", lambda: None)
@@ -122,6 +123,44 @@ def test_without_scrubbing_traces_stay(store, put, path, monkeypatch):
     after = bytes_of(path)
     assert any(trace in after for trace in traces)
     assert store.scrub_pending
+
+
+def test_without_overwriting_traces_stay(store, put, path):
+    """The control: cutting the write-ahead log alone is not erasing."""
+    store._connection.execute("PRAGMA secure_delete = OFF")
+    traces = fill(store, put, range(300), set(range(300)))
+    store.erase(Selection(before=date(2027, 1, 1)), record)
+    after = bytes_of(path)
+    assert any(trace in after for trace in traces)
+
+
+def test_no_byte_is_left_where_rows_have_moved_between_pages(store, path):
+    """Rows of all sizes come and go for a while, so that pages split, merge and change hands."""
+    rng = random.Random(3)
+    database = store._connection
+    database.execute("INSERT INTO batch VALUES (1, x'00')")
+    alive, traces = {}, []
+    for _ in range(10):
+        database.execute("BEGIN")
+        for _ in range(120):
+            token, content = rng.randbytes(16), rng.randbytes(rng.choice([300, 900, 3000, 9000]))
+            row = database.execute(
+                "INSERT INTO details (exchange, kind, day, batch, content, wraps)"
+                " VALUES (?, '', '', 1, ?, x'')",
+                (exchange(rng.getrandbits(48)), content),
+            ).lastrowid
+            database.execute("INSERT INTO token VALUES (?, ?)", (token, row))
+            alive[row] = (token, content[:32], content[-32:])
+        for row in rng.sample(sorted(alive), 70):
+            database.execute("DELETE FROM token WHERE details = ?", (row,))
+            database.execute("DELETE FROM details WHERE number = ?", (row,))
+            traces += alive.pop(row)
+        database.execute("COMMIT")
+    store.scrub()
+    content = path.read_bytes()
+    assert len(traces) == 2100
+    assert not any(trace in content for trace in traces)
+    assert all(trace in content for trace, _, _ in alive.values())
 
 
 def test_a_reader_that_keeps_traces_alive_is_told_and_it_can_be_done_again(store, put, path):
