@@ -24,14 +24,10 @@ from gateway.cli.options import require_file, require_new_file
 from gateway.cli.output import Output, counted, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
-from gateway.deployment.details import (
-    Opened,
-    erase_details,
-    find_subject,
-    open_details,
-    request_opening,
-)
 from gateway.deployment.disclosures import disclose_entry
+from gateway.deployment.erasures import erase_details
+from gateway.deployment.openings import Opened, open_details, request_opening
+from gateway.deployment.searches import find_subject
 from gateway.details.hpke import PUBLIC_KEY_BYTES
 from gateway.details.opening import MAX_FILE_BYTES, OpeningRequest
 from gateway.evidence import dsse

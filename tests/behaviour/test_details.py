@@ -18,7 +18,9 @@ import pytest_asyncio
 from gateway.audit.receipt import verify_receipt
 from gateway.config import DetailsConfig, GatewayConfig
 from gateway.demo.world import COMPANIES
-from gateway.deployment.details import erase_details, find_subject, open_details, request_opening
+from gateway.deployment.erasures import erase_details
+from gateway.deployment.openings import open_details, request_opening
+from gateway.deployment.searches import find_subject
 from gateway.details import (
     ApprovalError,
     Custodian,
@@ -157,7 +159,8 @@ async def test_nothing_is_shown_when_it_cannot_be_recorded(officers: Officers, m
     def refuse(*args, **options):
         raise GatewayError("no")
 
-    monkeypatch.setattr("gateway.deployment.details.record_change", refuse)
+    for module in ("openings", "searches", "erasures"):
+        monkeypatch.setattr(f"gateway.deployment.{module}.record_change", refuse)
     with pytest.raises(GatewayError, match="no"):
         officers.open(officers.index_of(released.exchange))
     with pytest.raises(GatewayError, match="no"):
