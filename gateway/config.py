@@ -103,6 +103,28 @@ class KeysConfig(_Section):
     page_tokens: Path = Path("keys/page-tokens.key")
 
 
+class DetailsConfig(_Section):
+    """Details of exchanges (whom they concerned, who asked), kept for officers. Absent: none are kept."""
+
+    file: Path = Path("data/details.sqlite")
+    index_key: Path = Path("keys/blind-index.key")
+    """32 random bytes, mode 0600."""
+    custodians: Annotated[tuple[Path, ...], Field(min_length=2)]
+    """Cards (public keys) of those who can open details together."""
+    former_custodians: tuple[Path, ...] = ()
+    """Cards of those who can still open older details."""
+    threshold: Annotated[int, Field(ge=2)] = 2
+    """How many of them it takes."""
+    queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+
+
+class DisclosureConfig(_Section):
+    """What lets chosen fields of an entry be shown to an outsider. Absent: they cannot be."""
+
+    key: Path = Path("keys/disclosure.key")
+    """32 random bytes, mode 0600."""
+
+
 class PolicyConfig(_Section):
     """The policy and the engine that evaluates it."""
 
@@ -203,6 +225,8 @@ class GatewayConfig(_File):
     catalogue: Path = Path("catalogue")
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
+    details: DetailsConfig | None = None
+    disclosure: DisclosureConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     tiles: TilesConfig = TilesConfig()
     logging: LoggingConfig = LoggingConfig()
@@ -269,4 +293,6 @@ def _resolve(value: Any, base: Path) -> Any:
         return tuple(_resolve(item, base) for item in value)
     if isinstance(value, Path):
         return value if value.is_absolute() else base / value
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
     return value

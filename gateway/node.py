@@ -21,6 +21,8 @@ from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig
+from gateway.details import DetailsKeeper, KeeperHooks
+from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.grants import Grants
@@ -95,6 +97,7 @@ class Node(ServingProcess):
         if losses is not None:
             self.metrics.watch_losses(losses)
         self._clock = clock
+        self._details: DetailsKeeper | None = None
 
     async def _start(self) -> None:
         # The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
@@ -123,7 +126,14 @@ class Node(ServingProcess):
         log = await self._open_log()
         reader = SqliteReader(config.log.database)
         enter.callback(reader.close)
-        journal = Journal(log, self._clock, known_names(bundle))
+        self._details = self._open_details()
+        journal = Journal(
+            log,
+            self._clock,
+            known_names(bundle),
+            details=self._details,
+            fields_key=read_fields_key(config.disclosure) if config.disclosure else None,
+        )
         self._know(catalogue, log, reader, credentials)
         # Before anything is appended: a log that was rolled back or forked must not grow.
         await self._publish(log, reader)
@@ -222,6 +232,23 @@ class Node(ServingProcess):
         await log.wait_until_open(LOG_START_TIMEOUT_S)
         return log
 
+    def _open_details(self) -> DetailsKeeper | None:
+        if self.config.details is None:
+            _log.warning("details.not_kept")
+            return None
+        keeper = open_keeper(
+            self.config.details,
+            self.config.log.origin,
+            KeeperHooks(
+                health_changed=lambda healthy: (_log.info if healthy else _log.error)(
+                    "details.health", outcome="healthy" if healthy else "failing"
+                ),
+                lost=lambda count: _log.error("details.lost", count=count),
+            ),
+        )
+        self._stack.callback(keeper.close)
+        return keeper
+
     def _know(
         self, catalogue: Catalogue, log: Log, reader: SqliteReader, credentials: ReloadingCredentials
     ) -> None:
@@ -313,7 +340,12 @@ class Node(ServingProcess):
             kind=kind,
             time=rfc3339(self._clock()),
             bundle=bundle.digest,
-            detail={"version": __version__, "engine": policy.name, "grpc": version("grpcio")},
+            detail={
+                "version": __version__,
+                "engine": policy.name,
+                "grpc": version("grpcio"),
+                "details": self._details.custodians.described() if self._details else "not kept",
+            },
         )
 
     def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:

@@ -7,6 +7,7 @@ functions and the formats' parsers are shared with the code that wrote the log.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint
+from gateway.audit.disclosure import is_bound
 from gateway.audit.entry_forms import CLOCK_TOLERANCE, EntryForms
 from gateway.audit.errors import LogMismatchError, LogUnavailableError, NoteError
 from gateway.audit.findings import MAX_FINDINGS, Finding, Progress
@@ -27,10 +31,12 @@ from gateway.audit.sqlite_publications import contradictions
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
 from gateway.audit.tiles import TILE_WIDTH
 from gateway.audit.tree import HASH_BYTES, leaf_hash, leaf_hashes
-from gateway.model.entry import Entry
+from gateway.evidence.canonical import DECODE_ERRORS
+from gateway.model.entry import Entry, EntryKind
 
 __all__ = ["CLOCK_TOLERANCE", "MAX_FINDINGS", "Finding", "FsckReport", "Progress", "fsck"]
 
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _CHUNK_ENTRIES: Final = 2 * TILE_WIDTH
 _NOTES_TOGETHER: Final = 64
 _TASKS_PENDING: Final = 8
@@ -245,10 +251,35 @@ class _Examination:
             self.size = self._growth.size
             for tile in tiles:
                 yield from self._examine_tile(tile)
-            self._block.extend(rows[start : start + TILE_WIDTH])
+            together = rows[start : start + TILE_WIDTH]
+            for offset, row in enumerate(together):
+                if row.kind == EntryKind.ENTRY_DISCLOSED:
+                    yield from self._examine_disclosure(self.size - len(together) + offset)
+            self._block.extend(together)
             if len(self._block) == BLOCK_ENTRIES:
                 yield from self._examine_block()
             yield from self._examine_checkpoints(self.size)
+
+    def _examine_disclosure(self, index: int) -> Iterator[Finding]:
+        """Compare what the log has told an outsider of an entry with that entry (see docs/privacy.md)."""
+        entry = self._entry(index)
+        if entry is None:
+            return
+        number = entry.subject.removeprefix("entries/")
+        target = int(number) if _INDEX.fullmatch(number) else index
+        (data,) = self._connection.execute("SELECT data FROM entry WHERE idx = ?", (target,)).fetchone() or (
+            None,
+        )
+        if target >= index or not (isinstance(data, bytes) and is_bound(entry, target, data)):
+            yield Finding("entry", "it tells an outsider of an entry what that entry does not say", index)
+
+    def _entry(self, index: int) -> Entry | None:
+        """Return an entry that has been examined; None if it has not the form of one, which was told then."""
+        (data,) = self._connection.execute("SELECT data FROM entry WHERE idx = ?", (index,)).fetchone()
+        try:
+            return msgspec.json.decode(data, type=Entry)
+        except DECODE_ERRORS:
+            return None
 
     def _examine_tile(self, tile: GrownTile) -> Iterator[Finding]:
         self._full_tiles += 1

@@ -48,6 +48,7 @@ _UNREACHED: Final = (
     Reason.MEMBERS_UNAVAILABLE,
     Reason.LOG_UNAVAILABLE,
     Reason.WITNESS_UNAVAILABLE,
+    Reason.DETAILS_UNAVAILABLE,
     Reason.OVERLOADED,
     Reason.CANCELLED,
 )
@@ -57,6 +58,7 @@ _UNVERIFIED: Final = (
     Reason.SIGNATURE_FOREIGN,
     Reason.PROOF_INVALID,
     Reason.PROVIDER_SIGNATURE,
+    Reason.APPROVAL_INVALID,
 )
 
 OF_ANSWER: Final[Mapping[str, Exit]] = MappingProxyType(
@@ -82,4 +84,9 @@ def exit_of(error: GatewayError) -> Exit:
     return _OF_LOCAL.get(error.reason, Exit.USAGE)
 
 
-_OF_LOCAL: Final = {Reason.INTERNAL: Exit.INTERNAL, Reason.ENTRY_NOT_FOUND: Exit.NO}
+_OF_LOCAL: Final = {
+    Reason.INTERNAL: Exit.INTERNAL,
+    Reason.ENTRY_NOT_FOUND: Exit.NO,
+    Reason.DETAILS_MISSING: Exit.NO,
+    Reason.DETAILS_ERASED: Exit.NO,
+}
