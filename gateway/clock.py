@@ -19,7 +19,9 @@ def rfc3339(moment: datetime) -> str:
 
     The fixed width makes the text sort as the time does.
     """
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:

@@ -25,6 +25,9 @@ _Port = Annotated[int, Field(ge=0, le=65535)]
 ORIGIN_PATTERN: Final = r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){1,4}$"
 """A log's name: a schemeless URL in lower case, such as `audit.example.org/log/2026`."""
 
+WITNESS_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){0,4}$"
+"""A witness's name: a schemeless URL in lower case, such as `witness.example.org/w1`."""
+
 _Origin = Annotated[str, Field(pattern=ORIGIN_PATTERN)]
 
 
@@ -32,9 +35,8 @@ def _trimmed(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-Address = Annotated[
-    str, BeforeValidator(_trimmed), Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")
-]
+ADDRESS_PATTERN: Final = r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$"
+Address = Annotated[str, BeforeValidator(_trimmed), Field(pattern=ADDRESS_PATTERN)]
 """`host:port`; port 0 takes a free one."""
 
 
@@ -59,11 +61,29 @@ class ServerConfig(_Section):
     """Where the gateway listens."""
 
     listen: Address = "127.0.0.1:7443"
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    """Processes that answer calls, on one port; 0 means one for each core."""
     reflection: bool = False
     """Whether tools such as grpcurl may ask for the API's description."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     moving_streams: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Bulk answers that fetch and send at the same time, at about 2 MiB each; the others wait their turn."""
+    """Bulk answers of one worker that fetch and send at the same time, at about 2 MiB each; the others
+    wait their turn."""
+
+
+class WitnessesConfig(_Section):
+    """Who cosigns the log's checkpoints."""
+
+    policy: Path
+    """Witnesses and quorum, in the form of c2sp.org/tlog-policy; each witness with its URL."""
+    interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
+    """How often the latest checkpoint is published, if the log has grown."""
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    """How long all witnesses together may take."""
+    refresh_s: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    """When to ask again though the log has not grown, to show that it has not."""
+    ca: Path | None = None
+    """Authorities of the witnesses' certificates (PEM); those of the system without it."""
 
 
 class LogConfig(_Section):
@@ -74,6 +94,10 @@ class LogConfig(_Section):
     database: Place = Path("data/audit.db")
     key: Path = Path("keys/log.key")
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    witnesses: WitnessesConfig | None = None
+    """Without this section nobody but the operator vouches for the log."""
+    previous: tuple[Path, ...] = ()
+    """Files of the closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
 
 
 class KeysConfig(_Section):
@@ -82,6 +106,28 @@ class KeysConfig(_Section):
     signing: Path = Path("keys/gateway.key")
     keyring: Path = Path("keys/keyring.json")
     page_tokens: Path = Path("keys/page-tokens.key")
+
+
+class DetailsConfig(_Section):
+    """Details of exchanges (whom they concerned, who asked), kept for officers. Absent: none are kept."""
+
+    file: Path = Path("data/details.sqlite")
+    index_key: Path = Path("keys/blind-index.key")
+    """32 random bytes, mode 0600."""
+    custodians: Annotated[tuple[Path, ...], Field(min_length=2)]
+    """Cards (public keys) of those who can open details together."""
+    former_custodians: tuple[Path, ...] = ()
+    """Cards of those who can still open older details."""
+    threshold: Annotated[int, Field(ge=2)] = 2
+    """How many of them it takes."""
+    queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+
+
+class DisclosureConfig(_Section):
+    """What lets chosen fields of an entry be shown to an outsider. Absent: they cannot be."""
+
+    key: Path = Path("keys/disclosure.key")
+    """32 random bytes, mode 0600."""
 
 
 class PolicyConfig(_Section):
@@ -108,6 +154,17 @@ class MetricsConfig(_Section):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: _Port = 9464
+
+
+class TilesConfig(_Section):
+    """The log's site: `gateway audit serve`, a process of its own."""
+
+    listen: Address = "127.0.0.1:7480"
+    entries: bool = False
+    """Whether the entries themselves are shown to whoever can connect, not only their hashes."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """PEM, mode 0600. Without certificate and key the site speaks plain HTTP."""
 
 
 class LoggingConfig(_Section):
@@ -173,7 +230,10 @@ class GatewayConfig(_File):
     catalogue: Path = Path("catalogue")
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
+    details: DetailsConfig | None = None
+    disclosure: DisclosureConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
+    tiles: TilesConfig = TilesConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @model_validator(mode="after")
@@ -183,6 +243,11 @@ class GatewayConfig(_File):
         if (isinstance(log, PostgresAddress) or isinstance(members, PostgresAddress)) and log != members:
             raise ValueError(
                 "log.database and members.database must be the same PostgreSQL address, or both files"
+            )
+        if isinstance(log, PostgresAddress) and self.details is not None:
+            raise ValueError(
+                "details of exchanges are kept in a file of one host, but log.database is shared by several "
+                "nodes; remove the section [details]"
             )
         return self
 
@@ -202,6 +267,29 @@ class ProviderConfig(_File):
     mapping: Path
     """Which columns of which tables or files are which fields."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    logging: LoggingConfig = LoggingConfig()
+
+
+class WitnessTlsConfig(_Section):
+    """The certificate of a witness's server."""
+
+    certificate: Path
+    key: Path
+    """PEM, mode 0600."""
+
+
+class WitnessConfig(_File):
+    """Configuration of `gateway witness`."""
+
+    name: Annotated[str, Field(pattern=WITNESS_NAME_PATTERN)]
+    """The name under which it cosigns, for ever: a schemeless URL such as `witness.example.org/w1`."""
+    listen: Address = "127.0.0.1:7480"
+    state: Path = Path("data/witness.db")
+    ed25519_key: Path | None = None
+    ml_dsa_key: Path | None = None
+    """PEM, mode 0600. At least one of the two keys."""
+    tls: WitnessTlsConfig | None = None
+    """Without it, plain HTTP: for the loopback address, or behind a proxy that speaks TLS."""
     logging: LoggingConfig = LoggingConfig()
 
 
@@ -225,4 +313,6 @@ def _resolve(value: Any, base: Path) -> Any:
         return value.resolved(base)
     if isinstance(value, Path):
         return value if value.is_absolute() else base / value
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
     return value

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 import os
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
@@ -13,14 +14,17 @@ import structlog
 
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
-from gateway.audit.note import Ed25519Signer
+from gateway.audit.appender import Log, LogHooks
+from gateway.audit.remote import RemoteLog
 from gateway.audit.store import AuditReader
-from gateway.audit.stores import open_reader, open_store, require_log
-from gateway.audit.writer import AuditLog, LogHooks
+from gateway.audit.stores import open_reader, serving_from
+from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, PolicyConfig
+from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig
 from gateway.database import PostgresAddress
+from gateway.details import DetailsKeeper, KeeperHooks
+from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.grants import Grants
@@ -30,6 +34,7 @@ from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.identifiers import KINDS, load_area_table
+from gateway.log_node import existing_log, log_signer, tell_failure
 from gateway.members import Directory, open_member_store
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
@@ -49,6 +54,8 @@ from gateway.rpc.server import RpcServer
 from gateway.telemetry.exposition import MetricsServer
 from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
+from gateway.telemetry.siblings import Siblings
+from gateway.telemetry.workers import WorkerMetrics
 
 _log: Final = structlog.get_logger()
 
@@ -61,6 +68,9 @@ CERTIFICATE_INTERVAL_S: Final = 10.0
 LAST_ENTRIES_TIMEOUT_S: Final = 5.0
 """How long a stop waits for the entries of exchanges that it has cut."""
 
+LOG_START_TIMEOUT_S: Final = 60.0
+"""How long a start waits for the log process, which verifies the log before it answers."""
+
 PAGE_TOKEN_KEY_BYTES: Final = 32
 
 
@@ -68,15 +78,28 @@ class Node(ServingProcess):
     """One gateway process. `start`, then `port` tells where it listens, then `stop`."""
 
     def __init__(
-        self, config: GatewayConfig, *, losses: LogLosses | None = None, clock: Clock = system_clock
+        self,
+        config: GatewayConfig,
+        *,
+        losses: LogLosses | None = None,
+        log_address: bytes | None = None,
+        siblings: Siblings | None = None,
+        clock: Clock = system_clock,
     ) -> None:
-        """Take the settings, and the counters of what the operators' log leaves out."""
+        """Take the settings, the counters of what the operators' log leaves out, and the log process.
+
+        Without `log_address` the node writes the audit log itself, from a thread. With `siblings`
+        it is one of several workers that listen on the same ports and tell their metrics together.
+        """
         super().__init__()
+        self._log_address = log_address
+        self._siblings = siblings
         self.config = config
         self.metrics = Metrics()
         if losses is not None:
             self.metrics.watch_losses(losses)
         self._clock = clock
+        self._details: DetailsKeeper | None = None
 
     async def _start(self) -> None:
         # The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
@@ -86,14 +109,9 @@ class Node(ServingProcess):
             config.tls.certificate, config.tls.key, config.tls.client_ca, demo=config.demo, clock=self._clock
         )
         signing_key = SigningKey.load(config.keys.signing)
-        log_key = SigningKey.load(config.log.key)
         keyring = Keyring.load(config.keys.keyring)
         refuse_example_keys(
-            [
-                signing_key.key_id,
-                log_key.key_id,
-                *(keyring_fingerprint(epoch.key) for epoch in keyring.epochs),
-            ],
+            [signing_key.key_id, *(keyring_fingerprint(epoch.key) for epoch in keyring.epochs)],
             demo=config.demo,
         )
         page_tokens = PageTokens(_page_token_key(config))
@@ -106,12 +124,21 @@ class Node(ServingProcess):
         enter.push_async_callback(policy.close)
 
         directory = self._open_directory(bundle, keyring)
-        log = self._open_log(log_key)
-        enter.callback(log.close)
+        enter.enter_context(serving_from(config.log.database))
+        log = await self._open_log()
         reader = open_reader(config.log.database)
         enter.callback(reader.close)
-        journal = Journal(log, self._clock, known_names(bundle))
+        self._details = self._open_details()
+        journal = Journal(
+            log,
+            self._clock,
+            known_names(bundle),
+            details=self._details,
+            fields_key=read_fields_key(config.disclosure) if config.disclosure else None,
+        )
         self._know(catalogue, log, reader, credentials)
+        # Before anything is appended: a log that was rolled back or forked must not grow.
+        await self._publish(log, reader)
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -134,21 +161,23 @@ class Node(ServingProcess):
         )
         enter.callback(exchange.close)
         if config.metrics.enabled:
-            enter.callback(
-                MetricsServer(self.metrics.registry, config.metrics.host, config.metrics.port).close
-            )
+            self._serve_metrics(config.metrics)
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange, self.metrics
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
-                reader, directory, self._clock
+                reader, directory, self._clock, log.append
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
         }
-        server = RpcServer(services, with_reflection=config.server.reflection)
+        server = RpcServer(
+            services,
+            with_reflection=config.server.reflection,
+            shares_port=self._siblings is not None,
+        )
         started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
@@ -172,6 +201,15 @@ class Node(ServingProcess):
             entry=started.index,
         )
 
+    def _serve_metrics(self, config: MetricsConfig) -> None:
+        registry, siblings = self.metrics.registry, self._siblings
+        if siblings is not None:
+            workers = WorkerMetrics(self.metrics, siblings)
+            self._stack.callback(workers.close)
+            registry = workers.registry
+        server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
+        self._stack.callback(server.close)
+
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
@@ -190,24 +228,46 @@ class Node(ServingProcess):
             self._watch(asyncio.create_task(agreement.keep_current()))
         return directory
 
-    def _open_log(self, key: SigningKey) -> AuditLog:
-        config = self.config.log
-        require_log(config.database)
-        return AuditLog(
-            open_store(config.database),
-            Ed25519Signer(config.origin, key),
-            origin=config.origin,
-            clock=self._clock,
-            queue_limit=config.queue,
-            hooks=LogHooks(
-                committed=self._batch_committed,
-                failed=lambda error: _log.error("log.failed", error_type=type(error).__name__),
-                health_changed=self._set_log_healthy,
+    async def _open_log(self) -> Log:
+        config = self.config
+        hooks = LogHooks(
+            committed=self._batch_committed, failed=tell_failure, health_changed=self._set_log_healthy
+        )
+        if self._log_address is None:
+            own = AuditLog(
+                existing_log(config),
+                log_signer(config),
+                origin=config.log.origin,
+                clock=self._clock,
+                queue_limit=config.log.queue,
+                hooks=hooks,
+            )
+            self._stack.callback(own.close)
+            return own
+        log = RemoteLog(self._log_address, queue_limit=config.log.queue, hooks=hooks)
+        self._stack.push_async_callback(log.close)
+        await log.wait_until_open(LOG_START_TIMEOUT_S)
+        return log
+
+    def _open_details(self) -> DetailsKeeper | None:
+        if self.config.details is None:
+            _log.warning("details.not_kept")
+            return None
+        keeper = open_keeper(
+            self.config.details,
+            self.config.log.origin,
+            KeeperHooks(
+                health_changed=lambda healthy: (_log.info if healthy else _log.error)(
+                    "details.health", outcome="healthy" if healthy else "failing"
+                ),
+                lost=lambda count: _log.error("details.lost", count=count),
             ),
         )
+        self._stack.callback(keeper.close)
+        return keeper
 
     def _know(
-        self, catalogue: Catalogue, log: AuditLog, reader: AuditReader, credentials: ReloadingCredentials
+        self, catalogue: Catalogue, log: Log, reader: AuditReader, credentials: ReloadingCredentials
     ) -> None:
         metrics = self.metrics
         metrics.know(
@@ -221,6 +281,26 @@ class Node(ServingProcess):
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
+    async def _publish(self, log: Log, reader: AuditReader) -> None:
+        """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
+
+        Raises `LogRolledBackError` or `LogForkedError` if a witness has seen another history.
+        """
+        config = self.config.log
+        if config.witnesses is None:
+            return
+        # Only here: its HTTP client costs half a second and 12 MiB.
+        from gateway.witness.publishing import publishing  # noqa: PLC0415
+
+        publisher = await self._stack.enter_async_context(
+            publishing(config.witnesses, config.database, reader, log.verifier, self._clock, self.metrics)
+        )
+        await publisher.publish()
+        # Every worker asks before it appends anything; one goes on asking for all.
+        if self._siblings is None or self._siblings.own == 0:
+            interval = timedelta(seconds=config.witnesses.interval_s)
+            self._watch(asyncio.create_task(publisher.run(interval)), vital=True)
+
     def _batch_committed(self, entries: int, seconds: float) -> None:
         self.metrics.time_append(seconds)
         self.metrics.record_batch(entries)
@@ -232,7 +312,7 @@ class Node(ServingProcess):
     def _members_failed(self, error: ConfigError) -> None:
         _log.error("members.unreadable", reason=error.reason.value)
 
-    async def _follow_health(self, server: RpcServer, log: AuditLog) -> None:
+    async def _follow_health(self, server: RpcServer, log: Log) -> None:
         """Serve only while the log can append (P1): load balancers must see it at once."""
         serving = True
         while True:
@@ -241,8 +321,8 @@ class Node(ServingProcess):
                 serving = log.healthy
                 await server.set_serving(serving)
 
-    def _watch(self, task: asyncio.Task[None]) -> None:
-        """Cancel `task` at the stop; if it ends before, that is a fault worth a line."""
+    def _watch(self, task: asyncio.Task[None], *, vital: bool = False) -> None:
+        """Cancel `task` at the stop; if it fails before, that is worth a line, and the end if it is vital."""
 
         async def end() -> None:
             task.cancel()
@@ -251,11 +331,13 @@ class Node(ServingProcess):
         def ended(done: asyncio.Task[None]) -> None:
             if not done.cancelled() and (error := done.exception()) is not None:
                 _log.critical("task.ended", error_type=type(error).__name__)
+                if vital:
+                    self.fail(error)
 
         task.add_done_callback(ended)
         self._stack.push_async_callback(end)
 
-    async def _record_stop(self, log: AuditLog, policy: PolicyEngine, bundle: Bundle) -> None:
+    async def _record_stop(self, log: Log, policy: PolicyEngine, bundle: Bundle) -> None:
         try:
             stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy, bundle))
         except GatewayError as error:
@@ -275,7 +357,12 @@ class Node(ServingProcess):
             kind=kind,
             time=rfc3339(self._clock()),
             bundle=bundle.digest,
-            detail={"version": __version__, "engine": policy.name, "grpc": version("grpcio")},
+            detail={
+                "version": __version__,
+                "engine": policy.name,
+                "grpc": version("grpcio"),
+                "details": self._details.custodians.described() if self._details else "not kept",
+            },
         )
 
     def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:

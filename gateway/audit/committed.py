@@ -17,13 +17,14 @@ class Committed:
     size: int
     """Size of the tree under the checkpoint."""
     checkpoint_note: str
-    batch: Batch
-    """The append the entry came in with; its proofs are computed when asked for."""
+    proof: Batch | tuple[bytes, ...]
+    """The append the entry came in with, whose proofs are computed when asked for; or the proof itself."""
 
     @property
     def inclusion_hashes(self) -> tuple[bytes, ...]:
         """The inclusion proof under the checkpoint, from the leaf's sibling up."""
-        return self.batch.inclusion_proof(self.index - self.batch.first)
+        proof = self.proof
+        return proof if isinstance(proof, tuple) else proof.inclusion_proof(self.index - proof.first)
 
     def tlog_proof(self, extra: bytes | None = None) -> str:
         """Return the proof as the text of a `.tlog-proof` file."""

@@ -18,23 +18,11 @@ import psycopg
 from psycopg import errors as pg
 
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
-from gateway.audit.growth import (
-    Head,
-    StoredHead,
-    contradiction,
-    follow_head,
-    full_blocks,
-    full_tiles,
-    head_after,
-    verify_head,
-    verify_identity,
-)
-from gateway.audit.postgres_reader import PostgresTiles
+from gateway.audit.postgres_reader import PostgresIndex, PostgresTiles
 from gateway.audit.postgres_rows import (
     ADDED_SINCE,
     CLAIM_KEYS,
     FOLLOWED_AT_ONCE,
-    INDEX_COLUMNS,
     INSERT_ENTRIES,
     LOCK_HEAD,
     MOVE_HEAD,
@@ -45,9 +33,21 @@ from gateway.audit.postgres_rows import (
     entry_columns,
     gather_claims,
 )
-from gateway.audit.search import IndexRow
 from gateway.audit.store import Appended, LogIdentity, PendingEntry, SignHead
 from gateway.audit.tiles import TILE_WIDTH
+from gateway.audit.transaction import (
+    Head,
+    StoredHead,
+    closes_log,
+    contradiction,
+    follow_head,
+    full_blocks,
+    full_tiles,
+    head_after,
+    refuse_closed,
+    verify_head,
+    verify_identity,
+)
 from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
@@ -72,8 +72,8 @@ class _Locked:
     size: int
     frontier: bytes
     note: str
-    added: list[tuple[bytes, IndexRow]]
-    """Leaf hash and index row of the entries since the head we knew."""
+    added: list[tuple[bytes, str]]
+    """Leaf hash and kind of the entries since the head we knew."""
     granted: list[bytes]
     """The once-keys that were free."""
 
@@ -116,6 +116,7 @@ class PostgresStore:
                 if connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone() is None:
                     _create_log(connection, identity, sign)
                 self._head = self._verified_head(connection)
+            refuse_closed(self._head)
 
     def append(self, pending: Sequence[PendingEntry], sign: SignHead, now: datetime) -> Appended:
         """Append entries in one transaction; when it returns, they are durable.
@@ -130,15 +131,19 @@ class PostgresStore:
             with RoundTrips(connection) as trips:
                 locked = self._lock(trips, claims)
             head = self._current_head(connection, locked)
+            refuse_closed(head)
             refused = claims.refused(locked.granted) if claims is not None else frozenset()
             if refused:
                 pending = [item for at, item in enumerate(pending) if at not in refused]
                 if not pending:
                     return Appended(None, head.note, refused)
                 columns = entry_columns(pending)
+            closed = closes_log(pending)
             batch = append(head.frontier, [item.leaf_hash for item in pending])
-            tail = head.tail_after([(item.leaf_hash, item.row) for item in pending])
-            _insert_full(connection, batch, tail)
+            tail = [*head.tail, *[item.leaf_hash for item in pending]]
+            if len(tail) >= TILE_WIDTH:
+                _insert_tiles(connection, batch, tail)
+                _insert_blocks(connection, batch, pending)
             with RoundTrips(connection) as trips:
                 trips.send(INSERT_ENTRIES, to_bigint(batch.first), *columns)
                 self._prune(trips, claims)
@@ -156,7 +161,7 @@ class PostgresStore:
                 *_, moved, _ = trips.receive()
             if moved.command_tuples != 1:
                 raise LogMismatchError("The head of the audit log did not move with its entries.")
-            self._head = head_after(batch, note, tail)
+            self._head = head_after(batch, note, tail, closed=closed)
         return Appended(batch, note, refused)
 
     def probe(self) -> None:
@@ -164,7 +169,7 @@ class PostgresStore:
         with self._writing() as connection:
             with RoundTrips(connection) as trips:
                 locked = self._lock(trips, None)
-            self._current_head(connection, locked)
+            refuse_closed(self._current_head(connection, locked))
             with RoundTrips(connection) as trips:
                 trips.send(PROBE)
                 trips.command(b"COMMIT")
@@ -262,7 +267,7 @@ class PostgresStore:
             from_bigint(size),
             frontier,
             note.decode(),
-            [(hashed, IndexRow(*[value.decode() for value in row])) for hashed, *row in _rows(added)],
+            [(hashed, kind.decode()) for hashed, kind in _rows(added)],
             [key for answer in claimed for (key,) in _rows(answer)],
         )
 
@@ -287,8 +292,9 @@ class PostgresStore:
         identity = connection.execute("SELECT origin, vkey FROM log").fetchone()
         verify_identity(identity, self._identity)
         row = connection.execute(
-            "SELECT size, frontier, head.note, (SELECT max(idx) FROM entry), checkpoint.note"
-            " FROM head LEFT JOIN checkpoint USING (size)",
+            "SELECT size, frontier, head.note, last.idx, last.kind, checkpoint.note"
+            " FROM head LEFT JOIN checkpoint USING (size)"
+            " LEFT JOIN (SELECT idx, kind FROM entry ORDER BY idx DESC LIMIT 1) AS last ON true",
             binary=True,
         ).fetchone()
         if row is None:
@@ -296,11 +302,11 @@ class PostgresStore:
         stored = StoredHead(identity, *row)
         verified = verify_head(stored, PostgresTiles(connection), self._identity, self._head)
         rows = connection.execute(
-            f"SELECT hash, {INDEX_COLUMNS} FROM entry WHERE idx >= %s ORDER BY idx",  # noqa: S608
+            "SELECT hash FROM entry WHERE idx >= %s ORDER BY idx",
             (stored.size - stored.size % TILE_WIDTH,),
             binary=True,
         )
-        return Head(verified, stored.note, tuple((hashed, IndexRow(*row)) for hashed, *row in rows))
+        return Head(verified, stored.note, tuple(hashed for (hashed,) in rows), stored.closed)
 
     def _prune(self, trips: RoundTrips, claims: Claims | None) -> None:
         if claims is not None and claims.now >= self._prune_from_us:
@@ -325,22 +331,25 @@ def _create_log(connection: _Connection, identity: LogIdentity, sign: SignHead) 
     connection.execute("INSERT INTO checkpoint VALUES (0, %s)", (note,))
 
 
-def _insert_full(connection: _Connection, batch: Batch, tail: list[tuple[bytes, IndexRow]]) -> None:
-    """Store the tiles and block summaries that the batch made full."""
-    if batch.first // TILE_WIDTH == batch.frontier.size // TILE_WIDTH:
-        return
-    hashes = [hashed for hashed, _ in tail]
-    for tile, root, content in full_tiles(batch, hashes, PostgresTiles(connection).row):
+def _insert_tiles(connection: _Connection, batch: Batch, tail: Sequence[bytes]) -> None:
+    """Store the tiles that the batch made full. `tail` begins with the first of those of level 0."""
+    for tile, root, hashes in full_tiles(batch, tail, PostgresTiles(connection).row):
         connection.execute(
             "INSERT INTO tile (level, number, root, hashes) VALUES (%s, %s, %s, %s)",
-            (tile.level, tile.number, root, content),
+            (tile.level, tile.number, root, hashes),
         )
-    for number, summary in full_blocks(batch, [row for _, row in tail]):
+
+
+def _insert_blocks(connection: _Connection, batch: Batch, pending: Sequence[PendingEntry]) -> None:
+    """Sum up the blocks that the batch made full."""
+    for number, summary in full_blocks(batch, pending, PostgresIndex(connection).rows):
         connection.execute(
             "INSERT INTO block (number, first_time, last_time) VALUES (%s, %s, %s)",
             (number, summary.first_time, summary.last_time),
         )
+        terms = sorted(summary.bits)
         connection.execute(
-            "INSERT INTO block_term (term, number) SELECT term, %s FROM unnest(%s::text[]) AS term",
-            (number, sorted(summary.terms)),
+            "INSERT INTO block_term (term, number, bits)"
+            " SELECT term, %s, bits FROM unnest(%s::text[], %s::bytea[]) AS found (term, bits)",
+            (number, terms, [summary.bits[term] for term in terms]),
         )

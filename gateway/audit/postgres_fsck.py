@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
-from gateway.audit.fsck import Finding, FsckReport, Progress, fsck
+from gateway.audit.findings import Finding, Progress
+from gateway.audit.fsck import FsckReport, fsck
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.transfer import copy_to_file
 from gateway.database.address import PostgresAddress

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
 
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
+from gateway.audit.filter import Filter
 from gateway.audit.prover import TreeHashes
-from gateway.audit.search import BLOCK_ENTRIES, EntryFilter
+from gateway.audit.search import IndexRow, search
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
@@ -21,7 +22,7 @@ from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableErr
 from gateway.database.session import advice_for, connect
 
 READ_TIMEOUT_S: Final = 30.0
-_PARAMETER: Final = re.compile(r":([a-z_][a-z0-9_]*)")
+_INDEX_COLUMNS: Final = ", ".join(IndexRow._fields)
 
 _Connection = psycopg.Connection[Any]
 _Result = TypeVar("_Result")
@@ -66,6 +67,52 @@ class PostgresTiles:
         return [hashed for (hashed,) in rows]
 
 
+class PostgresIndex:
+    """What a search asks of the log, as one session sees it (`gateway.audit.search.SearchIndex`).
+
+    Raises `psycopg.Error`.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def times(self, first: int, end: int) -> Sequence[tuple[str, str]]:
+        """Return (earliest, latest) time of the blocks from `first` to before `end`, in order."""
+        return self._connection.execute(
+            "SELECT first_time, last_time FROM block WHERE number >= %s AND number < %s ORDER BY number",
+            (first, end),
+        ).fetchall()
+
+    def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
+        """Return (number, bits) of the blocks in that range in which `term` occurs."""
+        return self._connection.execute(
+            "SELECT number, bits FROM block_term WHERE term = %s AND number >= %s AND number < %s",
+            (term, first, end),
+            binary=True,
+        ).fetchall()
+
+    def rows(self, start: int, end: int) -> Sequence[IndexRow]:
+        """Return the rows of the entries from `start` to before `end`, in order."""
+        rows = self._connection.execute(
+            f"SELECT {_INDEX_COLUMNS} FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx",  # noqa: S608
+            (start, end),
+            binary=True,
+        )
+        return list(map(IndexRow._make, rows))
+
+    def entry_times(self, start: int, end: int) -> Sequence[str]:
+        """Return the times of the entries from `start` to before `end`, in order."""
+        rows = self._connection.execute(
+            "SELECT time FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx", (start, end), binary=True
+        )
+        return [time for (time,) in rows]
+
+    def of_exchange(self, exchange: str) -> Sequence[int]:
+        """Return the indices of the entries of an exchange."""
+        rows = self._connection.execute("SELECT idx FROM entry WHERE exchange = %s", (exchange,), binary=True)
+        return [index for (index,) in rows]
+
+
 class PostgresReader:
     """An audit log in PostgreSQL, read-only. Safe from any thread; each read sees one committed state.
 
@@ -95,6 +142,13 @@ class PostgresReader:
         for connection in idle:
             connection.close()
 
+    def identity(self) -> tuple[str, str]:
+        """Return the log's origin and verifier key, as the database states them."""
+        row = self._one("SELECT origin, vkey FROM log")
+        if row is None:
+            raise EntryNotFoundError("The log has no origin.")
+        return str(row[0]), str(row[1])
+
     def size(self) -> int:
         """Return the number of entries."""
         return self._read(_size)
@@ -110,20 +164,43 @@ class PostgresReader:
             raise EntryNotFoundError("The log has no entry with this index.")
         return StoredEntry(index, row[0])
 
-    def find(self, wanted: EntryFilter, page_size: int, before: int | None = None) -> list[StoredEntry]:
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Return the leaves at the indices from `start` to before `end`, at most a page of them.
+
+        Raises `EntryNotFoundError` if the log does not hold all of them.
+        """
+        if not 0 <= end - start <= MAX_PAGE_SIZE:
+            raise ValueError(f"a page holds at most {MAX_PAGE_SIZE} entries")
+
+        def read(connection: _Connection) -> list[bytes]:
+            rows = connection.execute(
+                "SELECT data FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx", (start, end), binary=True
+            )
+            return [data for (data,) in rows]
+
+        found = self._read(read)
+        if len(found) != end - start:
+            raise EntryNotFoundError("The log has no entries with these indices yet.")
+        return found
+
+    def find(self, wanted: Filter, page_size: int, before: int | None = None) -> list[StoredEntry]:
         """Return at most `page_size` entries of `wanted` with an index below `before`, newest first."""
-        if not 1 <= page_size <= MAX_PAGE_SIZE:
-            raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
 
-        def search(connection: _Connection) -> list[StoredEntry]:
-            found: list[StoredEntry] = []
-            for start, end in _ranges(connection, wanted, before):
-                found.extend(_matches(connection, wanted, (start, end), page_size - len(found)))
-                if len(found) == page_size:
-                    break
-            return found
+        def read(connection: _Connection) -> list[StoredEntry]:
+            size = _size(connection)
+            end = size if before is None else max(0, min(before, size))
+            return _page(connection, wanted, (0, end), page_size, newest_first=True)
 
-        return self._read(search)
+        return self._read(read)
+
+    def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
+        """Return at most `page_size` entries of `wanted` from `start` to before `end`, oldest first."""
+
+        def read(connection: _Connection) -> list[StoredEntry]:
+            bounds = max(0, start), min(end, _size(connection))
+            return _page(connection, wanted, bounds, page_size, newest_first=False)
+
+        return self._read(read)
 
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
@@ -244,49 +321,26 @@ def _size(connection: _Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _ranges(connection: _Connection, wanted: EntryFilter, before: int | None) -> Iterator[tuple[int, int]]:
-    """Yield the ranges (start, end) of indices that may hold a match, newest first."""
-    size = _size(connection)
-    end = size if before is None else max(0, min(before, size))
-    if wanted.exchange is not None:
-        # The one column with an index of its own: nothing to narrow down.
-        yield 0, end
-        return
-    tail = end - end % BLOCK_ENTRIES
-    yield tail, end
-    conditions = wanted.conditions()
-    values: dict[str, str | int] = {"tail": tail // BLOCK_ENTRIES}
-    narrowing = ["number < %(tail)s"]
-    for name, condition in (("since", "last_time >= %(since)s"), ("until", "first_time < %(until)s")):
-        if name in conditions:
-            narrowing.append(condition)
-            values[name] = conditions[name][1]
-    for at, term in enumerate(wanted.terms()):
-        narrowing.append(f"number IN (SELECT number FROM block_term WHERE term = %(term{at})s)")  # noqa: S608
-        values[f"term{at}"] = term
-    blocks = connection.execute(
-        f"SELECT number FROM block WHERE {' AND '.join(narrowing)} ORDER BY number DESC",  # noqa: S608
-        values,
-    )
-    for (number,) in blocks:
-        yield number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES
-
-
-def _matches(
-    connection: _Connection, wanted: EntryFilter, bounds: tuple[int, int], limit: int
+def _page(
+    connection: _Connection,
+    wanted: Filter,
+    bounds: tuple[int, int],
+    page_size: int,
+    *,
+    newest_first: bool,
 ) -> list[StoredEntry]:
-    # Only the fixed conditions become part of the statement; what is looked for stays a parameter.
-    conditions = wanted.conditions()
-    terms = ["idx >= %(start)s", "idx < %(end)s", *(_translate(term) for term, _ in conditions.values())]
-    values = {name: value for name, (_, value) in conditions.items()}
-    rows = connection.execute(
-        f"SELECT idx, data FROM entry WHERE {' AND '.join(terms)} ORDER BY idx DESC LIMIT %(limit)s",  # noqa: S608
-        {**values, "start": bounds[0], "end": bounds[1], "limit": limit},
-        binary=True,
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+    start, end = bounds
+    found = search(
+        PostgresIndex(connection), wanted, start, end, newest_first=newest_first, size=_size(connection)
     )
-    return [StoredEntry(index, data) for index, data in rows]
-
-
-def _translate(condition: str) -> str:
-    """Return a condition, written for SQLite, as PostgreSQL and its driver read it."""
-    return _PARAMETER.sub(r"%(\1)s", condition).replace("instr(", "strpos(")
+    indices = list(islice(found, page_size))
+    rows = connection.execute("SELECT idx, data FROM entry WHERE idx = ANY(%s)", (indices,), binary=True)
+    data = dict(rows.fetchall())
+    for index in indices:
+        if index not in data:
+            raise LogMismatchError(
+                "The audit log lacks an entry that its index has; run `gateway audit fsck`.", index=index
+            )
+    return [StoredEntry(index, data[index]) for index in indices]

@@ -12,9 +12,9 @@ from datetime import datetime
 from struct import Struct
 from typing import Final
 
-from gateway.audit.growth import microseconds
 from gateway.audit.search import IndexRow
 from gateway.audit.store import PendingEntry
+from gateway.audit.transaction import microseconds
 from gateway.database.roundtrip import Statement, to_bigint
 from gateway.database.session import DURABILITY
 
@@ -43,8 +43,7 @@ LOCK_HEAD: Final = Statement(
 ADDED_SINCE: Final = Statement(
     "added_since",
     ("bigint",),
-    f"SELECT hash, {INDEX_COLUMNS} FROM entry WHERE idx >= $1"  # noqa: S608
-    f" ORDER BY idx LIMIT {FOLLOWED_AT_ONCE}",
+    f"SELECT hash, kind FROM entry WHERE idx >= $1 ORDER BY idx LIMIT {FOLLOWED_AT_ONCE}",  # noqa: S608
 )
 CLAIM_KEYS: Final = Statement(
     "claim_keys",

@@ -16,21 +16,22 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
-from gateway.audit.growth import (
+from gateway.audit.sqlite_reader import SqliteIndex, SqliteTiles
+from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
+from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
+from gateway.audit.tiles import TILE_WIDTH
+from gateway.audit.transaction import (
     Head,
     StoredHead,
+    closes_log,
     full_blocks,
     full_tiles,
     head_after,
     microseconds,
+    refuse_closed,
     verify_head,
     verify_identity,
 )
-from gateway.audit.search import IndexRow
-from gateway.audit.sqlite_reader import SqliteTiles
-from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
-from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
-from gateway.audit.tiles import TILE_WIDTH
 from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.errors import ConfigError
 
@@ -43,7 +44,7 @@ _PAGES_A_COMMIT: Final = 8
 _PAGE_BYTES: Final = 4096
 
 _MAX_ROWS: Final = 256
-"""Rows of one INSERT: 256 rows of 9 values stay far below SQLite's limit of 32,766 parameters."""
+"""Rows of one INSERT: 256 rows of 12 values stay far below SQLite's limit of 32,766 parameters."""
 
 _EXACT_ROWS: Final = 64
 """Up to this many rows there is a prepared statement for each number of rows."""
@@ -120,6 +121,7 @@ class SqliteStore:
                 _create_log(connection, identity, sign)
             self._fold(connection, despite_readers=True)
             self._head = self._verified_head(connection)
+            refuse_closed(self._head)
             if new:
                 _flush_directory(self.path.parent)
 
@@ -132,15 +134,18 @@ class SqliteStore:
         """
         with self._writing() as connection:
             head = self._current_head(connection)
+            refuse_closed(head)
             refused = self._claim(connection, pending, now)
             accepted = [item for at, item in enumerate(pending) if at not in refused] if refused else pending
             if not accepted:
                 return Appended(None, head.note, refused)
+            closed = closes_log(accepted)
             batch = append(head.frontier, [item.leaf_hash for item in accepted])
-            tail = head.tail_after([(item.leaf_hash, item.row) for item in accepted])
             _insert_entries(connection, batch.first, accepted)
-            _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
-            _insert_blocks(connection, batch, [row for _, row in tail])
+            tail = head.tail + tuple([item.leaf_hash for item in accepted])
+            if len(tail) >= TILE_WIDTH:
+                _insert_tiles(connection, batch, tail)
+                _insert_blocks(connection, batch, accepted)
             # Signed last, so that a transaction that fails before its commit leaves no signature.
             note = sign(batch.frontier.size, batch.root)
             updated = connection.execute(
@@ -150,7 +155,7 @@ class SqliteStore:
             if updated.rowcount != 1:
                 raise LogMismatchError("The head of the audit log moved within a transaction.")
             connection.execute("COMMIT")
-            self._head = head_after(batch, note, tail)
+            self._head = head_after(batch, note, tail, closed=closed)
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
         return Appended(batch, note, refused)
@@ -180,7 +185,7 @@ class SqliteStore:
     def probe(self) -> None:
         """Prove with a durable write that the log can append, opening it anew where need be."""
         with self._writing() as connection:
-            self._current_head(connection)
+            refuse_closed(self._current_head(connection))
             connection.execute("UPDATE probe SET count = count + 1")
             connection.execute("COMMIT")
 
@@ -323,20 +328,18 @@ class SqliteStore:
         if row is None:
             raise LogMismatchError("The audit log has no head; run `gateway audit fsck` and restore it.")
         size, frontier, note = row
-        (last,) = connection.execute("SELECT max(idx) FROM entry").fetchone()
+        last, kind = connection.execute("SELECT max(idx), kind FROM entry").fetchone()
         kept = connection.execute("SELECT note FROM checkpoint WHERE size = ?", (size,)).fetchone()
-        stored = StoredHead(identity, size, frontier, note, last, None if kept is None else kept[0])
+        stored = StoredHead(identity, size, frontier, note, last, kind, None if kept is None else kept[0])
         verified = verify_head(stored, SqliteTiles(connection), self._identity, self._head)
-        return Head(verified, note, _read_tail(connection, size))
+        return Head(verified, note, _read_tail(connection, size), stored.closed)
 
 
-def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[tuple[bytes, IndexRow], ...]:
+def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[bytes, ...]:
     rows = connection.execute(
-        "SELECT hash, time, kind, exchange, consumer, provider, dataset, reasons FROM entry "
-        "WHERE idx >= ? ORDER BY idx",
-        (size - size % TILE_WIDTH,),
+        "SELECT hash FROM entry WHERE idx >= ? ORDER BY idx", (size - size % TILE_WIDTH,)
     )
-    return tuple((hashed, IndexRow(*row)) for hashed, *row in rows)
+    return tuple(hashed for (hashed,) in rows)
 
 
 def _create_log(connection: sqlite3.Connection, identity: LogIdentity, sign: SignHead) -> None:
@@ -386,21 +389,24 @@ def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequen
     # Many rows in one statement: each statement gives up the interpreter lock, and getting it back
     # from a busy event loop costs far more than the statement.
     for chunk in _chunks(rows):
-        connection.execute(_insert("entry", 10, len(chunk)), [value for row in chunk for value in row])
+        connection.execute(_insert("entry", 12, len(chunk)), [value for row in chunk for value in row])
 
 
-def _insert_blocks(connection: sqlite3.Connection, batch: Batch, tail: list[IndexRow]) -> None:
-    for number, summary in full_blocks(batch, tail):
+def _insert_blocks(connection: sqlite3.Connection, batch: Batch, accepted: Sequence[PendingEntry]) -> None:
+    """Sum up the blocks that the batch made full."""
+    for number, summary in full_blocks(batch, accepted, SqliteIndex(connection).rows):
         connection.execute(
             "INSERT INTO block VALUES (?, ?, ?)", (number, summary.first_time, summary.last_time)
         )
-        for terms in _chunks(sorted(summary.terms)):
+        rows = [(term, number, bits) for term, bits in sorted(summary.bits.items())]
+        for chunk in _chunks(rows):
             connection.execute(
-                _insert("block_term", 2, len(terms)), [value for term in terms for value in (term, number)]
+                _insert("block_term", 3, len(chunk)), [value for row in chunk for value in row]
             )
 
 
-def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: list[bytes]) -> None:
+def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: Sequence[bytes]) -> None:
+    """Store the tiles that the batch made full. `tail` begins with the first of those of level 0."""
     for tile, root, hashes in full_tiles(batch, tail, SqliteTiles(connection).row):
         connection.execute("INSERT INTO tile VALUES (?, ?, ?, ?)", (tile.level, tile.number, root, hashes))
 

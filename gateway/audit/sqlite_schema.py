@@ -14,7 +14,7 @@ from gateway.audit.errors import LogMismatchError, LogUnavailableError
 APPLICATION_ID: Final = 0x534C_5547
 """`SLUG` in the file's header (`PRAGMA application_id`): tells the file from other databases."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """`PRAGMA user_version`. Other versions are refused, never guessed at."""
 
 MIN_SQLITE: Final = (3, 37, 0)
@@ -49,6 +49,8 @@ CREATE TABLE entry (
     provider TEXT NOT NULL,
     dataset TEXT NOT NULL,
     reasons TEXT NOT NULL,
+    tier TEXT NOT NULL,
+    purpose TEXT NOT NULL,
     data BLOB NOT NULL
 ) STRICT;
 CREATE INDEX entry_exchange ON entry (exchange);
@@ -62,6 +64,7 @@ CREATE TABLE block (
 CREATE TABLE block_term (
     term TEXT NOT NULL,
     number INTEGER NOT NULL,
+    bits BLOB NOT NULL,
     PRIMARY KEY (term, number)
 ) STRICT, WITHOUT ROWID;
 
@@ -72,6 +75,16 @@ CREATE TABLE tile (
     hashes BLOB NOT NULL,
     PRIMARY KEY (level, number)
 ) STRICT;
+
+CREATE TABLE published (
+    id INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    time TEXT NOT NULL,
+    grade TEXT NOT NULL
+) STRICT;
+CREATE INDEX published_size ON published (size);
+CREATE INDEX published_grade ON published (grade, id);
 
 CREATE TABLE once (
     key BLOB PRIMARY KEY,
@@ -90,7 +103,7 @@ CREATE TRIGGER head_is_kept AFTER UPDATE ON head BEGIN
 END;
 """
 
-APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile")
+APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile", "published")
 """Tables whose rows are never changed nor deleted. Triggers say so: against mistakes, not attackers,
 who can drop a trigger; what they do then is found by `gateway.audit.fsck`."""
 

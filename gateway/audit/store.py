@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from gateway.audit.errors import EntryTooLargeError
+from gateway.audit.filter import Filter
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.prover import HashReader
-from gateway.audit.search import EntryFilter, IndexRow
+from gateway.audit.search import IndexRow
 from gateway.audit.tree import Batch, leaf_hash
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import encode_canonical
@@ -131,6 +132,10 @@ class AuditReader(HashReader, Protocol):
     for what the log does not hold.
     """
 
+    def identity(self) -> tuple[str, str]:
+        """Return the log's origin and verifier key, as the store states them."""
+        ...
+
     def size(self) -> int:
         """Return the number of entries."""
         ...
@@ -139,8 +144,16 @@ class AuditReader(HashReader, Protocol):
         """Return one entry."""
         ...
 
-    def find(self, wanted: EntryFilter, page_size: int, before: int | None = None) -> list[StoredEntry]:
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Return the leaves at the indices from `start` to before `end`, at most `MAX_PAGE_SIZE`."""
+        ...
+
+    def find(self, wanted: Filter, page_size: int, before: int | None = None) -> list[StoredEntry]:
         """Return the newest entries of `wanted` with an index below `before`, newest first."""
+        ...
+
+    def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
+        """Return the oldest entries of `wanted` from `start` to before `end`, oldest first."""
         ...
 
     def checkpoint(self) -> str:
@@ -162,3 +175,7 @@ class AuditReader(HashReader, Protocol):
     def close(self) -> None:
         """Release everything; reads under way end by themselves. May be called twice."""
         ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...

@@ -6,11 +6,16 @@ is imported only for a log that is there.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from gateway.audit.fsck import FsckReport, Progress, fsck
+from gateway.audit.findings import Progress
+from gateway.audit.fsck import FsckReport, fsck
 from gateway.audit.note import Ed25519Verifier
+from gateway.audit.occupancy import serving
+from gateway.audit.publication import KeptPublications
 from gateway.audit.sqlite import SqliteStore
+from gateway.audit.sqlite_publications import SqlitePublications
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import AuditReader, AuditStore
 from gateway.database.address import PostgresAddress
@@ -36,6 +41,23 @@ def open_reader(place: Place) -> AuditReader:
 
         return PostgresReader(place)
     return SqliteReader(place)
+
+
+def open_publications(place: Place) -> KeptPublications:
+    """Return what was published of the log at `place`."""
+    if isinstance(place, PostgresAddress):
+        from gateway.audit.postgres_publications import PostgresPublications  # noqa: PLC0415
+
+        return PostgresPublications(place)
+    return SqlitePublications(place)
+
+
+def serving_from(place: Place) -> AbstractContextManager[None]:
+    """Hold the log at `place` as one of the processes that serve from it; see `gateway.audit.occupancy`.
+
+    In PostgreSQL nobody has to be gone: its log is not closed, and has nowhere to be moved to.
+    """
+    return nullcontext() if isinstance(place, PostgresAddress) else serving(place)
 
 
 def examine(place: Place, verifier: Ed25519Verifier, progress: Progress | None = None) -> FsckReport:

@@ -24,8 +24,8 @@ from gateway.database.session import SCHEMA, advice_for, open_session, require_s
 Progress = Callable[[int, int], None]
 """Takes entries copied and entries in all."""
 
-LOG_TABLES: Final = ("log", "head", "checkpoint", "entry", "tile", "block", "block_term")
-"""The tables that make up a log."""
+LOG_TABLES: Final = ("log", "head", "checkpoint", "entry", "tile", "block", "block_term", "published")
+"""The tables that make up a log, and what was published of it."""
 SPENT_KEYS: Final = ("once",)
 """What a log that goes on elsewhere takes along: else each query could be replayed once."""
 

@@ -60,6 +60,8 @@ def show(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) -
 
 def redact(value: Any) -> Any:
     """Return a setting as it may be shown. Secrets stand in files; only a URL could hold one."""
+    if isinstance(value, tuple):
+        return [redact(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     return _CREDENTIALS.sub("***@", value) if isinstance(value, str) else value

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gateway.config import LoggingConfig
 from gateway.telemetry.faults import capture_uncaught
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.lines import LineWriter, PolledLines
 from gateway.telemetry.logs import Level, LogLosses, configure_logging
 
 
@@ -19,3 +19,8 @@ def operators_log(config: LoggingConfig) -> Iterator[LogLosses]:
         losses = configure_logging(lines, Level[config.level.upper()], json=config.format == "json")
         capture_uncaught()
         yield losses
+
+
+def supervisors_log(config: LoggingConfig) -> None:
+    """Send this process's few events there too, without a thread: it is yet to fork."""
+    configure_logging(PolledLines(sys.stdout), Level[config.level.upper()], json=config.format == "json")

@@ -15,7 +15,7 @@ from psycopg import sql
 from gateway.database.errors import DatabaseRefusedError
 from gateway.database.session import SCHEMA
 
-APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile")
+APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile", "published")
 """Tables whose rows are never changed nor deleted; triggers refuse it even to their owner."""
 
 PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.audit.note import Ed25519Signer
+from gateway.audit.store import Once
 from gateway.audit.stores import open_store, require_log
 from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, rfc3339, system_clock
@@ -25,12 +26,15 @@ def record_change(
     detail: Mapping[str, str],
     *,
     key_epoch: str = "",
+    exchange: str = "",
+    commitments: Mapping[str, str] | None = None,
+    once: Once | None = None,
     clock: Clock = system_clock,
 ) -> int:
     """Append the entry of a change to `subject` (a resource name); return the entry's index.
 
-    What is empty in `detail` is left out. Raises `ConfigError` and `LogUnavailableError`; then nothing
-    may be changed.
+    What is empty in `detail` is left out. Raises `ConfigError`, `LogUnavailableError` and, if `once` was
+    claimed before, `OnceTakenError`; then nothing may be changed.
     """
     try:
         require_log(config.log.database)
@@ -46,5 +50,8 @@ def record_change(
                 subject=subject,
                 detail={name: value for name, value in detail.items() if value},
                 key_epoch=key_epoch,
-            )
+                exchange=exchange,
+                commitments=dict(commitments or {}),
+            ),
+            once,
         ).index

@@ -15,6 +15,7 @@ import psycopg
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.fsck import FsckReport, fsck
 from gateway.audit.note import Ed25519Verifier
+from gateway.audit.occupancy import vacated
 from gateway.audit.postgres_fsck import fsck_database
 from gateway.audit.postgres_reader import PostgresReader
 from gateway.audit.sqlite_reader import SqliteReader
@@ -65,7 +66,9 @@ def move_to_postgres(
     log_file = require_file_log(config.log.database, "Moving")
     member_file = require_file_log(config.members.database, "Moving")
     verifier = Ed25519Verifier(config.log.origin, SigningKey.load(config.log.key).verify_key.public)
-    with _locked(log_file):
+    if not log_file.exists():
+        raise ConfigError(f"The audit log {log_file} is missing; restore it first.")
+    with vacated(log_file), _locked(log_file):
         stage("examining the file")
         before = _require_sound(fsck(log_file, verifier, progress), "The log in the file")
         members = SqliteMemberStore(member_file).members()
@@ -136,15 +139,13 @@ def _require_sound(report: FsckReport, which: str) -> FsckReport:
 
 @contextmanager
 def _locked(log_file: Path) -> Iterator[None]:
-    """Hold the lock under which a gateway appends, for the whole move."""
-    if not log_file.exists():
-        raise ConfigError(f"The audit log {log_file} is missing; restore it first.")
+    """Hold the lock under which entries are appended, for the whole move: no command may, either."""
     descriptor = os.open(f"{log_file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError("A gateway is writing to this log; stop it, and move then.") from error
+            raise ConfigError("Something is writing to this log; let it end, and move then.") from error
         yield
     finally:
         os.close(descriptor)

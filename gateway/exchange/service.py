@@ -79,7 +79,7 @@ class ExchangeService:
             size = _page_size(page_size, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
             position = self._position(exchange, page_token)
             exchange.key_epoch = position.key_epoch
-            delivered, next_cursor = await self._steps.fetch(exchange, plan, size, position.cursor)
+            delivered, next_cursor = await self._steps.fetch(exchange, size, position.cursor)
             page = await self._steps.transform(exchange, plan, delivered, size)
             exchange.count(page)
             receipt = await self._steps.release(exchange)
@@ -91,7 +91,7 @@ class ExchangeService:
         async with self._steps.exchange(call, Operation.MATCH) as exchange:
             plan = await self._steps.prepare(exchange, envelope)
             resolved = present(exchange.resolved)
-            delivered, _ = await self._steps.fetch(exchange, plan, 2, b"")
+            delivered, _ = await self._steps.fetch(exchange, 2, b"")
             matched = is_match(
                 resolved.dataset,
                 plan.read(delivered.records, self._steps.asked_for(exchange)),

@@ -40,6 +40,8 @@ class Exchange:
     plan: TransformPlan | None = None
     commitments: dict[str, str] = field(default_factory=dict)
     openings: dict[str, str] = field(default_factory=dict)
+    order: Envelope | None = None
+    """What the provider is asked, signed; sent once `requested`."""
     requested: bool = False
     """Whether `exchange.requested` stands in the log: from then on a fault is a failure, not a denial."""
     provider_seconds: float = 0.0

@@ -193,12 +193,18 @@ class Steps:
     async def record_request(self, exchange: Exchange) -> None:
         """Step 5: record that the exchange begins, once for each signed statement."""
         try:
-            await self._with.journal.requested(exchange)
+            recording = self._with.journal.requested(exchange)
+            if exchange.operation is not Operation.STREAM:
+                # Made and signed while the log writes; nobody sees it before that is done. Streams
+                # may have to wait for their turn, thousands of them: each makes its own when it comes.
+                exchange.order = self.order(exchange, present(exchange.plan))
+            await recording
         except OnceTakenError as error:
             raise GatewayError(
                 "This signed statement was used before; sign each query anew, with a fresh nonce.",
                 reason=Reason.REPLAYED,
             ) from error
+        exchange.requested = True
         exchange.stopwatch.mark("log_requested")
 
     def order(self, exchange: Exchange, plan: TransformPlan) -> dsse.Envelope:
@@ -225,15 +231,13 @@ class Steps:
         )
         return dsse.sign(encode_order(order), ORDER_TYPE, [self._with.signing_key])
 
-    async def fetch(
-        self, exchange: Exchange, plan: TransformPlan, size: int, cursor: bytes
-    ) -> tuple[DeliveredPage, bytes]:
+    async def fetch(self, exchange: Exchange, size: int, cursor: bytes) -> tuple[DeliveredPage, bytes]:
         """Step 6: ask the provider for one page; return it, verified, and where the next begins."""
         provider = present(exchange.provider)
         asked_s = time.monotonic()
         try:
             delivered, next_cursor = await self._with.providers.fetch(
-                provider, self.order(exchange, plan), size, cursor, exchange.remaining_s()
+                provider, present(exchange.order), size, cursor, exchange.remaining_s()
             )
         finally:
             exchange.provider_seconds = time.monotonic() - asked_s
@@ -303,7 +307,8 @@ class Steps:
 
     async def release(self, exchange: Exchange) -> Receipt:
         """Step 8: the entry that says what is released; when this returns, records may leave."""
-        entry, committed = await self._with.journal.released(exchange)
+        entry, recording = self._with.journal.released(exchange)
+        committed = await recording
         exchange.stopwatch.mark("log_released")
         receipt = issue_receipt(
             entry,
@@ -335,7 +340,7 @@ class Steps:
             return await self._with.journal.refused(exchange, error)
         # The caller has waited for the log once. The entry is still asked for, and stands in the log
         # if that comes back in time; the caller need not wait for it.
-        recording = asyncio.ensure_future(self._with.journal.refused(exchange, error))
+        recording = self._with.journal.refused(exchange, error)
         self.under_way.hold_until_done(recording)
         await asyncio.wait({recording}, timeout=SECOND_WAIT_S)
         if not recording.done():

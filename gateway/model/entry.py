@@ -21,8 +21,15 @@ class EntryKind(StrEnum):
     MEMBER_SUSPENDED = "member.suspended"
     MEMBER_RESUMED = "member.resumed"
     KEY_ADDED = "key.added"
+    DETAILS_SEARCHED = "details.searched"
+    DETAILS_OPENED = "details.opened"
+    DETAILS_ERASED = "details.erased"
+    ENTRY_DISCLOSED = "entry.disclosed"
     GATEWAY_STARTED = "gateway.started"
     GATEWAY_STOPPED = "gateway.stopped"
+    AUDIT_READ = "audit.read"
+    LOG_OPENED = "log.opened"
+    LOG_CLOSED = "log.closed"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -68,7 +75,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     bytes: int = 0
     duration_ms: int = 0
     commitments: dict[str, str] = {}
-    """Name (`query`, `subjects`, `actor`, `records`) to base64 of the salted SHA-256 commitment."""
+    """Name (`query`, `subject`, `records`) to base64 of the salted SHA-256 commitment; `details` to base64
+    of the SHA-256 of the details as they are kept, sealed."""
+    fields: dict[str, str] = {}
+    """`root` over the salted digests of all other members, and a `blind`: what lets chosen members be
+    shown without the rest (`gateway.evidence.fields`)."""
     envelope_key: str = ""
     """Key id that signed the query."""
     provider_key: str = ""

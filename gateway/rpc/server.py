@@ -29,16 +29,24 @@ _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.max_connection_idle_ms", 30 * 60 * 1000),
     ("grpc.http2.max_ping_strikes", 3),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.so_reuseport", 0),
 )
 
 
 class RpcServer:
     """A grpc.aio server whose methods get request bodies as bytes."""
 
-    def __init__(self, services: Mapping[ServiceDescriptor, object], *, with_reflection: bool) -> None:
-        """Take a servicer for each service; its methods are named as in the proto file."""
-        self._server = grpc.aio.server(options=_OPTIONS)
+    def __init__(
+        self,
+        services: Mapping[ServiceDescriptor, object],
+        *,
+        with_reflection: bool,
+        shares_port: bool = False,
+    ) -> None:
+        """Take a servicer for each service; its methods are named as in the proto file.
+
+        With `shares_port` other processes of this user may listen on the same port (SO_REUSEPORT).
+        """
+        self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shares_port))))
         self._names = [descriptor.full_name for descriptor in services]
         self._server.add_generic_rpc_handlers(
             tuple(_handler(descriptor, servicer) for descriptor, servicer in services.items())

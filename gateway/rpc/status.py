@@ -63,7 +63,12 @@ _BY_CODE: Final = {
         Reason.SUBJECT_MISSING,
         Reason.FILTER_UNSUPPORTED,
     ),
-    grpc.StatusCode.NOT_FOUND: (Reason.DATASET_UNKNOWN, Reason.ENTRY_NOT_FOUND),
+    grpc.StatusCode.NOT_FOUND: (
+        Reason.DATASET_UNKNOWN,
+        Reason.ENTRY_NOT_FOUND,
+        Reason.DETAILS_MISSING,
+        Reason.DETAILS_ERASED,
+    ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.MESSAGE_TOO_LARGE, Reason.OVERLOADED),
     grpc.StatusCode.UNAVAILABLE: (
@@ -73,6 +78,8 @@ _BY_CODE: Final = {
         Reason.PROVIDER_UNAVAILABLE,
         Reason.MEMBERS_UNAVAILABLE,
         Reason.LOG_UNAVAILABLE,
+        Reason.WITNESS_UNAVAILABLE,
+        Reason.DETAILS_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -81,6 +88,7 @@ _BY_CODE: Final = {
         Reason.PROVIDER_TOO_MANY_RECORDS,
         Reason.PROVIDER_SIGNATURE,
         Reason.KEY_EPOCH_MISSING,
+        Reason.APPROVAL_INVALID,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),

@@ -7,6 +7,7 @@ Neither may happen on the event loop.
 from __future__ import annotations
 
 import io
+import select
 import threading
 from queue import Empty, SimpleQueue
 from time import sleep
@@ -71,3 +72,26 @@ class LineWriter(io.TextIOBase):
                 return
             if ended:
                 return
+
+
+class PolledLines(io.TextIOBase):
+    """A text stream before another for a process without threads: a line that would block is refused."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text` at once, or raise `OSError`."""
+        _, ready, _ = select.select((), (self._stream,), (), 0)
+        if not ready:
+            raise OSError("nobody reads the log")
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Tell whether the lines end at a terminal."""
+        return self._stream.isatty()

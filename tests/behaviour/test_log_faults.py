@@ -11,8 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError
-from gateway.audit.writer import Committed
 from gateway.demo.world import COMPANIES
 from gateway.exchange.journal import Journal
 from gateway.exchange.state import Exchange
@@ -180,12 +180,15 @@ async def test_a_gateway_that_releases_first_would_be_found(own_world: Simulated
     """The control: a journal that does not wait for the log lets records out, and the test sees them."""
     record_release = Journal.released
 
-    async def go_on_anyway(journal: Journal, exchange: Exchange) -> tuple[Entry, Committed]:
-        try:
-            return await record_release(journal, exchange)
-        except LogUnavailableError:
-            entry = journal._entry(exchange, EntryKind.EXCHANGE_REQUESTED)
-            return entry, await journal._log.append(entry)
+    def go_on_anyway(journal: Journal, exchange: Exchange) -> tuple[Entry, asyncio.Future[Committed]]:
+        async def placed(recording: asyncio.Future[Committed]) -> Committed:
+            try:
+                return await recording
+            except LogUnavailableError:
+                return await journal._log.append(journal._entry(exchange, EntryKind.EXCHANGE_REQUESTED))
+
+        entry, recording = record_release(journal, exchange)
+        return entry, asyncio.ensure_future(placed(recording))
 
     monkeypatch.setattr(Journal, "released", go_on_anyway)
     with entries_refused(own_world.log.database, "exchange.released"):

@@ -90,8 +90,8 @@ class Report(msgspec.Struct):
     bulk_floor_ratio: float
     start_s: float
     idle_streams: int
-    idle_streams_rss_mib: float
-    rss_mib: float
+    idle_streams_memory_mib: float
+    memory_mib: float
     steps_us: dict[str, float]
 
 
@@ -173,9 +173,9 @@ async def _measure(
         if count != options.bulk:
             raise RuntimeError("the bulk answer is not complete")
         rates.append(count / seconds)
-    rss_mib = _rss_mib(pid)
+    memory_mib = _memory_mib(pid)
     say("idle streams ...")
-    idle_rss = await _idle_streams(ports, credentials, queries, options.idle_streams, pid)
+    idle_memory = await _idle_streams(ports, credentials, queries, options.idle_streams, pid)
     for channel in (*channels, *relay_channels):
         await channel.close()
     say("floor ...")
@@ -208,8 +208,8 @@ async def _measure(
         bulk_floor_ratio=round(median(rates) / floor, 3),
         start_s=round(start_s, 2),
         idle_streams=options.idle_streams,
-        idle_streams_rss_mib=round(idle_rss, 1),
-        rss_mib=round(rss_mib, 1),
+        idle_streams_memory_mib=round(idle_memory, 1),
+        memory_mib=round(memory_mib, 1),
         steps_us=steps,
     )
 
@@ -302,14 +302,14 @@ async def _idle_streams(
     deadline = time.monotonic() + 30
     while _open_streams(ports[3]) < count and time.monotonic() < deadline:  # noqa: ASYNC110 - another process tells
         await asyncio.sleep(0.2)
-    rss = _rss_mib(pid)
+    memory = _memory_mib(pid)
     if _open_streams(ports[3]) != count:
         raise RuntimeError("not all streams are open")
     for call in calls:
         call.cancel()
     for channel in channels:
         await channel.close()
-    return rss
+    return memory
 
 
 def _channel(port: int, credentials: grpc.ChannelCredentials, number: int) -> grpc.aio.Channel:
@@ -366,9 +366,11 @@ def _difference(
     return steps
 
 
-def _rss_mib(pid: int) -> float:
-    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(match[1]) / 1024 if match else 0.0
+def _memory_mib(pid: int) -> float:
+    """Return the memory of a process and all below it; what several share is counted once (PSS)."""
+    match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (int(match[1]) / 1024 if match else 0.0) + sum(_memory_mib(int(child)) for child in below)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -433,8 +435,8 @@ def _show(report: Report) -> None:
         f"{report.bulk_floor_ratio} of the floor ({report.bulk_floor_records_per_s:.0f} records/s)"
     )
     console.print(
-        f"start to serving {report.start_s} s; memory {report.rss_mib} MiB, with {report.idle_streams} "
-        f"open streams idle {report.idle_streams_rss_mib} MiB"
+        f"start to serving {report.start_s} s; memory {report.memory_mib} MiB, with {report.idle_streams} "
+        f"open streams idle {report.idle_streams_memory_mib} MiB"
     )
 
 

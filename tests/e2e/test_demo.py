@@ -93,7 +93,7 @@ def test_a_killed_process_ends_the_story_with_its_last_words(tmp_path, start_dem
 def test_a_signal_ends_everything(tmp_path, start_demo, number, expected):
     demo = start_demo(tmp_path)
     demo.read_processes()
-    assert len(demo.left()) == 4
+    assert len(demo.left()) == 6
     demo.process.send_signal(number)
     code, told, errors = demo.finish()
     assert code == expected

@@ -15,7 +15,7 @@ from gateway.audit.postgres import PostgresStore
 from gateway.audit.postgres_fsck import fsck_database
 from gateway.audit.postgres_reader import PostgresReader
 from gateway.audit.proof import TlogProof
-from gateway.audit.search import EntryFilter, IndexRow
+from gateway.audit.search import BLOCK_ENTRIES, IndexRow
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import LogIdentity, Once, prepare_entry
@@ -93,32 +93,38 @@ def test_a_search_finds_what_it_finds_in_sqlite(address, open_store, sign, ident
             kind=chance.choice(list(EntryKind)),
             reasons=tuple(chance.sample(["A", "B", "AB"], chance.randrange(3))),
         )
-        for number in range(1000)
+        for number in range(count)
     ]
     with SqliteStore(tmp_path / "audit.db") as other:
         other.open(identity, sign)
         for target in (store, other):
             target.append([prepare_entry(entry) for entry in entries], sign, NOON)
     filters = [
-        EntryFilter(),
-        EntryFilter(kind=EntryKind.EXCHANGE_DENIED),
-        EntryFilter(member="bank-1", reason="A"),
-        EntryFilter(dataset="members/registry/datasets/set-2"),
-        EntryFilter(exchange=entries[77].exchange),
-        EntryFilter(since=NOON + timedelta(milliseconds=300), until=NOON + timedelta(milliseconds=600)),
-        EntryFilter(reason="B%"),
+        EVERYTHING,
+        parse_filter("kind = exchange.denied"),
+        parse_filter("member = bank-1 AND reason = A"),
+        parse_filter("dataset = members/registry/datasets/set-2 AND NOT tier = open"),
+        parse_filter(f"exchange = {entries[77].exchange}"),
+        both(since(NOON + timedelta(milliseconds=300)), until(NOON + timedelta(milliseconds=600))),
+        parse_filter("purpose = research OR NOT reason:*"),
+        parse_filter("reason = NONE"),
     ]
     with PostgresReader(address) as reader, SqliteReader(tmp_path / "audit.db") as expected:
+        assert reader.identity() == expected.identity()
+        assert reader.entries(4090, 4100) == expected.entries(4090, 4100)
         for wanted in filters:
-            for before in (None, 0, 300, 999):
+            for before in (None, 0, 300, 4999):
                 assert reader.find(wanted, 40, before) == expected.find(wanted, 40, before)
+            for start in (0, 250, 4090):
+                assert reader.follow(wanted, 40, start, 4990) == expected.follow(wanted, 40, start, 4990)
         assert reader.find(filters[1], 40), "the control: something is found"
         assert reader.entry(5) == expected.entry(5)
         for missing in (
-            lambda: reader.entry(1000),
+            lambda: reader.entry(count),
+            lambda: reader.entries(count - 1, count + 1),
             lambda: reader.checkpoint_at(7),
-            lambda: reader.inclusion_proof(1, 1001),
-            lambda: reader.tile(0, 3, 256),
+            lambda: reader.inclusion_proof(1, count + 1),
+            lambda: reader.tile(0, 19, 256),
         ):
             with pytest.raises(EntryNotFoundError):
                 missing()

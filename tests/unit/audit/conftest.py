@@ -91,7 +91,7 @@ def fill(open_log, make_entry):
             while done < count:
                 size = min(batch, count - done)
                 entries = [(make or make_entry)(done + at) for at in range(size)]
-                store.append([prepare_entry(entry) for entry in entries], log._sign, NOON)
+                store.append([prepare_entry(entry) for entry in entries], log._appender.sign, NOON)
                 done += size
             log.close()
 

@@ -10,6 +10,7 @@ import pytest
 import structlog
 import structlog.testing
 
+from gateway.audit.appender import LogHooks
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import (
     EntryTooLargeError,
@@ -24,7 +25,6 @@ from gateway.audit.proof import TlogProof
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import Once
-from gateway.audit.writer import LogHooks
 from gateway.errors import Reason
 
 from .conftest import NOON, ORIGIN
@@ -149,8 +149,12 @@ async def test_an_entry_too_large_is_refused_before_it_waits(store, open_log, ma
 async def test_a_full_queue_refuses_more_and_loses_nothing(path, open_log, make_entry):
     with SqliteStore(path, lock_timeout_s=30) as store:
         log = open_log(store, queue_limit=10, batch_limit=1)
+
+        async def append(number):
+            return await log.append(make_entry(number))
+
         with held(path):
-            waiting = [asyncio.ensure_future(log.append(make_entry(number))) for number in range(40)]
+            waiting = [asyncio.ensure_future(append(number)) for number in range(40)]
             refused, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             assert {type(task.exception()) for task in refused} == {LogOverloadedError}
             assert 9 <= log.depth <= 10  # the writer may have taken one

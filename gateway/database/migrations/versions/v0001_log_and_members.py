@@ -37,6 +37,8 @@ CREATE TABLE sluicegate.entry (
     provider text COLLATE "C" NOT NULL,
     dataset text COLLATE "C" NOT NULL,
     reasons text COLLATE "C" NOT NULL,
+    tier text COLLATE "C" NOT NULL,
+    purpose text COLLATE "C" NOT NULL,
     data bytea NOT NULL
 );
 CREATE INDEX entry_exchange ON sluicegate.entry (exchange);
@@ -48,6 +50,7 @@ CREATE TABLE sluicegate.block (
 CREATE TABLE sluicegate.block_term (
     term text COLLATE "C" NOT NULL,
     number bigint NOT NULL,
+    bits bytea NOT NULL,
     PRIMARY KEY (term, number)
 );
 CREATE TABLE sluicegate.tile (
@@ -57,6 +60,15 @@ CREATE TABLE sluicegate.tile (
     hashes bytea NOT NULL,
     PRIMARY KEY (level, number)
 );
+CREATE TABLE sluicegate.published (
+    id bigint PRIMARY KEY,
+    size bigint NOT NULL,
+    note text COLLATE "C" NOT NULL,
+    time text COLLATE "C" NOT NULL,
+    grade text COLLATE "C" NOT NULL
+);
+CREATE INDEX published_size ON sluicegate.published (size);
+CREATE INDEX published_grade ON sluicegate.published (grade, id);
 -- Hashes do not compress, and entries are read whole: compression would only cost.
 ALTER TABLE sluicegate.entry ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE sluicegate.tile ALTER COLUMN hashes SET STORAGE EXTERNAL;
@@ -131,7 +143,7 @@ BEGIN
 END $$;
 """
 
-_APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile")
+_APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile", "published")
 
 
 def upgrade() -> None:
