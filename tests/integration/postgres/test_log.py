@@ -9,7 +9,14 @@ import psycopg
 import pytest
 
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
-from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
+from gateway.audit.errors import (
+    EntryNotFoundError,
+    LogClosedError,
+    LogMismatchError,
+    LogUnavailableError,
+)
+from gateway.audit.filter import EVERYTHING, Field, Has, both, since, until
+from gateway.audit.filter_parser import parse_filter
 from gateway.audit.note import Ed25519Signer
 from gateway.audit.postgres import PostgresStore
 from gateway.audit.postgres_fsck import fsck_database
@@ -86,28 +93,33 @@ def test_tiles_above_the_first_level_hold_what_earlier_transactions_brought(
 
 def test_a_search_finds_what_it_finds_in_sqlite(address, open_store, sign, identity, tmp_path):
     store = open_store(address)
-    chance = random.Random(3)
+    chance, count = random.Random(3), BLOCK_ENTRIES + 900
     entries = [
         make_entry(
             number,
-            kind=chance.choice(list(EntryKind)),
+            kind=chance.choice([EntryKind.EXCHANGE_RELEASED, EntryKind.EXCHANGE_DENIED]),
             reasons=tuple(chance.sample(["A", "B", "AB"], chance.randrange(3))),
+            tier=chance.choice(["", "open", "closed"]),
+            purpose=chance.choice(["", "research"]),
         )
         for number in range(count)
     ]
     with SqliteStore(tmp_path / "audit.db") as other:
         other.open(identity, sign)
         for target in (store, other):
-            target.append([prepare_entry(entry) for entry in entries], sign, NOON)
+            # Of batches that end anywhere, and one of which fills the block of the search.
+            for start in range(0, count, 700):
+                pending = [prepare_entry(entry) for entry in entries[start : start + 700]]
+                target.append(pending, sign, NOON)
     filters = [
         EVERYTHING,
         parse_filter("kind = exchange.denied"),
-        parse_filter("member = bank-1 AND reason = A"),
+        both(parse_filter("member = bank-1"), Has(Field.REASON, "A")),
         parse_filter("dataset = members/registry/datasets/set-2 AND NOT tier = open"),
         parse_filter(f"exchange = {entries[77].exchange}"),
         both(since(NOON + timedelta(milliseconds=300)), until(NOON + timedelta(milliseconds=600))),
-        parse_filter("purpose = research OR NOT reason:*"),
-        parse_filter("reason = NONE"),
+        parse_filter("purpose = research OR NOT tier:*"),
+        Has(Field.REASON, "B%"),
     ]
     with PostgresReader(address) as reader, SqliteReader(tmp_path / "audit.db") as expected:
         assert reader.identity() == expected.identity()
@@ -128,6 +140,23 @@ def test_a_search_finds_what_it_finds_in_sqlite(address, open_store, sign, ident
         ):
             with pytest.raises(EntryNotFoundError):
                 missing()
+
+
+def test_a_closed_log_takes_no_more_entries(address, open_store, sign, batch, examined):
+    """Neither from the node that closed it, nor from one that has it open, nor from one that opens it."""
+    store, other = open_store(address), open_store(address)
+    closing = prepare_entry(make_entry(2, kind=EntryKind.LOG_CLOSED))
+    with pytest.raises(LogClosedError, match="Nothing may follow"):
+        store.append([closing, *batch(3, 1)], sign, NOON)
+    store.append([*batch(0, 2), closing], sign, NOON)
+    for node in (store, other):
+        with pytest.raises(LogClosedError, match="was closed"):
+            node.append(batch(3, 1), sign, NOON)
+        with pytest.raises(LogClosedError, match="was closed"):
+            node.probe()
+    with pytest.raises(LogClosedError, match="was closed"):
+        open_store(address)
+    assert examined(address).entries == 3
 
 
 def test_a_receipts_proof_verifies(address, open_store, sign, batch, signer):
@@ -334,9 +363,9 @@ def test_the_role_of_the_gateway_cannot_change_what_is_logged(address, open_stor
     store.append(batch(0, 300), sign, NOON)
     with psycopg.connect(**address.parameters(), autocommit=True) as connection:
         connection.execute("SET search_path = sluicegate")
+        columns = {"log": "origin", "checkpoint": "note", "entry": "data", "published": "note"}
         for table in APPEND_ONLY:
-            column = "origin" if table == "log" else "note" if table == "checkpoint" else "number"
-            column = "data" if table == "entry" else column
+            column = columns.get(table, "number")
             for statement in (
                 f"UPDATE {table} SET {column} = {column}",
                 f"DELETE FROM {table}",
@@ -399,7 +428,6 @@ def test_a_guard_that_was_taken_away_stops_the_node_and_is_a_finding(
         "UPDATE entry SET consumer = 'nobody' WHERE idx = 41",
         "UPDATE tile SET hashes = overlay(hashes PLACING '\\x00' FROM 5)",
         "DELETE FROM tile",
-        "DELETE FROM block_term WHERE term = 'member:bank-1'",
         "DELETE FROM checkpoint WHERE size = 300",
         "UPDATE checkpoint SET note = replace(note, '300', '301') WHERE size = 300",
         f"INSERT INTO entry SELECT 300, hash, {', '.join(IndexRow._fields)}, data FROM entry WHERE idx = 5",
@@ -409,6 +437,32 @@ def test_a_guard_that_was_taken_away_stops_the_node_and_is_a_finding(
 def test_what_an_owner_changes_is_found(server, address, open_store, sign, batch, identity, examined, damage):
     open_store(address).append(batch(0, 300), sign, NOON)
     examined(address)
+    change_as_owner(server, address, damage)
+    found = fsck_database(address, identity.verifier).findings
+    assert [finding for finding in found if "guard" not in finding.what]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM block",
+        "DELETE FROM block_term WHERE term = 'consumer=bank-1'",
+        "UPDATE block_term SET bits = set_bit(bits, 1, 0) WHERE term = 'consumer=bank-1'",
+        "UPDATE block SET last_time = first_time",
+    ],
+)
+def test_what_an_owner_changes_in_the_search_is_found(
+    server, address, open_store, sign, batch, identity, examined, damage
+):
+    open_store(address).append(batch(0, BLOCK_ENTRIES + 1), sign, NOON)
+    examined(address)
+    change_as_owner(server, address, damage)
+    found = fsck_database(address, identity.verifier).findings
+    assert [finding for finding in found if "guard" not in finding.what]
+
+
+def change_as_owner(server, address, damage):
+    """Do what somebody can who owns the tables: switch off the guards, and on again."""
     with server.owner(address) as connection:
         connection.execute("SET search_path = sluicegate")
         for table in (*APPEND_ONLY, "head"):
@@ -419,8 +473,6 @@ def test_what_an_owner_changes_is_found(server, address, open_store, sign, batch
             for guarded, guard in sorted(GUARDS):
                 if guarded == table:
                     connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {guard}")
-    found = fsck_database(address, identity.verifier).findings
-    assert [finding for finding in found if "guard" not in finding.what]
 
 
 def test_a_head_that_was_moved_without_the_key_is_not_built_upon(

@@ -345,10 +345,18 @@ async def test_a_log_that_another_stands_in_the_way_of_is_not_moved(
 async def test_a_log_that_is_being_written_to_is_not_moved(
     deployed: SimulatedWorld, server: PostgresServer
 ) -> None:
+    address = server.database()
     with (deployed.config.log.database.with_name("audit.db.lock")).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="stop it"):
-            move_to_postgres(deployed.config, server.database())
+        with pytest.raises(ConfigError, match="writing to this log"):
+            move_to_postgres(deployed.config, address)
+    await deployed.start()
+    try:
+        with pytest.raises(ConfigError, match="A gateway is running"):
+            await asyncio.to_thread(move_to_postgres, deployed.config, address)
+    finally:
+        await deployed.stop()
+    assert await asyncio.to_thread(move_to_postgres, deployed.config, address), "the control"
 
 
 def test_migrating_as_the_gateways_own_role_is_refused(

@@ -181,7 +181,7 @@ def test_a_closed_shard_that_was_opened_again_is_found(chain, tmp_path, make_ent
 
     opened = tmp_path / "opened.db"
     shutil.copy(chain[0].database, opened)
-    monkeypatch.setattr(sqlite, "_refuse_closed", lambda head: None)
+    monkeypatch.setattr(sqlite, "refuse_closed", lambda head: None)
     with SqliteStore(opened) as store:
         store.open(identity_of("2026"), sign_of("2026"))
         store.append([prepare_entry(make_entry(7))], sign_of("2026"), NOON)
