@@ -12,11 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
 
+from gateway.audit.checkpoint import open_checkpoint
+from gateway.audit.disclosure import verify_disclosure
 from gateway.audit.errors import LogMismatchError
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Verifier
@@ -29,6 +32,7 @@ from gateway.config import GatewayConfig
 from gateway.database import PostgresAddress
 from gateway.demo.world import COMPANIES
 from gateway.deployment import move
+from gateway.deployment.disclosures import disclose_entry
 from gateway.deployment.move import move_to_postgres
 from gateway.errors import ConfigError
 from gateway.evidence.trust import Trust
@@ -36,6 +40,7 @@ from gateway.members import open_member_store
 from gateway.model import Entry, EntryKind, MemberState
 from gateway.node import Node
 from gateway.pseudonym import Keyring
+from gateway.tilesite.server import TileSite
 from tests.simulators.outcome import refused
 from tests.simulators.postgres import PostgresServer, running_postgres
 from tests.simulators.world import Configure, LogView, SimulatedNode, SimulatedWorld
@@ -211,7 +216,7 @@ async def test_a_node_with_another_keyring_does_not_start(world: TwoNodes, tmp_p
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_commands_work_on_the_shared_database(world: TwoNodes) -> None:
+async def test_the_commands_work_on_the_shared_database(world: TwoNodes, tmp_path: Path) -> None:
     def run(*words: str) -> Any:
         result = CliRunner().invoke(
             app, [*words, "--config", str(world.deployment.config), "--output", "json"]
@@ -223,12 +228,59 @@ async def test_the_commands_work_on_the_shared_database(world: TwoNodes) -> None
         assert run("audit", "list", "--limit", "1")[0]["kind"]
         assert run("audit", "show", "0")["index"] == 0
         assert run("audit", "fsck")["findings"] == []
+        assert run("audit", "fsck", "--chain")["logs"] == [world.trust.origin]
+        assert (
+            run("audit", "search", "kind = gateway.started", "--limit", "1")[0]["kind"] == "gateway.started"
+        )
+        assert run("audit", "published") == []
+        assert run("audit", "export", str(tmp_path / "tiles"))["entries"] >= 1
+        assert run("audit", "report", str(tmp_path / "report.jsonl"))["entries"] >= 1
         assert "harbour-bank" in {member["id"] for member in run("member", "list")}
         assert run("database", "status")["sound"] is True
         assert run("database", "adopt")["changed"] == []
         assert all(part["sound"] for part in run("config", "check") if part["part"] != "policy")
 
     await asyncio.to_thread(all_of_them)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_closing_the_log_is_refused_before_anything_is_changed(world: TwoNodes) -> None:
+    words = ["audit", "rotate", "--origin", "audit.example.org/log/2099"]
+    before = world.log.size()
+    result = await asyncio.to_thread(
+        CliRunner().invoke, app, [*words, "--config", str(world.deployment.config)]
+    )
+    assert result.exit_code == 2
+    assert "this one is in PostgreSQL" in result.stderr
+    assert world.log.size() == before
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_outsiders_view_is_served_from_the_database(world: TwoNodes) -> None:
+    tiles = world.config.tiles.model_copy(update={"listen": "127.0.0.1:0"})
+    site = TileSite(world.config.model_copy(update={"tiles": tiles}))
+    await site.start()
+    try:
+        address = f"http://127.0.0.1:{site.port}/checkpoint"
+        async with aiohttp.ClientSession() as session, session.get(address) as answer:
+            note = await answer.text()
+    finally:
+        await site.stop()
+    verifier = verifier_of(world.config, world.trust)
+    assert open_checkpoint(note, [verifier]).size <= world.log.size()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_entry_is_disclosed_from_the_database(world: TwoNodes) -> None:
+    await world.on(0).works()
+    index = world.log.size() - 1
+    entry = world.log.entries(index)[0]
+    disclosure, recorded = await asyncio.to_thread(
+        disclose_entry, world.config, index, ["dataset"], reason="asked for by a court", by="officer"
+    )
+    found = verify_disclosure(disclosure, world.trust)
+    assert (found.index, dict(found.fields)) == (index, {"dataset": entry.dataset})
+    assert world.log.entries(recorded)[0].kind is EntryKind.ENTRY_DISCLOSED
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -125,6 +125,18 @@ def test_log_and_members_are_shared_together_or_not_at_all(tmp_path, log, member
         load(tmp_path, log, members)
 
 
+def test_details_are_kept_on_one_host_only(tmp_path):
+    details = '\n[details]\ncustodians = ["a.card", "b.card"]\n'
+    url = "postgresql://gateway@localhost/log"
+    for log, members in ((url, url), ("a.db", "m.db")):
+        (tmp_path / "config.toml").write_text(CONFIG.format(log=log, members=members) + details)
+        if log == url:
+            with pytest.raises(ConfigError, match=r"remove the section \[details\]"):
+                GatewayConfig.load(tmp_path / "config.toml")
+        else:
+            assert GatewayConfig.load(tmp_path / "config.toml").details is not None, "the control"
+
+
 def test_a_configuration_with_a_secret_in_it_is_refused_without_quoting_it(tmp_path):
     url = f"postgresql://gateway:{CANARY}@localhost/log"
     with pytest.raises(ConfigError, match="holds a password") as caught:
