@@ -57,11 +57,16 @@ def serve(
         settings = _hold_ports(settings, held)
         places = make_siblings(count)
     told = partial(_told, output_of(context))
+
+    asked = [listener, *(place.listener for place in places if place is not None)]
     code = Supervisor(
         [
-            [Role("log", partial(told, partial(_write_log, settings, listener)))],
+            [Role("log", partial(told, partial(_write_log, settings, listener, asked)))],
             [
-                Role(f"worker {number}", partial(told, partial(_work, settings, log_address, place)))
+                Role(
+                    f"worker {number}",
+                    partial(told, partial(_work, settings, log_address, place, asked)),
+                )
                 for number, place in enumerate(places, 1)
             ],
         ]
@@ -100,14 +105,28 @@ def _told(output: Output, run: Callable[[], None]) -> int:
     return Exit.OK
 
 
-def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:
+def _keep_only(own: socket.socket | None, asked: Sequence[socket.socket]) -> None:
+    """Close the sockets at which others are asked: no process may answer in another's place."""
+    for listener in asked:
+        if listener is not own:
+            listener.close()
+
+
+def _write_log(settings: GatewayConfig, listener: socket.socket, asked: Sequence[socket.socket]) -> None:
+    _keep_only(listener, asked)
     from gateway.log_node import LogNode  # noqa: PLC0415
 
     with operators_log(settings.logging), _runner() as runner:
         runner.run(LogNode(settings, listener).run_until_stopped())
 
 
-def _work(settings: GatewayConfig, log_address: bytes, siblings: Siblings | None) -> None:
+def _work(
+    settings: GatewayConfig,
+    log_address: bytes,
+    siblings: Siblings | None,
+    asked: Sequence[socket.socket],
+) -> None:
+    _keep_only(None if siblings is None else siblings.listener, asked)
     from gateway.node import Node  # noqa: PLC0415
 
     with operators_log(settings.logging) as losses, _runner() as runner:

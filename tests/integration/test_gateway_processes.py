@@ -109,6 +109,30 @@ async def test_only_the_log_process_holds_the_logs_key(world: World, gateway: Co
     assert gateway.stop() == 0
 
 
+async def test_a_worker_cannot_answer_in_the_place_of_the_log(world: World, gateway: Command) -> None:
+    """None but the log process, and the supervisor that starts it anew, holds the socket that is asked."""
+    log, *workers = gateway.below()
+    asked = listening()
+    assert asked & sockets(log)
+    for worker in workers:
+        # Each listens for its own metrics at most.
+        others = set().union(*(sockets(each) for each in (log, *workers) if each != worker))
+        assert not asked & sockets(worker) & others
+    assert gateway.stop() == 0
+
+
+def listening() -> set[str]:
+    """Return the inodes of all local sockets that take connections."""
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    return {words[6] for words in map(str.split, lines) if words[3] == "00010000"}
+
+
+def sockets(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process holds."""
+    links = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+
+
 async def test_without_the_log_process_nothing_is_released_and_it_comes_back(
     world: World, gateway: Command
 ) -> None:
