@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -40,6 +41,11 @@ from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
+from gateway.recorded.deployment import observe_deployment
+from gateway.recorded.entries import RecordedEntries
+from gateway.recorded.members import MemberContradiction, RecordedMembers, told
+from gateway.recorded.starts import Instance, announce
+from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
 from gateway.rpc.exchange import ExchangeServicer
@@ -76,16 +82,18 @@ class Node(ServingProcess):
         losses: LogLosses | None = None,
         log_address: bytes | None = None,
         shares_port: bool = False,
+        instance: Instance | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Take the settings, the counters of what the operators' log leaves out, and the log process.
 
         Without `log_address` the node writes the audit log itself, from a thread. With `shares_port`
-        it is one of several workers that listen on the same port.
+        it is one of several workers that listen on the same port, and `instance` says which.
         """
         super().__init__()
         self._log_address = log_address
         self._shares_port = shares_port
+        self._instance = instance or Instance.alone()
         self.config = config
         self.metrics = Metrics()
         if losses is not None:
@@ -114,10 +122,14 @@ class Node(ServingProcess):
         await policy.start()
         enter.push_async_callback(policy.close)
 
-        directory = Directory(MemberStore(config.members.database))
         log = await self._open_log()
         reader = SqliteReader(config.log.database)
         enter.callback(reader.close)
+        recorded = RecordedEntries(reader, log.verifier)
+        members = VettedMembers(
+            MemberStore(config.members.database), RecordedMembers(recorded), self._members_contradicted
+        )
+        directory = Directory(members)
         journal = Journal(log, self._clock, known_names(bundle))
         self._know(catalogue, log, reader, credentials)
 
@@ -157,7 +169,10 @@ class Node(ServingProcess):
             ),
         }
         server = RpcServer(services, with_reflection=config.server.reflection, shares_port=self._shares_port)
-        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
+        state = observe_deployment(config, bundle.digest, signing_key.key_id)
+        for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
+            _log.warning("start.announced", kind=announcement.kind.value, entry=index)
+        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle, state.detail()))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
@@ -230,6 +245,16 @@ class Node(ServingProcess):
     def _members_failed(self, error: ConfigError) -> None:
         _log.error("members.unreadable", reason=error.reason.value)
 
+    def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
+        self.metrics.set_members_contradicted(len(found))
+        for contradiction in found:
+            _log.error(
+                "members.contradicted",
+                member=contradiction.member,
+                outcome=contradiction.what.value,
+                message=told(contradiction),
+            )
+
     async def _follow_health(self, server: RpcServer, log: Log) -> None:
         """Serve only while the log can append (P1): load balancers must see it at once."""
         serving = True
@@ -267,13 +292,21 @@ class Node(ServingProcess):
         if unfinished:
             _log.error("exchanges.unfinished", count=unfinished)
 
-    def _own_entry(self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle) -> Entry:
+    def _own_entry(
+        self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle, more: Mapping[str, str] | None = None
+    ) -> Entry:
         return Entry(
             v=ENTRY_VERSION,
             kind=kind,
             time=rfc3339(self._clock()),
             bundle=bundle.digest,
-            detail={"version": __version__, "engine": policy.name, "grpc": version("grpcio")},
+            detail={
+                "version": __version__,
+                "engine": policy.name,
+                "grpc": version("grpcio"),
+                **self._instance.detail(),
+                **(more or {}),
+            },
         )
 
     def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:

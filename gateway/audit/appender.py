@@ -16,7 +16,7 @@ import structlog
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError, OnceTakenError
-from gateway.audit.note import Ed25519Signer
+from gateway.audit.note import Ed25519Signer, Ed25519Verifier
 from gateway.audit.store import Appended, AuditStore, LogIdentity, Once, PendingEntry
 from gateway.clock import Clock, system_clock
 from gateway.errors import GatewayError
@@ -42,6 +42,11 @@ class Log(Protocol):
     @property
     def healthy(self) -> bool:
         """Whether the last attempt to write succeeded."""
+        ...
+
+    @property
+    def verifier(self) -> Ed25519Verifier:
+        """The key that the log's checkpoints are verified with."""
         ...
 
     @property
@@ -98,6 +103,7 @@ class Appender:
         self.healthy = True
         self.probe_s = FIRST_PROBE_S
         """Seconds until the next probe is due, while the log is not healthy."""
+        self.verifier = signer.verifier
         self._origin = origin
         self._store = store
         self._signer = signer

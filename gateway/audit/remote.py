@@ -16,6 +16,7 @@ from gateway.audit.errors import (
     OnceTakenError,
 )
 from gateway.audit.frames import Answer, AppendRequest, Failed, FrameReader, encode_frame
+from gateway.audit.note import Ed25519Verifier
 from gateway.audit.store import Once, prepare_entry
 from gateway.errors import GatewayError
 from gateway.model.entry import Entry
@@ -53,6 +54,7 @@ class RemoteLog:
         self._writes = False
         """What the log process last said of the log."""
         self._told_healthy = True
+        self._verifier: Ed25519Verifier | None = None
         self._opened = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
 
@@ -69,6 +71,16 @@ class RemoteLog:
         """Whether the log process is there, answers, and could write when it last tried."""
         silent = bool(self._waiting) and time.monotonic() - self._heard_s > SILENCE_S
         return self._connection is not None and self._writes and not silent
+
+    @property
+    def verifier(self) -> Ed25519Verifier:
+        """The key that the log's checkpoints are verified with, once the log process has answered.
+
+        It comes from the process that signs, and not from the log's file, which others might write.
+        """
+        if self._verifier is None:
+            raise LogUnavailableError("The audit log's process has not answered yet.")
+        return self._verifier
 
     @property
     def depth(self) -> int:
@@ -127,6 +139,8 @@ class RemoteLog:
         """Take an answer of the log process."""
         self._heard_s = time.monotonic()
         self._writes = answer.healthy
+        if answer.vkey:
+            self._verifier = Ed25519Verifier.from_vkey(answer.vkey)
         for placed in answer.placed:
             leaf_hash, future = self._waiting.pop(placed.number)
             if not future.done():

@@ -69,9 +69,9 @@ class LogService:
             connection.transport.close()
 
     def joined(self, connection: _Connection) -> None:
-        """Take in a caller; it is told how the log fares."""
+        """Take in a caller; it is told how the log fares, and by which key to know it."""
         self._connections.add(connection)
-        connection.tell(Answer(self._appender.healthy))
+        connection.tell(Answer(self._appender.healthy, vkey=self._appender.verifier.vkey()))
 
     def left(self, connection: _Connection) -> None:
         """Forget a caller. What it has asked for is appended all the same."""

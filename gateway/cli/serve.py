@@ -18,6 +18,7 @@ from gateway.cli.output import Output, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
 from gateway.process import reserve_port
+from gateway.recorded.starts import Instance, new_run
 from gateway.supervisor import Role, Supervisor
 
 app = typer.Typer(add_completion=False)
@@ -58,11 +59,18 @@ def serve(
         settings = settings.model_copy(update={"server": server})
     output = output_of(context)
     write_log = partial(_told, output, partial(_write_log, settings, listener))
-    work = partial(_told, output, partial(_work, settings, log_address, shares_port=count > 1))
+    run = new_run()
+
+    def worker(number: int) -> Role:
+        work = partial(
+            _work, settings, log_address, instance=Instance(run, str(number)), shares_port=count > 1
+        )
+        return Role(f"worker {number}", partial(_told, output, work))
+
     code = Supervisor(
         [
             [Role("log", write_log)],
-            [Role(f"worker {number}", work) for number in range(1, count + 1)],
+            [worker(number) for number in range(1, count + 1)],
         ]
     ).run()
     if held is not None:
@@ -92,11 +100,13 @@ def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:
         runner.run(LogNode(settings, listener).run_until_stopped())
 
 
-def _work(settings: GatewayConfig, log_address: bytes, *, shares_port: bool) -> None:
+def _work(settings: GatewayConfig, log_address: bytes, *, instance: Instance, shares_port: bool) -> None:
     from gateway.node import Node  # noqa: PLC0415
 
     with operators_log(settings.logging) as losses, _runner() as runner:
-        node = Node(settings, losses=losses, log_address=log_address, shares_port=shares_port)
+        node = Node(
+            settings, losses=losses, log_address=log_address, shares_port=shares_port, instance=instance
+        )
         runner.run(node.run_until_stopped())
 
 

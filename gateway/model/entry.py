@@ -20,9 +20,20 @@ class EntryKind(StrEnum):
     MEMBER_ADDED = "member.added"
     MEMBER_SUSPENDED = "member.suspended"
     MEMBER_RESUMED = "member.resumed"
+    MEMBER_CHANGED = "member.changed"
+    MEMBER_CONFIRMED = "member.confirmed"
     KEY_ADDED = "key.added"
+    KEY_REVOKED = "key.revoked"
+    KEYRING_ROTATED = "keyring.rotated"
+    POLICY_CHANGED = "policy.changed"
+    CATALOGUE_CHANGED = "catalogue.changed"
+    CONFIGURATION_CHANGED = "configuration.changed"
+    AUTHORITIES_CHANGED = "authorities.changed"
+    KEYS_CHANGED = "keys.changed"
     GATEWAY_STARTED = "gateway.started"
     GATEWAY_STOPPED = "gateway.stopped"
+    GATEWAY_CRASHED = "gateway.crashed"
+    CLOCK_JUMPED = "clock.jumped"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

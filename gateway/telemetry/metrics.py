@@ -143,6 +143,11 @@ class Metrics:
             ["certificate"],
             registry=self.registry,
         )
+        self._members_contradicted = Gauge(
+            "sluicegate_members_contradicted",
+            "Members whom the audit log contradicts; they are not served.",
+            registry=self.registry,
+        )
         self._build = Gauge(
             "sluicegate_build_info", "1; the label names the version.", ["version"], registry=self.registry
         )
@@ -244,6 +249,10 @@ class Metrics:
     def watch_certificate(self, certificate: str, days_left: Callable[[], float]) -> None:
         """Ask `days_left` for `certificate` (a name of ours, such as `server`) at every reading."""
         self._certificate_days.labels(certificate).set_function(days_left)
+
+    def set_members_contradicted(self, number: int) -> None:
+        """Say how many members the log contradicts."""
+        self._members_contradicted.set(number)
 
     def watch_losses(self, losses: LogLosses) -> None:
         """Show what the operators' log leaves out."""
