@@ -55,18 +55,6 @@ class LogNode(ServingProcess):
         _log.info("log.started", pid=os.getpid(), origin=config.log.origin)
 
 
-def listen_locally() -> tuple[socket.socket, bytes]:
-    """Return a listening socket for the log process, and the address at which others reach it.
-
-    The address is an abstract one (unix(7)) that the kernel chooses: there is no file to leave
-    behind. The log process looks at each caller's user itself.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind("")
-    listener.listen(128)
-    return listener, listener.getsockname()
-
-
 def existing_log(config: GatewayConfig) -> SqliteStore:
     """Return the store of the configured log; raise `ConfigError` if there is none."""
     if not config.log.database.exists():

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
@@ -19,7 +20,7 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, PolicyConfig
+from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.grants import Grants
@@ -54,6 +55,8 @@ from gateway.rpc.server import RpcServer
 from gateway.telemetry.exposition import MetricsServer
 from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
+from gateway.telemetry.siblings import Siblings
+from gateway.telemetry.workers import WorkerMetrics
 
 _log: Final = structlog.get_logger()
 
@@ -81,18 +84,19 @@ class Node(ServingProcess):
         *,
         losses: LogLosses | None = None,
         log_address: bytes | None = None,
-        shares_port: bool = False,
+        siblings: Siblings | None = None,
         instance: Instance | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Take the settings, the counters of what the operators' log leaves out, and the log process.
 
-        Without `log_address` the node writes the audit log itself, from a thread. With `shares_port`
-        it is one of several workers that listen on the same port, and `instance` says which.
+        Without `log_address` the node writes the audit log itself, from a thread. With `siblings`
+        it is one of several workers that listen on the same ports and tell their metrics together,
+        and `instance` says which.
         """
         super().__init__()
         self._log_address = log_address
-        self._shares_port = shares_port
+        self._siblings = siblings
         self._instance = instance or Instance.alone()
         self.config = config
         self.metrics = Metrics()
@@ -132,6 +136,8 @@ class Node(ServingProcess):
         directory = Directory(members)
         journal = Journal(log, self._clock, known_names(bundle))
         self._know(catalogue, log, reader, credentials)
+        # Before anything is appended: a log that was rolled back or forked must not grow.
+        await self._publish(log, reader)
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -154,9 +160,7 @@ class Node(ServingProcess):
         )
         enter.callback(exchange.close)
         if config.metrics.enabled:
-            enter.callback(
-                MetricsServer(self.metrics.registry, config.metrics.host, config.metrics.port).close
-            )
+            self._serve_metrics(config.metrics)
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange, self.metrics
@@ -168,7 +172,11 @@ class Node(ServingProcess):
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
         }
-        server = RpcServer(services, with_reflection=config.server.reflection, shares_port=self._shares_port)
+        server = RpcServer(
+            services,
+            with_reflection=config.server.reflection,
+            shares_port=self._siblings is not None,
+        )
         state = observe_deployment(config, bundle.digest, signing_key.key_id)
         for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
             _log.warning("start.announced", kind=announcement.kind.value, entry=index)
@@ -194,6 +202,15 @@ class Node(ServingProcess):
             bundle=bundle.digest,
             entry=started.index,
         )
+
+    def _serve_metrics(self, config: MetricsConfig) -> None:
+        registry, siblings = self.metrics.registry, self._siblings
+        if siblings is not None:
+            workers = WorkerMetrics(self.metrics, siblings)
+            self._stack.callback(workers.close)
+            registry = workers.registry
+        server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
+        self._stack.callback(server.close)
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
@@ -234,6 +251,25 @@ class Node(ServingProcess):
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
+    async def _publish(self, log: Log, reader: SqliteReader) -> None:
+        """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
+
+        Raises `LogRolledBackError` or `LogForkedError` if a witness has seen another history.
+        """
+        config = self.config.log
+        if config.witnesses is None:
+            return
+        # Only here: its HTTP client costs half a second and 12 MiB.
+        from gateway.witness.publishing import publishing  # noqa: PLC0415
+
+        publisher = await self._stack.enter_async_context(
+            publishing(config.witnesses, config.database, reader, log.verifier, self._clock, self.metrics)
+        )
+        await publisher.publish()
+        self._watch(
+            asyncio.create_task(publisher.run(timedelta(seconds=config.witnesses.interval_s))), vital=True
+        )
+
     def _batch_committed(self, entries: int, seconds: float) -> None:
         self.metrics.time_append(seconds)
         self.metrics.record_batch(entries)
@@ -264,8 +300,8 @@ class Node(ServingProcess):
                 serving = log.healthy
                 await server.set_serving(serving)
 
-    def _watch(self, task: asyncio.Task[None]) -> None:
-        """Cancel `task` at the stop; if it ends before, that is a fault worth a line."""
+    def _watch(self, task: asyncio.Task[None], *, vital: bool = False) -> None:
+        """Cancel `task` at the stop; if it fails before, that is worth a line, and the end if it is vital."""
 
         async def end() -> None:
             task.cancel()
@@ -274,6 +310,8 @@ class Node(ServingProcess):
         def ended(done: asyncio.Task[None]) -> None:
             if not done.cancelled() and (error := done.exception()) is not None:
                 _log.critical("task.ended", error_type=type(error).__name__)
+                if vital:
+                    self.fail(error)
 
         task.add_done_callback(ended)
         self._stack.push_async_callback(end)

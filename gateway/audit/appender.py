@@ -40,13 +40,13 @@ class Log(Protocol):
     """An audit log to append to, as the use cases see it."""
 
     @property
-    def healthy(self) -> bool:
-        """Whether the last attempt to write succeeded."""
+    def verifier(self) -> Ed25519Verifier:
+        """The key that verifies the log's checkpoints."""
         ...
 
     @property
-    def verifier(self) -> Ed25519Verifier:
-        """The key that the log's checkpoints are verified with."""
+    def healthy(self) -> bool:
+        """Whether the last attempt to write succeeded."""
         ...
 
     @property
@@ -101,9 +101,9 @@ class Appender:
         hooks: LogHooks | None = None,
     ) -> None:
         self.healthy = True
+        self.verifier = signer.verifier
         self.probe_s = FIRST_PROBE_S
         """Seconds until the next probe is due, while the log is not healthy."""
-        self.verifier = signer.verifier
         self._origin = origin
         self._store = store
         self._signer = signer

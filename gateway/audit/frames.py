@@ -60,7 +60,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     batch: tuple[int, float] | None = None
     """Entries and seconds of the whole transaction; told to one of those who had part in it."""
     vkey: str = ""
-    """The log's verifier key, in the first answer of a connection."""
+    """The verifier key of the log, as a note names it; in the first answer of a connection."""
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

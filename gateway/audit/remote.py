@@ -67,20 +67,17 @@ class RemoteLog:
             raise LogUnavailableError("The audit log's process does not answer.") from error
 
     @property
+    def verifier(self) -> Ed25519Verifier:
+        """The key that verifies the log's checkpoints, once the log is open."""
+        if self._verifier is None:
+            raise LogUnavailableError("The audit log's process has not answered yet.")
+        return self._verifier
+
+    @property
     def healthy(self) -> bool:
         """Whether the log process is there, answers, and could write when it last tried."""
         silent = bool(self._waiting) and time.monotonic() - self._heard_s > SILENCE_S
         return self._connection is not None and self._writes and not silent
-
-    @property
-    def verifier(self) -> Ed25519Verifier:
-        """The key that the log's checkpoints are verified with, once the log process has answered.
-
-        It comes from the process that signs, and not from the log's file, which others might write.
-        """
-        if self._verifier is None:
-            raise LogUnavailableError("The audit log's process has not answered yet.")
-        return self._verifier
 
     @property
     def depth(self) -> int:

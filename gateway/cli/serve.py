@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -17,9 +17,11 @@ from gateway.cli.operators_log import operators_log, supervisors_log
 from gateway.cli.output import Output, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
+from gateway.local_socket import listen_locally
 from gateway.process import reserve_port
 from gateway.recorded.starts import Instance, new_run
 from gateway.supervisor import Role, Supervisor
+from gateway.telemetry.siblings import Siblings, make_siblings
 
 app = typer.Typer(add_completion=False)
 
@@ -46,36 +48,49 @@ def serve(
     One process writes the audit log, one or more answer calls, one watches over them: a process that
     dies is started anew. Standard output carries the operators' log, one line an event.
     """
-    from gateway.log_node import listen_locally  # noqa: PLC0415
-
     settings = load_gateway_config(config)
     count = _worker_count(settings.server.workers if workers is None else workers)
     supervisors_log(settings.logging)
     listener, log_address = listen_locally()
-    held = None
+    held: list[socket.socket] = []
+    places: Sequence[Siblings | None] = [None]
     if count > 1:
-        held, listen = reserve_port(settings.server.listen)
-        server = settings.server.model_copy(update={"listen": listen})
-        settings = settings.model_copy(update={"server": server})
-    output = output_of(context)
-    write_log = partial(_told, output, partial(_write_log, settings, listener))
+        settings = _hold_ports(settings, held)
+        places = make_siblings(count)
+    told = partial(_told, output_of(context))
     run = new_run()
-
-    def worker(number: int) -> Role:
-        work = partial(
-            _work, settings, log_address, instance=Instance(run, str(number)), shares_port=count > 1
-        )
-        return Role(f"worker {number}", partial(_told, output, work))
-
     code = Supervisor(
         [
-            [Role("log", write_log)],
-            [worker(number) for number in range(1, count + 1)],
+            [Role("log", partial(told, partial(_write_log, settings, listener)))],
+            [
+                Role(
+                    f"worker {number}",
+                    partial(
+                        told,
+                        partial(_work, settings, log_address, place, Instance(run, str(number))),
+                    ),
+                )
+                for number, place in enumerate(places, 1)
+            ],
         ]
     ).run()
-    if held is not None:
-        held.close()
+    for holder in held:
+        holder.close()
     raise typer.Exit(code)
+
+
+def _hold_ports(settings: GatewayConfig, held: list[socket.socket]) -> GatewayConfig:
+    """Reserve every port on which all workers listen; return the settings that name them."""
+    server, metrics = settings.server, settings.metrics
+    holder, listen = reserve_port(server.listen)
+    held.append(holder)
+    server = server.model_copy(update={"listen": listen})
+    if metrics.enabled:
+        host = f"[{metrics.host}]" if ":" in metrics.host else metrics.host
+        holder, listen = reserve_port(f"{host}:{metrics.port}")
+        held.append(holder)
+        metrics = metrics.model_copy(update={"port": int(listen.rpartition(":")[2])})
+    return settings.model_copy(update={"server": server, "metrics": metrics})
 
 
 def _worker_count(wanted: int) -> int:
@@ -100,13 +115,11 @@ def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:
         runner.run(LogNode(settings, listener).run_until_stopped())
 
 
-def _work(settings: GatewayConfig, log_address: bytes, *, instance: Instance, shares_port: bool) -> None:
+def _work(settings: GatewayConfig, log_address: bytes, siblings: Siblings | None, instance: Instance) -> None:
     from gateway.node import Node  # noqa: PLC0415
 
     with operators_log(settings.logging) as losses, _runner() as runner:
-        node = Node(
-            settings, losses=losses, log_address=log_address, shares_port=shares_port, instance=instance
-        )
+        node = Node(settings, losses=losses, log_address=log_address, siblings=siblings, instance=instance)
         runner.run(node.run_until_stopped())
 
 

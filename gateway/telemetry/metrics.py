@@ -7,8 +7,9 @@ counted as `unknown`, so that a caller can neither write into a metric nor multi
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from time import perf_counter
 from typing import Final, Literal, get_args
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector
 from gateway.errors import Reason
 from gateway.model.query import Operation
 from gateway.telemetry.logs import LogLosses
+from gateway.telemetry.merging import MergeRule
 
 Step = Literal[
     "identity",
@@ -55,6 +57,16 @@ _OUTCOMES: Final = frozenset(get_args(Outcome))
 _OPERATIONS: Final = frozenset(operation.value for operation in Operation)
 _REASONS: Final = frozenset(reason.value for reason in Reason)
 
+_PROCESS_GAUGES: Final[Mapping[str, MergeRule]] = {
+    "process_virtual_memory_bytes": "sum",
+    "process_resident_memory_bytes": "sum",
+    "process_open_fds": "sum",
+    "process_max_fds": "sum",
+    # Since when all have run: it changes whenever one is started anew.
+    "process_start_time_seconds": "max",
+}
+"""The rules of the gauges that `ProcessCollector` makes."""
+
 
 class Metrics:
     """The instruments of one process."""
@@ -65,6 +77,8 @@ class Metrics:
         A registry takes one `Metrics`; a second raises `ValueError`.
         """
         self.registry = registry if registry is not None else CollectorRegistry()
+        self.gauge_rules: dict[str, MergeRule] = dict(_PROCESS_GAUGES)
+        """How the gauges of several workers make one, by name."""
         self._make_exchange_instruments()
         self._make_log_instruments()
         self._make_deployment_instruments()
@@ -73,6 +87,7 @@ class Metrics:
         self._provider_children = {UNKNOWN: self._provider_seconds.labels(UNKNOWN)}
         self._record_children = {UNKNOWN: self._records.labels(UNKNOWN)}
         self._unknown_field_children = {UNKNOWN: self._unknown_fields.labels(UNKNOWN)}
+        self._witness_failure_children: dict[str, Counter] = {}
         self._identifier_kinds: frozenset[str] = frozenset()
         ProcessCollector(registry=self.registry)
 
@@ -107,8 +122,8 @@ class Metrics:
             ["dataset", "kind"],
             registry=self.registry,
         )
-        self._open_streams = Gauge(
-            "sluicegate_open_streams", "StreamQuery calls now open.", registry=self.registry
+        self._open_streams = self._gauge(
+            "sluicegate_open_streams", "StreamQuery calls now open.", merge="sum"
         )
 
     def _make_log_instruments(self) -> None:
@@ -124,33 +139,49 @@ class Metrics:
             buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
-        self._queue_depth = Gauge(
-            "sluicegate_log_queue_depth", "Entries that wait for a commit.", registry=self.registry
+        self._queue_depth = self._gauge(
+            "sluicegate_log_queue_depth", "Entries that wait for a commit.", merge="sum"
         )
-        self._log_entries = Gauge(
-            "sluicegate_log_entries", "Tree size of the audit log.", registry=self.registry
-        )
-        self._log_healthy = Gauge(
+        self._log_entries = self._gauge("sluicegate_log_entries", "Tree size of the audit log.", merge="max")
+        self._log_healthy = self._gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
+            merge="min",
+        )
+
+        self._witnessed_age = Gauge(
+            "sluicegate_log_witnessed_age_seconds",
+            "Time since a quorum last cosigned the log; infinite if none ever did, NaN without witnesses.",
+            registry=self.registry,
+        )
+        self._witnessed_age.set(math.nan)
+        self._witness_failures = Counter(
+            "sluicegate_witness_failures",
+            "Times a witness of the policy gave no cosignature.",
+            ["witness"],
             registry=self.registry,
         )
 
     def _make_deployment_instruments(self) -> None:
-        self._certificate_days = Gauge(
+        self._certificate_days = self._gauge(
             "sluicegate_certificate_days_left",
             "Days until a certificate in use ends; negative when it has ended.",
             ["certificate"],
-            registry=self.registry,
+            merge="min",
         )
-        self._members_contradicted = Gauge(
+        self._members_contradicted = self._gauge(
             "sluicegate_members_contradicted",
             "Members whom the audit log contradicts; they are not served.",
-            registry=self.registry,
+            merge="max",
         )
-        self._build = Gauge(
-            "sluicegate_build_info", "1; the label names the version.", ["version"], registry=self.registry
+        self._build = self._gauge(
+            "sluicegate_build_info", "1; the label names the version.", ["version"], merge="max"
         )
+        self._gauge("sluicegate_workers", "Worker processes that answered.", merge="sum").set(1)
+
+    def _gauge(self, name: str, documentation: str, labels: Sequence[str] = (), *, merge: MergeRule) -> Gauge:
+        self.gauge_rules[name] = merge
+        return Gauge(name, documentation, labels, registry=self.registry)
 
     # What is known
 
@@ -243,6 +274,17 @@ class Metrics:
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Ask `depth` for the number of waiting entries whenever the metrics are read."""
         self._queue_depth.set_function(depth)
+
+    def watch_witnesses(self, witnesses: Iterable[str], age_s: Callable[[], float]) -> None:
+        """Make the policy's witnesses known; ask `age_s` for the age of the evidence at every reading."""
+        for witness in witnesses:
+            self._witness_failure_children[witness] = self._witness_failures.labels(witness)
+        self._witnessed_age.set_function(age_s)
+
+    def count_witness_failure(self, witness: str) -> None:
+        """Count that `witness` gave no cosignature."""
+        child = self._witness_failure_children.get(witness)
+        (child or self._witness_failures.labels(UNKNOWN)).inc()
 
     # The deployment
 

@@ -7,9 +7,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.request
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from queue import Queue
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Verifier
@@ -86,7 +90,8 @@ def running(*words: object) -> Iterator[Command]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    ports = dict(zip(("gateway_port", "registry_port", "tax_port"), free_ports(3), strict=True))
+    names = ("gateway_port", "registry_port", "tax_port", "metrics_port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     world = build_world(tmp_path_factory.mktemp("processes"), **ports, company_count=50)
     with running("provider", "--config", world.provider_configs[0]) as registry:
         registry.wait_for("provider.started")
@@ -190,6 +195,55 @@ async def test_a_worker_that_dies_is_replaced(world: World, gateway: Command) ->
     examine(world)
 
 
+async def scrape(world: World) -> dict[str, float]:
+    """Return the metrics without labels and the number of exchanges, from whichever worker is asked."""
+    port = world.deployment.load().metrics.port
+
+    def fetch() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+    values: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(await asyncio.to_thread(fetch)):
+        for sample in family.samples:
+            if not sample.labels or sample.name == "sluicegate_exchanges_total":
+                values[sample.name] += sample.value
+    return values
+
+
+async def test_metrics_are_those_of_all_workers_and_outlive_each(world: World, gateway: Command) -> None:
+    workers = gateway.below()[1:]
+    for _ in range(6):
+        assert await ask(world) == ""
+    seen = [await scrape(world) for _ in range(8)]
+    assert {values["sluicegate_exchanges_total"] for values in seen} == {6}
+    assert {values["sluicegate_workers"] for values in seen} == {len(workers)}
+
+    os.kill(workers[-1], signal.SIGKILL)
+    gateway.wait_for("process.ended")
+    if len(workers) > 1:
+        while_one_is_missing = await scrape(world)
+        assert while_one_is_missing["sluicegate_exchanges_total"] == 6
+    gateway.wait_for("gateway.started")
+    assert await ask(world) == ""
+    seen = [await scrape(world) for _ in range(8)]
+    # One worker alone begins at zero, as it always has: Prometheus sees the restart.
+    assert {values["sluicegate_exchanges_total"] for values in seen} == {7 if len(workers) > 1 else 1}
+    assert {values["sluicegate_workers"] for values in seen} == {len(workers)}
+    assert gateway.stop() == 0
+
+
+async def test_a_metrics_port_that_is_taken_is_said_and_ends_all(world: World, gateway: Command) -> None:
+    assert gateway.stop() == 0
+    with socket.create_server(("127.0.0.1", world.deployment.load().metrics.port)):
+        for workers in (1, 2):
+            with running("serve", "--config", world.deployment.config, "--workers", workers) as second:
+                _, errors = second.process.communicate(timeout=30)
+                assert second.process.returncode == 2
+                assert errors.count("error") == 1
+                assert "free" in errors
+
+
 async def test_a_stop_lets_every_worker_write_its_last_entry(world: World, gateway: Command) -> None:
     workers = len(gateway.below()) - 1
     database = world.deployment.load().log.database
@@ -203,8 +257,10 @@ async def test_a_stop_lets_every_worker_write_its_last_entry(world: World, gatew
 
 
 async def test_a_port_that_is_taken_is_said_and_ends_all(world: World, gateway: Command) -> None:
+    config = world.deployment.config.with_name("no-metrics.toml")
+    config.write_text(world.deployment.config.read_text().replace("[metrics]", "[metrics]\nenabled = false"))
     for workers in (1, 2):
-        with running("serve", "--config", world.deployment.config, "--workers", workers) as second:
+        with running("serve", "--config", config, "--workers", workers) as second:
             _, errors = second.process.communicate(timeout=30)
             assert second.process.returncode == 2
             assert "is the port free" in errors
