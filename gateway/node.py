@@ -15,6 +15,7 @@ import structlog
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
+from gateway.audit.guards import used_ratio
 from gateway.audit.remote import RemoteLog
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
@@ -30,7 +31,7 @@ from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.identifiers import KINDS, load_area_table
-from gateway.log_node import existing_log, log_signer, tell_failure
+from gateway.log_node import existing_log, log_guards, log_signer, tell_failure, verified_anchor
 from gateway.members import Directory, MemberStore
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
@@ -221,13 +222,18 @@ class Node(ServingProcess):
             committed=self._batch_committed, failed=tell_failure, health_changed=self._set_log_healthy
         )
         if self._log_address is None:
+            store, signer = existing_log(config), log_signer(config)
+            reader = SqliteReader(config.log.database)
+            self._stack.callback(reader.close)
+            verified_anchor(config, reader, signer.verifier)
             own = AuditLog(
-                existing_log(config),
-                log_signer(config),
+                store,
+                signer,
                 origin=config.log.origin,
                 clock=self._clock,
                 queue_limit=config.log.queue,
                 hooks=hooks,
+                guards=log_guards(config, reader),
             )
             self._stack.callback(own.close)
             return own
@@ -248,6 +254,7 @@ class Node(ServingProcess):
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
+        metrics.watch_log_disk(self._disk_used_ratio)
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
@@ -292,13 +299,17 @@ class Node(ServingProcess):
             )
 
     async def _follow_health(self, server: RpcServer, log: Log) -> None:
-        """Serve only while the log can append (P1): load balancers must see it at once."""
+        """Serve only while the log can take new exchanges (P1): load balancers must see it at once."""
         serving = True
         while True:
             await asyncio.sleep(HEALTH_INTERVAL_S)
-            if log.healthy != serving:
-                serving = log.healthy
+            able = log.healthy and self._disk_used_ratio() < self.config.log.disk_full_ratio
+            if able != serving:
+                serving = able
                 await server.set_serving(serving)
+
+    def _disk_used_ratio(self) -> float:
+        return used_ratio(self.config.log.database.parent)
 
     def _watch(self, task: asyncio.Task[None], *, vital: bool = False) -> None:
         """Cancel `task` at the stop; if it fails before, that is worth a line, and the end if it is vital."""

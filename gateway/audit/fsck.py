@@ -27,7 +27,7 @@ from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expec
 from gateway.audit.store import ENTRY_TIME, MAX_ENTRY_BYTES
 from gateway.audit.tree import EMPTY_ROOT, leaf_hash, node_hash
 from gateway.evidence.canonical import encode_canonical
-from gateway.model.entry import ENTRY_VERSION, Entry
+from gateway.model.entry import ENTRY_VERSION, Entry, EntryKind
 
 MAX_FINDINGS: Final = 1000
 """After so many the examination stops: the log is broken, and which entries are sound is known."""
@@ -234,18 +234,19 @@ class _Examination:
         self._block.append(row)
         if columns != tuple([column.encode() for column in row]):
             yield Finding("index", "the entry's row in the index says something else than the entry", index)
-        yield from self._examine_time(index, entry.time)
+        yield from self._examine_time(index, entry)
 
-    def _examine_time(self, index: int, text: str) -> Iterator[Finding]:
-        if ENTRY_TIME.fullmatch(text) is None:
+    def _examine_time(self, index: int, entry: Entry) -> Iterator[Finding]:
+        if ENTRY_TIME.fullmatch(entry.time) is None:
             yield Finding("entry", "its time is not in the one form for times", index)
             return
         try:
-            time = datetime.fromisoformat(text)
+            time = datetime.fromisoformat(entry.time)
         except ValueError:
             yield Finding("entry", "its time does not exist", index)
             return
-        if self._latest is None or time > self._latest:
+        # A jump of the clock that has an entry is no secret: from it on, time goes from there.
+        if self._latest is None or time > self._latest or entry.kind is EntryKind.CLOCK_JUMPED:
             self._latest = time
         elif self._latest - time > CLOCK_TOLERANCE:
             yield Finding("entry", "its time lies far before that of an earlier entry", index)

@@ -7,14 +7,17 @@ officer, a change without its entry would be a hole in the log.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from gateway.audit.note import Ed25519Signer
 from gateway.audit.sqlite import SqliteStore
+from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
+from gateway.log_node import log_guards, verified_anchor
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 
 
@@ -26,10 +29,12 @@ def record_change(
     *,
     key_epoch: str = "",
     clock: Clock = system_clock,
+    accepts_clock: bool = False,
 ) -> int:
     """Append the entry of a change to `subject` (a resource name); return the entry's index.
 
-    What is empty in `detail` is left out. Raises `ConfigError` and `LogUnavailableError`; then nothing
+    What is empty in `detail` is left out. With `accepts_clock` a person vouches for the clock as it is: only
+    for `clock.jumped`. Raises `ConfigError` and `LogUnavailableError`; then nothing
     may be changed.
     """
     if not config.log.database.exists():
@@ -37,7 +42,18 @@ def record_change(
             f"The audit log {config.log.database} is missing; nothing was changed; restore it first."
         )
     signer = Ed25519Signer(config.log.origin, SigningKey.load(config.log.key))
-    with AuditLog(SqliteStore(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
+    with ExitStack() as opened:
+        reader = opened.enter_context(SqliteReader(config.log.database))
+        verified_anchor(config, reader, signer.verifier)
+        log = opened.enter_context(
+            AuditLog(
+                SqliteStore(config.log.database),
+                signer,
+                origin=config.log.origin,
+                clock=clock,
+                guards=log_guards(config, reader, accepts_clock=accepts_clock),
+            )
+        )
         return log.append_sync(
             Entry(
                 v=ENTRY_VERSION,

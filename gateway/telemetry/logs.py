@@ -38,6 +38,7 @@ ALLOWED_FIELDS: Final = frozenset(
         *("member", "role", "path", "host", "port", "origin", "version", "pid", "signal", "workers"),
         *("certificate", "certificate_days", "fingerprint", "key_id"),
         *("queue_depth", "batch_size", "log_entries", "healthy", "attempt", "delay_ms", "count", "witness"),
+        *("jump_s", "used_ratio"),
         # faults
         *("reference", "error_type", "frames", "method", "status"),
     }

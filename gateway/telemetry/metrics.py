@@ -143,6 +143,9 @@ class Metrics:
             "sluicegate_log_queue_depth", "Entries that wait for a commit.", merge="sum"
         )
         self._log_entries = self._gauge("sluicegate_log_entries", "Tree size of the audit log.", merge="max")
+        self._log_disk = self._gauge(
+            "sluicegate_log_disk_used_ratio", "How much of the audit log's disk is used.", merge="max"
+        )
         self._log_healthy = self._gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
@@ -266,6 +269,10 @@ class Metrics:
     def watch_log_entries(self, tree_size: Callable[[], float]) -> None:
         """Ask `tree_size` for the number of entries in the log whenever the metrics are read."""
         self._log_entries.set_function(tree_size)
+
+    def watch_log_disk(self, used_ratio: Callable[[], float]) -> None:
+        """Ask `used_ratio` how much of the log's disk is used whenever the metrics are read."""
+        self._log_disk.set_function(used_ratio)
 
     def set_log_healthy(self, healthy: bool) -> None:
         """Say whether the audit log can append."""

@@ -141,7 +141,8 @@ def full_metrics_reading():
 
 def test_a_reading_survives_its_way():
     reading = full_metrics_reading()
-    assert decode_reading(encode_reading(reading)) == reading
+    # As bytes: one gauge is NaN, which equals nothing.
+    assert encode_reading(decode_reading(encode_reading(reading))) == encode_reading(reading)
 
 
 @pytest.mark.parametrize("cut", [0, 1, -1])
