@@ -47,8 +47,8 @@ class Anchor:
         size = reader.size()
         if size < anchored.size:
             raise LogRolledBackError(
-                f"The audit log has {size} entries, and its anchor {self.path} saw {anchored.size}: this is an "
-                f"older copy. {_ADVICE}",
+                f"The audit log has {size} entries, and its anchor {self.path} saw {anchored.size}: this is "
+                f"an older copy. {_ADVICE}",
                 size=size,
                 anchored=anchored.size,
             )
@@ -58,8 +58,8 @@ class Anchor:
             raise LogMismatchError("The audit log is damaged; run `gateway audit fsck`.") from error
         if root != anchored.root:
             raise LogForkedError(
-                f"The first {anchored.size} entries of the audit log are not those that its anchor {self.path} "
-                f"saw. {_ADVICE}",
+                f"The first {anchored.size} entries of the audit log are not those that its anchor "
+                f"{self.path} saw. {_ADVICE}",
                 anchored=anchored.size,
             )
         return anchored
@@ -71,8 +71,9 @@ class Anchor:
             return open_checkpoint(note, [self._verifier], origin=self._verifier.name)
         except FileNotFoundError as error:
             raise ConfigError(
-                f"The log's anchor {self.path} is missing. If `log.anchor` is new, make it with `gateway audit "
-                "anchor`; if not, somebody has removed it: compare the log with receipts and witnesses first."
+                f"The log's anchor {self.path} is missing. If `log.anchor` is new, make it with "
+                "`gateway audit anchor`; if not, somebody has removed it: compare the log with receipts and "
+                "witnesses first."
             ) from error
         except OSError as error:
             raise ConfigError(f"The log's anchor {self.path} cannot be read ({error.strerror}).") from error

@@ -22,6 +22,7 @@ from gateway.audit.sqlite_publications import SqlitePublications
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
 from gateway.audit.tree import leaf_hash
+from gateway.cli.audit_guards import accept_clock, anchor
 from gateway.cli.exits import OF_ANSWER, Exit
 from gateway.cli.failures import CommandError
 from gateway.cli.options import parse_dataset, parse_member, parse_time, require_file, require_new_file
@@ -234,6 +235,10 @@ def fsck(
         {"entries": report.entries, "checkpoints": report.checkpoints, "findings": []},
         [f"{examined}: everything is as it must be."],
     )
+
+
+app.command("anchor")(anchor)
+app.command("accept-clock")(accept_clock)
 
 
 def _place(
