@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench proto opa lock wheel-test format clean
+.PHONY: help demo test check bench bench-audit bench-search proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,11 +39,20 @@ check: $(VENV)/.ready ## Format, lint, types, architecture, proto lint and fresh
 bench: $(VENV)/.ready ## Measure the gateway against a bare relay (ARGS=--json for one JSON object)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+bench-audit: $(VENV)/.ready ## Measure the audit log, with the disk's flush time (ARGS=--json for one JSON object)
+	@$(BIN)/python -m tests.bench.audit $(ARGS)
+
+bench-search: $(VENV)/.ready ## Measure searches, proofs and opening on a log of 10 million entries (ARGS="--entries 100000")
+	@$(BIN)/python -m tests.bench.search $(ARGS)
+
 proto: $(VENV)/.ready ## Make gateway/api from proto/
 	@VENV=$(VENV) sh proto/generate.sh
 
 opa: $(VENV)/.ready ## Install a real OPA server into .tools/bin through the Go module proxy
 	@$(BIN)/python deploy/opa/install.py
+
+foreign: $(VENV)/.ready ## Build what checks our log in tests/foreign into .tools/bin through the Go module proxy
+	@$(BIN)/python tests/foreign/install.py
 
 lock: $(VENV)/.ready ## Resolve dependencies anew and write the hash-locked requirement files
 	@$(PYTHON) -m venv .tools/uv && .tools/uv/bin/pip install --quiet uv

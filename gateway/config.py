@@ -102,6 +102,8 @@ class LogConfig(_Section):
     """From which used part on new exchanges are refused, and only the rest of the entries are taken."""
     witnesses: WitnessesConfig | None = None
     """Without this section nobody but the operator vouches for the log."""
+    previous: tuple[Path, ...] = ()
+    """Files of the closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
 
 
 class KeysConfig(_Section):
@@ -136,6 +138,17 @@ class MetricsConfig(_Section):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: _Port = 9464
+
+
+class TilesConfig(_Section):
+    """The log's site: `gateway audit serve`, a process of its own."""
+
+    listen: Address = "127.0.0.1:7480"
+    entries: bool = False
+    """Whether the entries themselves are shown to whoever can connect, not only their hashes."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """PEM, mode 0600. Without certificate and key the site speaks plain HTTP."""
 
 
 class LoggingConfig(_Section):
@@ -202,6 +215,7 @@ class GatewayConfig(_File):
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
     metrics: MetricsConfig = MetricsConfig()
+    tiles: TilesConfig = TilesConfig()
     logging: LoggingConfig = LoggingConfig()
 
 
@@ -262,6 +276,8 @@ def _resolve(value: Any, base: Path) -> Any:
     if isinstance(value, BaseModel):
         changed = {name: _resolve(getattr(value, name), base) for name in type(value).model_fields}
         return value.model_copy(update=changed)
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
     if isinstance(value, Path):
         return value if value.is_absolute() else base / value
     return value

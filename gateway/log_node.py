@@ -17,6 +17,7 @@ from gateway.audit.appender import Appender, LogHooks
 from gateway.audit.errors import LogUnavailableError
 from gateway.audit.guards import DiskLimits, DiskState, GuardHooks, LogGuards, steady_s
 from gateway.audit.note import Ed25519Signer, Ed25519Verifier
+from gateway.audit.occupancy import serving
 from gateway.audit.service import LogService
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
@@ -51,6 +52,7 @@ class LogNode(ServingProcess):
     async def _start(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         config = self._config
+        self._stack.enter_context(serving(config.log.database))
         store, signer = existing_log(config), log_signer(config)
         reader = SqliteReader(config.log.database)
         self._stack.callback(reader.close)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
@@ -16,6 +17,7 @@ from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
+from gateway.audit.occupancy import serving
 from gateway.audit.remote import RemoteLog
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
@@ -44,7 +46,7 @@ from gateway.policy.engine import PolicyEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
 from gateway.recorded.deployment import observe_deployment
-from gateway.recorded.entries import RecordedEntries
+from gateway.recorded.entries import recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
 from gateway.recorded.starts import Instance, announce
 from gateway.recorded.vetting import VettedMembers
@@ -127,10 +129,13 @@ class Node(ServingProcess):
         await policy.start()
         enter.push_async_callback(policy.close)
 
+        enter.enter_context(serving(config.log.database))
         log = await self._open_log()
         reader = SqliteReader(config.log.database)
         enter.callback(reader.close)
-        recorded = RecordedEntries(reader, log.verifier)
+        closed_logs = ExitStack()
+        enter.callback(closed_logs.close)
+        recorded = recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
         members = VettedMembers(
             MemberStore(config.members.database), RecordedMembers(recorded), self._members_contradicted
         )
@@ -167,7 +172,7 @@ class Node(ServingProcess):
                 exchange, self.metrics
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
-                reader, directory, self._clock
+                reader, directory, self._clock, log.append
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
@@ -273,9 +278,10 @@ class Node(ServingProcess):
             publishing(config.witnesses, config.database, reader, log.verifier, self._clock, self.metrics)
         )
         await publisher.publish()
-        self._watch(
-            asyncio.create_task(publisher.run(timedelta(seconds=config.witnesses.interval_s))), vital=True
-        )
+        # Every worker asks before it appends anything; one goes on asking for all.
+        if self._siblings is None or self._siblings.own == 0:
+            interval = timedelta(seconds=config.witnesses.interval_s)
+            self._watch(asyncio.create_task(publisher.run(interval)), vital=True)
 
     def _batch_committed(self, entries: int, seconds: float) -> None:
         self.metrics.time_append(seconds)

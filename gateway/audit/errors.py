@@ -67,6 +67,10 @@ class LogForkedError(LogMismatchError):
     """A witness or the anchor has seen the log with other entries: there are two histories."""
 
 
+class LogClosedError(LogUnavailableError):
+    """The log was closed for good; another one goes on from it."""
+
+
 class LogOverloadedError(GatewayError):
     """More entries wait for the log than the queue may hold."""
 

@@ -138,7 +138,8 @@ def issue_receipt(
 def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None = None) -> VerifiedReceipt:
     """Return what `receipt` proves, or raise `GatewayError`.
 
-    1. The statement is signed by a gateway key of the trust file and names its log.
+    1. The statement is signed by a gateway key of the trust file and names one of its logs: the present
+       one, or one that was closed.
     2. The entry in it is canonical and a release.
     3. The checkpoint is signed by a log key of the trust file, for this log.
     4. The inclusion proof leads from the entry's leaf hash, at the stated index, to the checkpoint.
@@ -149,14 +150,14 @@ def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None 
     """
     payload, _ = dsse.verify(receipt.statement, RECEIPT_TYPE, trust.gateway_verify_keys)  # 1
     statement = _parse_statement(payload)
-    if statement.gateway != trust.origin:
+    verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
+    if not {statement.gateway, trust.origin} <= {verifier.name for verifier in verifiers}:
         raise ReceiptError("The receipt is of another gateway than the trust file.")
     entry = _parse_entry(statement.entry)  # 2
     proof = TlogProof.from_text(receipt.tlog_proof)
     if proof.index != statement.index:
         raise ReceiptError("Statement and proof name different entries.")
-    verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
-    checkpoint = proof.verify(leaf_hash(bytes(statement.entry)), verifiers, origin=trust.origin)  # 3, 4
+    checkpoint = proof.verify(leaf_hash(bytes(statement.entry)), verifiers, origin=statement.gateway)  # 3, 4
     digests = _page_digests(statement, entry)  # 5
     deliveries = _verify_deliveries(receipt.deliveries, entry, trust)  # 6
     witnessed: tuple[Cosignature, ...] = ()

@@ -17,15 +17,22 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.audit.checkpoint import open_checkpoint
-from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError, NoteError
+from gateway.audit.errors import (
+    EntryNotFoundError,
+    LogClosedError,
+    LogMismatchError,
+    LogUnavailableError,
+    NoteError,
+)
 from gateway.audit.prover import TreeHashes
-from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
-from gateway.audit.sqlite_reader import SqliteTiles
-from gateway.audit.sqlite_schema import check_schema, complete_schema, connect_for_writing, schema_script
+from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, completed_blocks
+from gateway.audit.sqlite_reader import SqliteIndex, SqliteTiles
+from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
 from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
 from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, completed_tiles
 from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append, leaf_hash
 from gateway.errors import ConfigError
+from gateway.model.entry import EntryKind
 
 DEFAULT_LOCK_TIMEOUT_S: Final = 2.0
 
@@ -36,7 +43,7 @@ _PAGES_A_COMMIT: Final = 8
 _PAGE_BYTES: Final = 4096
 
 _MAX_ROWS: Final = 256
-"""Rows of one INSERT: 256 rows of 9 values stay far below SQLite's limit of 32,766 parameters."""
+"""Rows of one INSERT: 256 rows of 12 values stay far below SQLite's limit of 32,766 parameters."""
 
 _EXACT_ROWS: Final = 64
 """Up to this many rows there is a prepared statement for each number of rows."""
@@ -70,9 +77,10 @@ class _Head:
 
     frontier: Frontier
     note: str
-    tail: tuple[tuple[bytes, IndexRow], ...]
-    """Leaf hash and index row of the entries after the last full block, so that an append reads
-    nothing back. A block of the search and a tile of level 0 are the same 256 entries."""
+    tail: tuple[bytes, ...]
+    """Leaf hashes of the entries after the last full tile, so that an append need not read them."""
+    closed: bool = False
+    """Whether the last entry closes the log."""
 
 
 class SqliteStore:
@@ -126,11 +134,11 @@ class SqliteStore:
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 connection.executescript(schema_script())
             check_schema(connection)
-            complete_schema(connection)
             if not connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone():
                 _create_log(connection, identity, sign)
             self._fold(connection, despite_readers=True)
             self._head = self._verified_head(connection)
+            _refuse_closed(self._head)
             if new:
                 _flush_directory(self.path.parent)
 
@@ -143,16 +151,18 @@ class SqliteStore:
         """
         with self._writing() as connection:
             head = self._current_head(connection)
+            _refuse_closed(head)
             refused = self._claim(connection, pending, now)
             accepted = [item for at, item in enumerate(pending) if at not in refused] if refused else pending
             if not accepted:
                 return Appended(None, head.note, refused)
+            closed = _closes(accepted)
             batch = append(head.frontier, [item.leaf_hash for item in accepted])
             _insert_entries(connection, batch.first, accepted)
-            tail = head.tail + tuple([(item.leaf_hash, item.row) for item in accepted])
+            tail = head.tail + tuple([item.leaf_hash for item in accepted])
             if len(tail) >= TILE_WIDTH:
-                _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
-                _insert_blocks(connection, batch, [row for _, row in tail])
+                _insert_tiles(connection, batch, tail)
+                _insert_blocks(connection, batch)
             # Signed last, so that a transaction that fails before its commit leaves no signature.
             note = sign(batch.frontier.size, batch.root)
             updated = connection.execute(
@@ -162,7 +172,9 @@ class SqliteStore:
             if updated.rowcount != 1:
                 raise LogMismatchError("The head of the audit log moved within a transaction.")
             connection.execute("COMMIT")
-            self._head = _Head(batch.frontier, note, tail[len(tail) - batch.frontier.size % TILE_WIDTH :])
+            self._head = _Head(
+                batch.frontier, note, tail[len(tail) - batch.frontier.size % TILE_WIDTH :], closed
+            )
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
         return Appended(batch, note, refused)
@@ -192,7 +204,7 @@ class SqliteStore:
     def probe(self) -> None:
         """Prove with a durable write that the log can append, opening it anew where need be."""
         with self._writing() as connection:
-            self._current_head(connection)
+            _refuse_closed(self._current_head(connection))
             connection.execute("UPDATE probe SET count = count + 1")
             connection.execute("COMMIT")
 
@@ -354,7 +366,7 @@ class SqliteStore:
             derived = TreeHashes(SqliteTiles(connection), size).frontier()
         except (ValueError, NoteError, EntryNotFoundError) as error:
             raise _contradiction() from error
-        (last,) = connection.execute("SELECT max(idx) FROM entry").fetchone()
+        last, kind = connection.execute("SELECT max(idx), kind FROM entry").fetchone()
         kept = connection.execute("SELECT note FROM checkpoint WHERE size = ?", (size,)).fetchone()
         agrees = (
             frontier == derived
@@ -373,16 +385,29 @@ class SqliteStore:
             raise LogMismatchError(
                 "The audit log lost entries that were acknowledged; restore the newest copy before going on."
             )
-        return _Head(frontier, note, _read_tail(connection, size))
+        return _Head(frontier, note, _read_tail(connection, size), kind == EntryKind.LOG_CLOSED)
 
 
-def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[tuple[bytes, IndexRow], ...]:
+def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[bytes, ...]:
     rows = connection.execute(
-        "SELECT hash, time, kind, exchange, consumer, provider, dataset, reasons FROM entry "
-        "WHERE idx >= ? ORDER BY idx",
-        (size - size % TILE_WIDTH,),
+        "SELECT hash FROM entry WHERE idx >= ? ORDER BY idx", (size - size % TILE_WIDTH,)
     )
-    return tuple((hashed, IndexRow(*row)) for hashed, *row in rows)
+    return tuple(hashed for (hashed,) in rows)
+
+
+def _closes(accepted: Sequence[PendingEntry]) -> bool:
+    """Return whether the last entry closes the log; raise `LogClosedError` if an earlier one does."""
+    if any(item.row.kind == EntryKind.LOG_CLOSED for item in accepted[:-1]):
+        raise LogClosedError("Nothing may follow the entry that closes a log.")
+    return accepted[-1].row.kind == EntryKind.LOG_CLOSED
+
+
+def _refuse_closed(head: _Head) -> None:
+    if head.closed:
+        raise LogClosedError(
+            "This audit log was closed and takes no more entries; its last entry names the log that goes on "
+            "from it: set log.origin and log.database to that one."
+        )
 
 
 def _contradiction() -> LogMismatchError:
@@ -457,25 +482,25 @@ def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequen
     # Many rows in one statement: each statement gives up the interpreter lock, and getting it back
     # from a busy event loop costs far more than the statement.
     for chunk in _chunks(rows):
-        connection.execute(_insert("entry", 10, len(chunk)), [value for row in chunk for value in row])
+        connection.execute(_insert("entry", 12, len(chunk)), [value for row in chunk for value in row])
 
 
-def _insert_blocks(connection: sqlite3.Connection, batch: Batch, tail: list[IndexRow]) -> None:
-    """Sum up the blocks that the batch made full. `tail` begins with the first of them."""
-    first = batch.first // BLOCK_ENTRIES
-    for number in range(first, batch.frontier.size // BLOCK_ENTRIES):
-        start = (number - first) * BLOCK_ENTRIES
-        summary = BlockSummary.of(tail[start : start + BLOCK_ENTRIES])
+def _insert_blocks(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Sum up the blocks that the batch made full."""
+    stored = SqliteIndex(connection)
+    for number in completed_blocks(batch.first, batch.frontier.size):
+        summary = BlockSummary.of(stored.rows(number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES))
         connection.execute(
             "INSERT INTO block VALUES (?, ?, ?)", (number, summary.first_time, summary.last_time)
         )
-        for terms in _chunks(sorted(summary.terms)):
+        rows = [(term, number, bits) for term, bits in sorted(summary.bits.items())]
+        for chunk in _chunks(rows):
             connection.execute(
-                _insert("block_term", 2, len(terms)), [value for term in terms for value in (term, number)]
+                _insert("block_term", 3, len(chunk)), [value for row in chunk for value in row]
             )
 
 
-def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: list[bytes]) -> None:
+def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: Sequence[bytes]) -> None:
     """Store the tiles that the batch made full. `tail` begins with the first of those of level 0."""
     stored = SqliteTiles(connection)
     for tile in completed_tiles(batch.first, batch.frontier.size):

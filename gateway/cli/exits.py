@@ -7,7 +7,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-from gateway.audit.errors import LogMismatchError
+from gateway.audit.errors import LogClosedError, LogMismatchError
 from gateway.errors import ConfigError, GatewayError, Reason
 
 
@@ -74,7 +74,7 @@ def exit_of(error: GatewayError) -> Exit:
     """Return the exit code for an error raised on this side, without a gateway."""
     if isinstance(error, LogMismatchError) or error.reason in _UNVERIFIED:
         return Exit.UNVERIFIED
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | LogClosedError):
         return Exit.USAGE
     if error.reason in _UNREACHED:
         return Exit.UNREACHED

@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "catalog": Listed("gateway.cli.catalog", "See which datasets there are, and what you would get.", _ASK),
     "query": Listed("gateway.cli.query", "Ask for records, or whether a record matches.", _ASK),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
-    "audit": Listed("gateway.cli.audit", "List, show, prove and examine the entries of the log.", _PROVE),
+    "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),
     "doctor": Listed("gateway.cli.doctor", "Look for changes made behind the gateway's back.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway.audit.note import Ed25519Verifier
+from gateway.audit.sqlite_reader import SqliteReader
 from gateway.clock import Clock, system_clock
 from gateway.config import GatewayConfig
 from gateway.deployment.changes import record_change
@@ -261,13 +262,20 @@ def export_trust(config: GatewayConfig) -> Trust:
     return Trust(
         v=1,
         origin=config.log.origin,
-        log_keys=(Ed25519Verifier(config.log.origin, log_key.public).vkey(),),
+        log_keys=(Ed25519Verifier(config.log.origin, log_key.public).vkey(), *_closed_log_keys(config)),
         gateway_keys={gateway_key.key_id: gateway_key.public},
         members={
             member.id: TrustedMember(title=member.title, signing_keys=member.signing_keys)
             for member in members
         },
     )
+
+
+def _closed_log_keys(config: GatewayConfig) -> Iterator[str]:
+    """Yield the verifier keys of the logs that this one goes on from, newest first."""
+    for database in reversed(config.log.previous):
+        with SqliteReader(database) as reader:
+            yield reader.identity()[1]
 
 
 _CLIENT_CONFIG: Final = """\

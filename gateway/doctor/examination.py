@@ -17,7 +17,7 @@ from gateway.doctor import files, log, records
 from gateway.doctor.finding import Check, Finding, State
 from gateway.errors import GatewayError
 from gateway.evidence.keys import SigningKey
-from gateway.recorded.entries import RecordedEntries
+from gateway.recorded.entries import RecordedEntries, recorded_entries
 
 
 def examine_deployment(
@@ -41,10 +41,13 @@ def examine_deployment(
         try:
             verifier = Ed25519Verifier(config.log.origin, SigningKey.load(config.log.key).verify_key.public)
             reader = opened.enter_context(SqliteReader(config.log.database))
+            entries = recorded_entries(reader, verifier, config.log.previous, opened)
         except GatewayError as error:
             yield Finding("log", State.FAIL, error.message)
         else:
-            yield from _examine_against_log(config, reader, verifier, now, deep=deep, progress=progress)
+            yield from _examine_against_log(
+                config, reader, verifier, entries, now, deep=deep, progress=progress
+            )
     yield from _run("log disk", lambda: log.examine_disk(config.log))
     yield from _run("trust file", lambda: records.examine_trust(config, trust_file))
 
@@ -53,12 +56,12 @@ def _examine_against_log(
     config: GatewayConfig,
     reader: SqliteReader,
     verifier: Ed25519Verifier,
+    entries: RecordedEntries,
     now: datetime,
     *,
     deep: bool,
     progress: Progress,
 ) -> Iterator[Finding]:
-    entries = RecordedEntries(reader, verifier)
     if deep:
         yield from _run("log", lambda: log.examine_all(config.log.database, verifier, progress))
     else:

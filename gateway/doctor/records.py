@@ -69,7 +69,7 @@ def examine_changes(config: GatewayConfig, entries: RecordedEntries) -> Iterator
     rotated = {
         item.entry.detail.get("keyring")
         for item in entries.newest(EntryKind.KEYRING_ROTATED, _CRASHES_LOOKED_AT)
-        if item.index > started.index
+        if item.entry.time > started.entry.time
     }
     for change in changes:
         if change.part == "keyring" and change.after in rotated:
@@ -80,9 +80,9 @@ def examine_changes(config: GatewayConfig, entries: RecordedEntries) -> Iterator
                 "Restart the gateway.",
             )
             continue
-        yield Finding("changes", State.FAIL, _sentence(change, started.index), _ADVICE_OF_CHANGE)
+        yield Finding("changes", State.FAIL, _sentence(change, started.name), _ADVICE_OF_CHANGE)
     if not changes:
-        yield Finding("changes", State.OK, f"none since the last start (entry {started.index})")
+        yield Finding("changes", State.OK, f"none since the last start ({started.name})")
 
 
 _ADVICE_OF_CHANGE: Final = (
@@ -91,12 +91,10 @@ _ADVICE_OF_CHANGE: Final = (
 )
 
 
-def _sentence(change: PartChange, entry: int) -> str:
+def _sentence(change: PartChange, entry: str) -> str:
     settings = f" ({', '.join(change.settings)})" if change.settings else ""
     verb = "are" if change.part == "catalogue" else "is"
-    return (
-        f"{_WORDS[change.part]}{settings} {verb} not what the gateway was last started with (entry {entry})"
-    )
+    return f"{_WORDS[change.part]}{settings} {verb} not what the gateway was last started with ({entry})"
 
 
 def examine_starts(entries: RecordedEntries, now: datetime) -> Iterator[Finding]:
@@ -114,7 +112,7 @@ def examine_starts(entries: RecordedEntries, now: datetime) -> Iterator[Finding]
             yield Finding(
                 name,
                 State.WARN,
-                f"{len(lately)} times: {words}, in the last 7 days, entry {lately[0].index}",
+                f"{len(lately)} times: {words}, in the last 7 days, {lately[0].name}",
                 advice,
             )
         else:

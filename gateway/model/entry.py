@@ -34,6 +34,9 @@ class EntryKind(StrEnum):
     GATEWAY_STOPPED = "gateway.stopped"
     GATEWAY_CRASHED = "gateway.crashed"
     CLOCK_JUMPED = "clock.jumped"
+    AUDIT_READ = "audit.read"
+    LOG_OPENED = "log.opened"
+    LOG_CLOSED = "log.closed"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -81,8 +81,8 @@ class MemberContradiction:
     differing: tuple[str, ...] = ()
     """What differs of an altered member, by the names in entries' details; empty if the entry does not
     say (it is of a release before these were recorded)."""
-    entry: int | None = None
-    """Index of the member's last entry."""
+    entry: str = ""
+    """The member's last entry, such as `entries/17`."""
 
 
 class RecordedMembers:
@@ -108,7 +108,18 @@ class RecordedMembers:
         return found
 
     def _read_on(self) -> None:
+        if not self._read_to:
+            self._read_closed(self._entries.older)
         size, entries = self._entries.of_kinds(MEMBER_KINDS, since=self._read_to)
+        self._take(entries)
+        self._read_to = size
+
+    def _read_closed(self, log: RecordedEntries | None) -> None:
+        if log is not None:
+            self._read_closed(log.older)
+            self._take(log.of_kinds(MEMBER_KINDS)[1])
+
+    def _take(self, entries: Iterable[RecordedEntry]) -> None:
         for item in entries:
             try:
                 member_id = parse_member_name(item.entry.subject)
@@ -116,7 +127,6 @@ class RecordedMembers:
                 # Keys of the deployment itself have entries of the same kinds.
                 continue
             self._last[member_id] = item
-        self._read_to = size
 
 
 def _compare(
@@ -125,14 +135,12 @@ def _compare(
     if recorded is None:
         return MemberContradiction(member_id, Contradiction.UNRECORDED)
     if stored is None:
-        return MemberContradiction(member_id, Contradiction.MISSING, entry=recorded.index)
+        return MemberContradiction(member_id, Contradiction.MISSING, entry=recorded.name)
     detail = recorded.entry.detail
     described = describe_member(stored)
     if detail.get("digest") == described["digest"]:
         return None
-    return MemberContradiction(
-        member_id, Contradiction.ALTERED, _differing(detail, described), recorded.index
-    )
+    return MemberContradiction(member_id, Contradiction.ALTERED, _differing(detail, described), recorded.name)
 
 
 def _differing(recorded: Mapping[str, str], described: Mapping[str, str]) -> tuple[str, ...]:
@@ -150,9 +158,9 @@ def told(contradiction: MemberContradiction) -> str:
         case Contradiction.UNRECORDED:
             return f"{name} stands in the member store, but no entry of the log tells of it"
         case Contradiction.MISSING:
-            return f"{name} is missing from the member store; entry {contradiction.entry} tells of it"
+            return f"{name} is missing from the member store; {contradiction.entry} tells of it"
         case Contradiction.ALTERED if contradiction.differing:
             differing = ", ".join(contradiction.differing)
-            return f"{name} differs from entry {contradiction.entry} in: {differing}"
+            return f"{name} differs from {contradiction.entry} in: {differing}"
         case Contradiction.ALTERED:
-            return f"{name}: entry {contradiction.entry} is of an older release and does not tell its state"
+            return f"{name}: {contradiction.entry} is of an older release and does not tell its state"

@@ -116,7 +116,7 @@ def announcements(entries: RecordedEntries, now: DeploymentState, own: Instance)
     told = [
         Announcement(
             EntryKind.GATEWAY_CRASHED,
-            f"entries/{started.index}",
+            started.name,
             {"started": started.entry.time, **instance.detail()},
         )
         for started, instance in crashed(entries, own)
@@ -124,7 +124,7 @@ def announcements(entries: RecordedEntries, now: DeploymentState, own: Instance)
     last = last_state(entries)
     if last is not None:
         started, before = last
-        told += [_of_change(change, started.index) for change in changes_between(before, now)]
+        told += [_of_change(change, started.name) for change in changes_between(before, now)]
     return told
 
 
@@ -141,7 +141,7 @@ def crashed(entries: RecordedEntries, own: Instance) -> list[tuple[RecordedEntry
         # A place is stopped once, by the last that had it; those before it in the same run crashed.
         is_last = instance not in last_of_place
         last_of_place.add(instance)
-        if (is_last and instance in ended) or f"entries/{started.index}" in accounted:
+        if (is_last and instance in ended) or started.name in accounted:
             continue
         found.append((started, instance))
     return found[::-1]
@@ -151,5 +151,5 @@ def _instances(items: Iterable[RecordedEntry]) -> Iterable[Instance]:
     return (instance for item in items if (instance := Instance.of(item.entry)) is not None)
 
 
-def _of_change(change: PartChange, since: int) -> Announcement:
-    return Announcement(change.kind, change.part, {**change.detail(), "since": f"entries/{since}"})
+def _of_change(change: PartChange, since: str) -> Announcement:
+    return Announcement(change.kind, change.part, {**change.detail(), "since": since})

@@ -7,7 +7,7 @@ histograms are summed; a gauge follows the rule declared where it is defined.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import fsum
+from math import fsum, isnan
 from typing import Final, Literal
 
 import msgspec
@@ -69,7 +69,9 @@ def read_metrics(metrics: Iterable[Metric]) -> Reading:
             metric.name,
             metric.documentation,
             metric.type,
-            tuple(Sample(item.name, tuple(item.labels.items()), item.value) for item in metric.samples),
+            tuple(
+                Sample(item.name, tuple(item.labels.items()), float(item.value)) for item in metric.samples
+            ),
         )
         for metric in metrics
     )
@@ -105,7 +107,8 @@ def only_counts(reading: Reading) -> Reading:
 def merge(readings: Sequence[Reading], gauge_rules: Mapping[str, MergeRule]) -> Reading:
     """Return the reading of all workers together.
 
-    A gauge is merged by its rule in `gauge_rules`, by name. Counters and histograms are summed,
+    A gauge is merged by its rule in `gauge_rules`, by name, over the workers that know its value: NaN
+    says that one does not, and stays only if it is said by all. Counters and histograms are summed,
     except for the time at which they began (`_created`, OpenMetrics 1.0): that is the earliest.
     Raises `MergeRuleError` for a gauge without a rule and for any other type of metric.
     """
@@ -123,12 +126,16 @@ def merge(readings: Sequence[Reading], gauge_rules: Mapping[str, MergeRule]) -> 
             family.documentation,
             family.type,
             tuple(
-                Sample(sample, labels, _RULES[_rule(family, sample, gauge_rules)](several))
+                Sample(sample, labels, _RULES[_rule(family, sample, gauge_rules)](_known(several)))
                 for (sample, labels), several in values[name].items()
             ),
         )
         for name, family in families.items()
     )
+
+
+def _known(values: list[float]) -> list[float]:
+    return [value for value in values if not isnan(value)] or values
 
 
 def _rule(family: Family, sample: str, gauge_rules: Mapping[str, MergeRule]) -> MergeRule:

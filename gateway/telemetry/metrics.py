@@ -152,10 +152,10 @@ class Metrics:
             merge="min",
         )
 
-        self._witnessed_age = Gauge(
+        self._witnessed_age = self._gauge(
             "sluicegate_log_witnessed_age_seconds",
             "Time since a quorum last cosigned the log; infinite if none ever did, NaN without witnesses.",
-            registry=self.registry,
+            merge="max",
         )
         self._witnessed_age.set(math.nan)
         self._witness_failures = Counter(

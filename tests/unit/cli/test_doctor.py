@@ -29,7 +29,7 @@ def test_an_edited_member_gets_exit_code_3_and_advice_that_works(gateway, settin
     result = gateway("doctor")
     assert result.exit_code == 3
     assert "FAIL  members" in result.stdout
-    assert "differs from entry 0 in: roles" in result.stdout
+    assert "differs from entries/0 in: roles" in result.stdout
     assert gateway("member", "confirm", "harbour-bank", "--reason", "made sure by telephone").exit_code == 0
     assert gateway("doctor").exit_code == 0
 

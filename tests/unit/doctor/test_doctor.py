@@ -49,7 +49,7 @@ def test_an_edited_member_is_named_with_what_differs(examine, config, run_sql, d
     run_sql(config.members.database, MEMBER_EDITS[differing])
     found = examine()
     assert failing(found) == {"members"}
-    assert f"members/tax differs from entry 1 in: {differing}" in told(found, "members")
+    assert f"members/tax differs from entries/1 in: {differing}" in told(found, "members")
     assert "gateway member confirm tax" in told(found, "members")
 
 

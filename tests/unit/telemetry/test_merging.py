@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, generate_latest
 
@@ -77,6 +79,24 @@ def test_gauges_follow_their_rules():
     assert [merged[name, ()] for name in ("added", "lowest", "highest")] == [15, 3, 7]
 
 
+@pytest.mark.parametrize("values", [(math.nan, 3, 5), (3, math.nan, 5), (3, 5, math.nan)])
+def test_a_worker_that_does_not_know_a_value_spoils_it_for_nobody(values):
+    readings = []
+    for value in values:
+        worker = Worker()
+        for gauge in worker.gauges.values():
+            gauge.set(value)
+        readings.append(worker.read())
+    merged = samples(merge(readings, RULES))
+    assert [merged[name, ()] for name in ("added", "lowest", "highest")] == [8, 3, 5]
+
+
+def test_what_no_worker_knows_stays_unknown():
+    worker = Worker()
+    worker.gauges["highest"].set(math.nan)
+    assert math.isnan(samples(merge([worker.read(), worker.read()], RULES))["highest", ()])
+
+
 def test_a_count_began_when_the_first_worker_began_it():
     one, other = Worker().read(), Worker().read()
     created = [
@@ -141,8 +161,20 @@ def full_metrics_reading():
 
 def test_a_reading_survives_its_way():
     reading = full_metrics_reading()
-    # As bytes: one gauge is NaN, which equals nothing.
-    assert encode_reading(decode_reading(encode_reading(reading))) == encode_reading(reading)
+
+    def values(families):
+        # One gauge is NaN, which equals nothing, itself neither.
+        return {
+            (item.name, item.labels): "NaN" if math.isnan(item.value) else item.value
+            for family in families
+            for item in family.samples
+        }
+
+    back = decode_reading(encode_reading(reading))
+    assert values(back) == values(reading)
+    assert [(each.name, each.documentation, each.type) for each in back] == [
+        (each.name, each.documentation, each.type) for each in reading
+    ]
 
 
 @pytest.mark.parametrize("cut", [0, 1, -1])
