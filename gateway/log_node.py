@@ -66,6 +66,8 @@ class LogNode(ServingProcess):
             guards=log_guards(config, reader, steady=steady_s),
         )
         self._stack.callback(appender.close)
+        # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+        self._stack.callback(reader.close)
         if anchor is not None:
             await self._follow(anchor, reader)
         service = LogService(appender)

@@ -241,6 +241,8 @@ class Node(ServingProcess):
                 guards=log_guards(config, reader),
             )
             self._stack.callback(own.close)
+            # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+            self._stack.callback(reader.close)
             return own
         log = RemoteLog(self._log_address, queue_limit=config.log.queue, hooks=hooks)
         self._stack.push_async_callback(log.close)

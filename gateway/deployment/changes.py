@@ -54,6 +54,8 @@ def record_change(
                 guards=log_guards(config, reader, accepts_clock=accepts_clock),
             )
         )
+        # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+        opened.callback(reader.close)
         return log.append_sync(
             Entry(
                 v=ENTRY_VERSION,
