@@ -81,6 +81,22 @@ class WitnessesConfig(_Section):
     """Authorities of the witnesses' certificates (PEM); those of the system without it."""
 
 
+class TimestampsConfig(_Section):
+    """Who says when the log's checkpoints were there (RFC 3161)."""
+
+    url: str
+    """The time-stamping authority's, http or https."""
+    ca: Path
+    """Root certificates that its tokens must lead to (PEM)."""
+    database: Path = Path("data/timestamps.db")
+    """Where the tokens are kept."""
+    interval_s: Annotated[float, Field(ge=1, le=86400)] = 3600.0
+    """How often the latest checkpoint is stamped, if the log has grown."""
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 10.0
+    tls_ca: Path | None = None
+    """Authorities of the server's certificate (PEM); those of the system without it."""
+
+
 class LogConfig(_Section):
     """The audit log."""
 
@@ -100,6 +116,8 @@ class LogConfig(_Section):
     """From which used part of the log's disk on a warning is given."""
     disk_full_ratio: Annotated[float, Field(gt=0, le=1)] = 0.95
     """From which used part on new exchanges are refused, and only the rest of the entries are taken."""
+    timestamps: TimestampsConfig | None = None
+    """Without this section the times of checkpoints are the operator's word, or that of witnesses."""
     witnesses: WitnessesConfig | None = None
     """Without this section nobody but the operator vouches for the log."""
     previous: tuple[Path, ...] = ()

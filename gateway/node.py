@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -23,7 +25,7 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig
+from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig, TimestampsConfig
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.grants import Grants
@@ -60,6 +62,7 @@ from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
+from gateway.timestamps.store import TimestampStore, TimestampStoreError
 
 _log: Final = structlog.get_logger()
 
@@ -262,6 +265,8 @@ class Node(ServingProcess):
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
         metrics.watch_log_disk(self._disk_used_ratio)
+        if self.config.log.timestamps is not None:
+            metrics.watch_timestamps(partial(_timestamp_age_s, self.config.log.timestamps, self._clock))
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
@@ -403,6 +408,15 @@ class Node(ServingProcess):
             duration_ms=round(seconds * 1000, 3),
             entry=entry,
         )
+
+
+def _timestamp_age_s(config: TimestampsConfig, clock: Clock) -> float:
+    """Return the seconds since the newest time-stamp; infinite if there is none that can be read."""
+    try:
+        latest = TimestampStore(config.database).latest()
+    except TimestampStoreError:
+        return math.inf
+    return math.inf if latest is None else (clock() - latest.time).total_seconds()
 
 
 async def _follow_certificates(credentials: ReloadingCredentials) -> None:

@@ -28,6 +28,9 @@ COMMANDS: Final = {
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),
+    "timestamps": Listed(
+        "gateway.cli.timestamps", "List, verify and export time-stamps of the log's checkpoints.", _PROVE
+    ),
     "doctor": Listed("gateway.cli.doctor", "Look for changes made behind the gateway's back.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),
     "version": Listed("gateway.cli.version", "Show the versions of this product and its parts.", _MORE),

@@ -16,7 +16,7 @@ from gateway.cli.failures import describe_failure, tell_failure
 from gateway.cli.operators_log import operators_log, supervisors_log
 from gateway.cli.output import Output, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
-from gateway.config import GatewayConfig
+from gateway.config import GatewayConfig, TimestampsConfig
 from gateway.local_socket import listen_locally
 from gateway.process import reserve_port
 from gateway.recorded.starts import Instance, new_run
@@ -72,6 +72,7 @@ def serve(
                 )
                 for number, place in enumerate(places, 1)
             ],
+            *_stamping(settings, told),
         ]
     ).run()
     for holder in held:
@@ -113,6 +114,20 @@ def _write_log(settings: GatewayConfig, listener: socket.socket) -> None:
 
     with operators_log(settings.logging), _runner() as runner:
         runner.run(LogNode(settings, listener).run_until_stopped())
+
+
+def _stamping(settings: GatewayConfig, told: Callable[[Callable[[], None]], int]) -> list[list[Role]]:
+    """Return the stage that has checkpoints stamped, if that is configured."""
+    if settings.log.timestamps is None:
+        return []
+    return [[Role("timestamps", partial(told, partial(_stamp, settings, settings.log.timestamps)))]]
+
+
+def _stamp(settings: GatewayConfig, timestamps: TimestampsConfig) -> None:
+    from gateway.timestamps.node import TimestampNode  # noqa: PLC0415
+
+    with operators_log(settings.logging), _runner() as runner:
+        runner.run(TimestampNode(settings, timestamps).run_until_stopped())
 
 
 def _work(settings: GatewayConfig, log_address: bytes, siblings: Siblings | None, instance: Instance) -> None:

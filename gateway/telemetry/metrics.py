@@ -146,6 +146,12 @@ class Metrics:
         self._log_disk = self._gauge(
             "sluicegate_log_disk_used_ratio", "How much of the audit log's disk is used.", merge="max"
         )
+        self._timestamp_age = self._gauge(
+            "sluicegate_log_timestamp_age_seconds",
+            "Time since a checkpoint was last stamped; infinite if none was, NaN without an authority.",
+            merge="max",
+        )
+        self._timestamp_age.set(math.nan)
         self._log_healthy = self._gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
@@ -273,6 +279,10 @@ class Metrics:
     def watch_log_disk(self, used_ratio: Callable[[], float]) -> None:
         """Ask `used_ratio` how much of the log's disk is used whenever the metrics are read."""
         self._log_disk.set_function(used_ratio)
+
+    def watch_timestamps(self, age_s: Callable[[], float]) -> None:
+        """Ask `age_s` for the seconds since the newest time-stamp whenever the metrics are read."""
+        self._timestamp_age.set_function(age_s)
 
     def set_log_healthy(self, healthy: bool) -> None:
         """Say whether the audit log can append."""
