@@ -120,4 +120,4 @@ def _decode(token: bytes) -> TimeStampResponse:
     try:
         return decode_timestamp_response(token)
     except ValueError as error:
-        raise TimestampError("This is not a time-stamp (RFC 3161).") from error
+        raise TimestampError("This is not a time-stamp (RFC 3161) in DER.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.demo.processes import free_ports
 from gateway.demo.world import World, build_world
-from tests.integration.test_gateway_processes import ask, examine, running
+from gateway.evidence.keys import SigningKey
+from gateway.timestamps.store import TimestampStore
+from gateway.timestamps.token import Authorities
+from tests.integration.test_gateway_processes import ask, examine, holds, running
+from tests.simulators.timestamp_authority import OpensslAuthority, serving
 from tests.simulators.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
@@ -141,4 +147,33 @@ async def test_a_policy_changed_between_starts_is_told_once_by_two_workers(world
     started = [entry["bundle"] for entry in entries(world) if entry["kind"] == "gateway.started"]
     assert changed["detail"]["before"] == started[0]
     assert changed["detail"]["after"] == started[-1]
+    examine(world)
+
+
+async def test_checkpoints_are_stamped_beside_the_traffic_which_an_outage_does_not_stop(
+    world: World, tmp_path: Path
+) -> None:
+    async with serving(OpensslAuthority(tmp_path / "tsa")) as authority:
+        with world.deployment.config.open("a") as file:
+            section = f'url = "{authority.url}"\nca = "{authority.authority.ca}"\ninterval_s = 1\n'
+            file.write(f"\n[log.timestamps]\n{section}")
+        config = world.deployment.load()
+        assert config.log.timestamps is not None
+        store = TimestampStore(config.log.timestamps.database)
+        with running("serve", "--config", world.deployment.config) as gateway:
+            gateway.wait_for("gateway.started")
+            await asyncio.to_thread(gateway.wait_for, "log.stamped")
+            stamp = store.latest()
+            assert stamp is not None
+            assert Authorities.load(config.log.timestamps.ca).verify(stamp.token, stamp.note) == stamp.time
+            log, worker, stamper = gateway.below()
+            secrets = [SigningKey.load(path).seed() for path in (config.log.key, config.keys.signing)]
+            assert holds(log, secrets[0])  # the control
+            assert holds(worker, secrets[1])
+            assert not any(holds(stamper, secret) for secret in secrets)
+            authority.answer = lambda _: web.Response(status=503)
+            assert await ask(world) == ""
+            await asyncio.to_thread(gateway.wait_for, "timestamp.failed")
+            assert await ask(world) == ""
+            assert gateway.stop() == 0
     examine(world)
