@@ -4,17 +4,19 @@ import fcntl
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import gateway.audit.sqlite
-from gateway.audit.errors import LogUnavailableError
+from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.fsck import fsck
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
@@ -112,27 +114,145 @@ def test_a_full_disk_refuses_and_serves_again_when_there_is_space(path, identity
     assert report.findings == ()
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
-def test_a_disk_that_fails_one_call_is_survived(path, identity, store, sign, call):
+SCALE = int(os.environ.get("SLUICEGATE_FAULT_SCALE", "1"))
+"""How many places of each fault are tried in one run; from 100 on every one."""
+
+CALLS = ("pwrite64", "fdatasync", "ftruncate", "openat", "pread64", "unlink", "fsync")
+"""Everything by which a log's files are opened, read, written, flushed, cut and removed."""
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+def traced(path, *options):
+    """Return the command before a process that watches or breaks its calls on the log's files only."""
+    files = [f"{path}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")] + [str(path.parent)]
+    watched = [word for file in files for word in ("-P", file)]
+    return ("strace", "-f", "-qq", *watched, *options)
+
+
+@pytest.fixture(scope="module")
+def calls_of_a_run(tmp_path_factory):
+    """How often each call is made on the log's files while a log is opened and appended to."""
+    directory = tmp_path_factory.mktemp("calls")
+    path, trace = directory / "audit.db", directory / "trace"
+    finish(start(path, "0"))
+    finish(start(path, "6", *traced(path, "-o", str(trace), "-e", f"trace={','.join(CALLS)}")))
+    made = re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE)
+    return {call: made.count(call) for call in CALLS}
+
+
+def places(count):
+    """Return which of `count` calls to break: all, or as many as the scale asks for, spread evenly."""
+    step = max(1, count // (4 * SCALE)) if SCALE < 100 else 1
+    return range(1, count + 1, step)
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_disk_that_fails_one_call_is_survived(path, identity, store, sign, call, error, calls_of_a_run):
+    """At every place where it can: nothing acknowledged is lost, nothing doubled, and it serves again."""
+    store.open(identity, sign)
+    store.close()
+    total = []
+    struck = 0
+    for when in places(calls_of_a_run[call]):
+        trace = path.with_name("trace")
+        injection = f"inject={call}:error={error}:when={when}"
+        process = start(path, "6", *traced(path, "-o", str(trace), "-e", f"trace={call}", "-e", injection))
+        output, _ = process.communicate(timeout=60)
+        struck += trace.read_text().count("(INJECTED)")
+        acks = acknowledged(output.splitlines())
+        # It went on by itself, or the fault struck while the log was opened, and it refused to start.
+        assert len(acks) == (6 if process.returncode == 0 else 0)
+        total += acks
+        assert lost(path, total) == []
+    assert struck or not calls_of_a_run[call], "no fault has struck"
+    assert len({index for index, _ in total}) == len(total), "an index was given away twice"
+    assert fsck(path, identity.verifier).findings == ()
+    assert len(acknowledged(finish(start(path, "2")))) == 2
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_a_flush_that_fails_for_an_append_is_told_and_healed(path, store, identity, sign, error):
     store.open(identity, sign)
     store.close()
     seen = set()
-    for when in range(1, 40, 6):
-        injection = f"inject={call}:error=EIO:when={when}"
-        traced = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", injection)
-        process = start(path, "12", *traced)
-        output, _ = process.communicate(timeout=60)
-        lines = output.splitlines()
-        if process.returncode == 0:
-            assert len(acknowledged(lines)) == 12
-        else:
-            # The fault struck while the log was opened: it refused to start.
-            assert acknowledged(lines) == []
-        seen.update(line for line in lines if FAULTS.fullmatch(line))
-        assert lost(path, acknowledged(lines)) == []
-        assert fsck(path, identity.verifier).findings == ()
-    assert seen == {"failed LOG_UNAVAILABLE", "healed"}, "no fault has struck an append"
+    for when in (6, 8, 10):
+        before = traced(path, "-o", "/dev/null", "-e", "trace=fdatasync")
+        seen.update(finish(start(path, "12", *before, "-e", f"inject=fdatasync:error={error}:when={when}")))
+    assert {"failed LOG_UNAVAILABLE", "healed"} <= seen
+
+
+@needs_strace
+def test_the_control_a_log_that_does_not_flush_makes_no_such_calls(path, tmp_path):
+    """What the faults above strike: with flushing switched off there would be nothing to strike."""
+    trace = tmp_path / "trace"
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA synchronous = OFF'); c.execute('PRAGMA journal_mode = WAL')\n"
+        "c.execute('CREATE TABLE t (x)'); c.execute('INSERT INTO t VALUES (1)')\n"
+    )
+    command = (*traced(path, "-o", str(trace), "-e", "trace=fdatasync,fsync"), sys.executable, "-c", code)
+    subprocess.run([*command, str(path)], check=True, timeout=60)
+    assert "sync(" not in trace.read_text()
+
+
+def break_disk(store, path, batch, sign):
+    """Let one append fail with an error of the disk."""
+    size = max(file.stat().st_size for file in path.parent.iterdir())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(LogUnavailableError, match="disk"):
+            append_until_it_fails(store, batch, sign)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def damage_an_entry(path):
+    """Change a byte of an entry, as a disk does that has lost what it was given."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DROP TRIGGER entry_keeps_update")
+        other.execute("UPDATE entry SET data = CAST(x'20' || substr(data, 2) AS BLOB) WHERE idx = 0")
+
+
+def test_after_an_error_of_the_disk_the_newest_entries_are_read_back(path, store, identity, sign, pending):
+    store.open(identity, sign)
+    store.append(pending(0), sign, NOON)
+    break_disk(store, path, pending(1), sign)
+    damage_an_entry(path)
+    with pytest.raises(LogMismatchError, match="contradicts"):
+        store.append(pending(2), sign, NOON)
+
+
+def test_the_control_without_an_error_they_are_not_read_back(path, store, identity, sign, pending):
+    store.open(identity, sign)
+    store.append(pending(0), sign, NOON)
+    damage_an_entry(path)
+    store.append(pending(2), sign, NOON)
+    assert fsck(path, identity.verifier).findings
+
+
+@needs_strace
+def test_after_an_error_of_the_disk_the_system_is_told_to_forget_its_pages(
+    path, store, identity, sign, tmp_path
+):
+    """What memory holds of the file after a failed flush is no proof of what the disk holds."""
+    store.open(identity, sign)
+    store.close()
+    trace = tmp_path / "trace"
+    options = ("-o", str(trace), "-e", "trace=fdatasync,fadvise64,pread64")
+    for injection, forgotten in (
+        ("fdatasync:error=EIO:when=8", True),
+        ("fdatasync:delay_exit=1:when=8", False),
+    ):
+        finish(start(path, "12", *traced(path, *options, "-e", f"inject={injection}")))
+        told = trace.read_text()
+        assert ("POSIX_FADV_DONTNEED" in told) is forgotten
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
