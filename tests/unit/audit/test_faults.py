@@ -5,11 +5,9 @@ import os
 import random
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -20,61 +18,19 @@ from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.sqlite_schema import connect_for_writing
 from gateway.audit.store import prepare_entry
-from gateway.audit.tree import leaf_hash
+from tests.simulators.campaign import scaled
+from tests.simulators.log_process import FAULTS, acknowledged, finish, kill_after, lost, start_appender
 
 from .conftest import NOON
 
-APPENDER = str(Path(__file__).with_name("appender.py"))
-CYCLES = 12
-FAULTS = re.compile(r"failed LOG_UNAVAILABLE|healed")
-
-
-def start(path, mode, *before):
-    return subprocess.Popen(
-        [*before, sys.executable, APPENDER, str(path), mode], stdout=subprocess.PIPE, text=True
-    )
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return output.splitlines()
-
-
-def acknowledged(lines):
-    return [
-        (int(line.split()[0]), bytes.fromhex(line.split()[1]))
-        for line in lines
-        if line.endswith("\n") or "\n" not in line
-        if line[:1].isdigit()
-    ]
-
-
-def lost(path, acks):
-    """Return the acknowledged entries that the log does not hold."""
-    with SqliteReader(path) as reader:
-        size = reader.size()
-        return [
-            (index, hashed)
-            for index, hashed in acks
-            if index >= size or leaf_hash(reader.entry(index).data) != hashed
-        ]
-
-
-def kill_after(process, count):
-    """Read `count` acknowledgements, kill the process at once, and return all it has given."""
-    lines = [process.stdout.readline() for _ in range(count + 1)]
-    process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=60)
-    # The last line may be cut short by the kill: then nobody was told.
-    return acknowledged(lines + [line for line in rest.splitlines(keepends=True) if line.endswith("\n")])
+CYCLES = scaled(12, 300)
 
 
 def test_a_process_killed_while_it_appends_loses_nothing_it_acknowledged(path, identity):
     chance = random.Random(3)
     total = []
     for _ in range(CYCLES):
-        acks = kill_after(start(path, "for-ever"), chance.randrange(1, 120))
+        acks = kill_after(start_appender(path, "for-ever"), chance.randrange(1, 120))
         assert acks
         total.extend(acks)
         assert lost(path, total) == []
@@ -87,14 +43,14 @@ def test_a_process_killed_while_it_appends_loses_nothing_it_acknowledged(path, i
 def test_the_control_an_answer_before_the_commit_is_found_lost(path, store, identity, sign):
     store.open(identity, sign)
     store.close()
-    acks = kill_after(start(path, "too-early"), 1)
+    acks = kill_after(start_appender(path, "too-early"), 1)
     assert lost(path, acks) == acks != []
 
 
 def test_two_processes_append_to_one_log_without_gap_or_overlap(path, identity, store, sign):
     store.open(identity, sign)
     store.close()
-    processes = [start(path, "200"), start(path, "200")]
+    processes = [start_appender(path, "200"), start_appender(path, "200")]
     acks = [ack for process in processes for ack in acknowledged(finish(process))]
     assert sorted(index for index, _ in acks) == list(range(400))
     assert lost(path, acks) == []
@@ -102,7 +58,7 @@ def test_two_processes_append_to_one_log_without_gap_or_overlap(path, identity, 
 
 
 def test_a_full_disk_refuses_and_serves_again_when_there_is_space(path, identity):
-    lines = finish(start(path, "full-disk"))
+    lines = finish(start_appender(path, "full-disk"))
     events = [line for line in lines if FAULTS.fullmatch(line)]
     assert events == ["failed LOG_UNAVAILABLE"] * 3 + ["healed"]
     acks = acknowledged(lines)
@@ -113,32 +69,10 @@ def test_a_full_disk_refuses_and_serves_again_when_there_is_space(path, identity
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
-def test_a_disk_that_fails_one_call_is_survived(path, identity, store, sign, call):
-    store.open(identity, sign)
-    store.close()
-    seen = set()
-    for when in range(1, 40, 6):
-        injection = f"inject={call}:error=EIO:when={when}"
-        traced = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", injection)
-        process = start(path, "12", *traced)
-        output, _ = process.communicate(timeout=60)
-        lines = output.splitlines()
-        if process.returncode == 0:
-            assert len(acknowledged(lines)) == 12
-        else:
-            # The fault struck while the log was opened: it refused to start.
-            assert acknowledged(lines) == []
-        seen.update(line for line in lines if FAULTS.fullmatch(line))
-        assert lost(path, acknowledged(lines)) == []
-        assert fsck(path, identity.verifier).findings == ()
-    assert seen == {"failed LOG_UNAVAILABLE", "healed"}, "no fault has struck an append"
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_every_acknowledged_append_was_flushed(path, tmp_path):
     trace = tmp_path / "trace"
-    lines = finish(start(path, "30", "strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,fsync"))
+    strace = ("strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,fsync")
+    lines = finish(start_appender(path, "30", under=strace))
     flushes = len(re.findall(r"f(?:data)?sync\(", trace.read_text()))
     assert len(acknowledged(lines)) == 30
     assert flushes >= 30
