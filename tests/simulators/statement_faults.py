@@ -26,6 +26,10 @@ class StatementFaults:
         self.statements.clear()
         self._fails_at, self._when_done, self._only = at, when_done, only
 
+    def heal(self) -> None:
+        """Take back a fault that has not come."""
+        self._fails_at = None
+
     @property
     def struck(self) -> bool:
         """Whether the fault has come."""
