@@ -35,7 +35,7 @@ from gateway.evidence.dsse import Envelope
 from gateway.evidence.trust import Trust
 from gateway.model import Entry, EntryKind, Operation
 from tests.simulators.campaign import scaled
-from tests.simulators.command import Command, running
+from tests.simulators.commands import Command, running
 from tests.simulators.waiting import until
 
 CYCLES = scaled(3, 300)

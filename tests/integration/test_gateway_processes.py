@@ -25,7 +25,7 @@ from gateway.demo.processes import free_ports
 from gateway.demo.world import COMPANIES, World, build_world
 from gateway.evidence.keys import SigningKey
 from gateway.model import EntryKind
-from tests.simulators.command import Command, running
+from tests.simulators.commands import Command, running
 from tests.simulators.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
