@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulators.campaign import scaled
-from tests.simulators.log_process import FAULTS, acknowledged, lost, start_appender
+from tests.simulators.log_process import FAULTS, acknowledged, lost, start_appender, traced
 
-CALLS = ("pwrite64", "write", "fdatasync", "fsync", "ftruncate", "openat")
+CALLS = ("pwrite64", "write", "fdatasync", "fsync", "ftruncate", "openat", "pread64", "unlink")
 FAULT_KINDS = {"EIO": "error=EIO", "ENOSPC": "error=ENOSPC", "killed": "signal=KILL"}
 APPENDS = 3
 AT_MOST = scaled(2, 1000)
@@ -41,20 +41,10 @@ def tracing() -> None:
         pytest.skip(reason)
 
 
-def strace(path: Path, out: Path, *expressions: str) -> list[str]:
-    """Return the words that trace the calls on the files of the log at `path`, and no others."""
-    files = [path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", ".lock")), path.parent]
-    return [
-        *("strace", "-f", "-qq", "-o", str(out)),
-        *(word for file in files for word in ("-P", str(file))),
-        *(word for expression in expressions for word in ("-e", expression)),
-    ]
-
-
 def count_calls(path: Path, tmp_path: Path) -> Counter[str]:
     """Return how often opening and `APPENDS` appends make each call."""
     out = tmp_path / "trace"
-    under = strace(path, out, f"trace={','.join(CALLS)}")
+    under = traced(path, "-o", str(out), "-e", f"trace={','.join(CALLS)}")
     output, _ = start_appender(path, str(APPENDS), "direct", under=under).communicate(timeout=60)
     assert len(acknowledged(output.splitlines())) == APPENDS
     return Counter(re.findall(r"^\d+ +(\w+)\(", out.read_text(), re.MULTILINE))
@@ -62,7 +52,8 @@ def count_calls(path: Path, tmp_path: Path) -> Counter[str]:
 
 def append_with(path: Path, call: str, fault: str, when: int, *options: str) -> tuple[int, list[str]]:
     """Append with the call failing for the `when`-th time; return exit code and what was said."""
-    under = strace(path, Path("/dev/null"), f"trace={call}", f"inject={call}:{fault}:when={when}")
+    injection = f"inject={call}:{fault}:when={when}"
+    under = traced(path, "-o", "/dev/null", "-e", f"trace={call}", "-e", injection)
     process = start_appender(path, str(APPENDS), "direct", *options, under=under)
     output, _ = process.communicate(timeout=60)
     return process.returncode, [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
@@ -82,7 +73,7 @@ def test_a_log_uses_the_calls_that_are_made_to_fail(
     assert min(seen["pwrite64"], seen["fdatasync"]) >= APPENDS
     assert seen["openat"] >= 3
     out = tmp_path / "all"
-    start_appender(path, str(APPENDS), "direct", under=strace(path, out)).communicate(timeout=60)
+    start_appender(path, str(APPENDS), "direct", under=traced(path, "-o", str(out))).communicate(timeout=60)
     writing = set(
         re.findall(r"^\d+ +(\w*(?:write|sync|trunc|alloc|splice)\w*)\(", out.read_text(), re.MULTILINE)
     )

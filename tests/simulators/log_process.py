@@ -31,6 +31,12 @@ def start_appender(path: Path, mode: str, *options: str, under: Iterable[str] = 
     )
 
 
+def traced(path: Path, *options: str) -> list[str]:
+    """Return the words before a command whose calls on the files of the log at `path` are traced."""
+    files = [path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", ".lock")), path.parent]
+    return ["strace", "-f", "-qq", *(word for file in files for word in ("-P", str(file))), *options]
+
+
 def finish(process: subprocess.Popen[str]) -> list[str]:
     """Return the lines of a process that must end well."""
     output, _ = process.communicate(timeout=60)
