@@ -8,16 +8,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from queue import Queue
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -30,62 +25,12 @@ from gateway.demo.processes import free_ports
 from gateway.demo.world import COMPANIES, World, build_world
 from gateway.evidence.keys import SigningKey
 from gateway.model import EntryKind
+from tests.simulators.commands import Command, running
 from tests.simulators.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PUBLIC = "public-lookup"
-
-
-class Command:
-    """A running `gateway` command, and the events it has told of."""
-
-    def __init__(self, *words: object) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from gateway.cli.main import run; run()", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")},
-        )
-        self.events: list[dict[str, Any]] = []
-        self._new: Queue[dict[str, Any] | None] = Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._new.put(json.loads(line))
-        self._new.put(None)
-
-    def wait_for(self, name: str) -> dict[str, Any]:
-        """Return the next event of this name."""
-        while (event := self._new.get(timeout=60)) is not None:
-            self.events.append(event)
-            if event["event"] == name:
-                return event
-        assert self.process.stderr is not None
-        raise AssertionError(self.process.stderr.read())
-
-    def below(self) -> list[int]:
-        """Return the processes it has started: the log process first."""
-        pid = self.process.pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def stop(self) -> int:
-        self.process.terminate()
-        self.process.wait(30)
-        return self.process.returncode
-
-
-@contextmanager
-def running(*words: object) -> Iterator[Command]:
-    command = Command(*words)
-    try:
-        yield command
-    finally:
-        command.process.kill()
-        command.process.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -22,61 +21,29 @@ from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.sqlite_schema import connect_for_writing
 from gateway.audit.store import prepare_entry
-from gateway.audit.tree import leaf_hash
+from tests.simulators.campaign import scaled
+from tests.simulators.log_process import (
+    FAULTS,
+    acknowledged,
+    finish,
+    kill_after,
+    lost,
+    start_appender,
+    traced,
+)
 
 from .conftest import NOON
 
-APPENDER = str(Path(__file__).with_name("appender.py"))
-CYCLES = 12
-FAULTS = re.compile(r"failed LOG_UNAVAILABLE|healed")
+CYCLES = scaled(12, 300)
 
-
-def start(path, mode, *before):
-    return subprocess.Popen(
-        [*before, sys.executable, APPENDER, str(path), mode], stdout=subprocess.PIPE, text=True
-    )
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return output.splitlines()
-
-
-def acknowledged(lines):
-    return [
-        (int(line.split()[0]), bytes.fromhex(line.split()[1]))
-        for line in lines
-        if line.endswith("\n") or "\n" not in line
-        if line[:1].isdigit()
-    ]
-
-
-def lost(path, acks):
-    """Return the acknowledged entries that the log does not hold."""
-    with SqliteReader(path) as reader:
-        size = reader.size()
-        return [
-            (index, hashed)
-            for index, hashed in acks
-            if index >= size or leaf_hash(reader.entry(index).data) != hashed
-        ]
-
-
-def kill_after(process, count):
-    """Read `count` acknowledgements, kill the process at once, and return all it has given."""
-    lines = [process.stdout.readline() for _ in range(count + 1)]
-    process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=60)
-    # The last line may be cut short by the kill: then nobody was told.
-    return acknowledged(lines + [line for line in rest.splitlines(keepends=True) if line.endswith("\n")])
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
 def test_a_process_killed_while_it_appends_loses_nothing_it_acknowledged(path, identity):
     chance = random.Random(3)
     total = []
     for _ in range(CYCLES):
-        acks = kill_after(start(path, "for-ever"), chance.randrange(1, 120))
+        acks = kill_after(start_appender(path, "for-ever"), chance.randrange(1, 120))
         assert acks
         total.extend(acks)
         assert lost(path, total) == []
@@ -89,14 +56,14 @@ def test_a_process_killed_while_it_appends_loses_nothing_it_acknowledged(path, i
 def test_the_control_an_answer_before_the_commit_is_found_lost(path, store, identity, sign):
     store.open(identity, sign)
     store.close()
-    acks = kill_after(start(path, "too-early"), 1)
+    acks = kill_after(start_appender(path, "too-early"), 1)
     assert lost(path, acks) == acks != []
 
 
 def test_two_processes_append_to_one_log_without_gap_or_overlap(path, identity, store, sign):
     store.open(identity, sign)
     store.close()
-    processes = [start(path, "200"), start(path, "200")]
+    processes = [start_appender(path, "200"), start_appender(path, "200")]
     acks = [ack for process in processes for ack in acknowledged(finish(process))]
     assert sorted(index for index, _ in acks) == list(range(400))
     assert lost(path, acks) == []
@@ -104,7 +71,7 @@ def test_two_processes_append_to_one_log_without_gap_or_overlap(path, identity, 
 
 
 def test_a_full_disk_refuses_and_serves_again_when_there_is_space(path, identity):
-    lines = finish(start(path, "full-disk"))
+    lines = finish(start_appender(path, "full-disk"))
     events = [line for line in lines if FAULTS.fullmatch(line)]
     assert events == ["failed LOG_UNAVAILABLE"] * 3 + ["healed"]
     acks = acknowledged(lines)
@@ -112,91 +79,6 @@ def test_a_full_disk_refuses_and_serves_again_when_there_is_space(path, identity
     assert lost(path, acks) == []
     report = fsck(path, identity.verifier)
     assert report.findings == ()
-
-
-SCALE = int(os.environ.get("SLUICEGATE_FAULT_SCALE", "1"))
-"""How many places of each fault are tried in one run; from 100 on every one."""
-
-CALLS = ("pwrite64", "fdatasync", "ftruncate", "openat", "pread64", "unlink", "fsync")
-"""Everything by which a log's files are opened, read, written, flushed, cut and removed."""
-
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-
-
-def traced(path, *options):
-    """Return the command before a process that watches or breaks its calls on the log's files only."""
-    files = [f"{path}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")] + [str(path.parent)]
-    watched = [word for file in files for word in ("-P", file)]
-    return ("strace", "-f", "-qq", *watched, *options)
-
-
-@pytest.fixture(scope="module")
-def calls_of_a_run(tmp_path_factory):
-    """How often each call is made on the log's files while a log is opened and appended to."""
-    directory = tmp_path_factory.mktemp("calls")
-    path, trace = directory / "audit.db", directory / "trace"
-    finish(start(path, "0"))
-    finish(start(path, "6", *traced(path, "-o", str(trace), "-e", f"trace={','.join(CALLS)}")))
-    made = re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE)
-    return {call: made.count(call) for call in CALLS}
-
-
-def places(count):
-    """Return which of `count` calls to break: all, or as many as the scale asks for, spread evenly."""
-    step = max(1, count // (4 * SCALE)) if SCALE < 100 else 1
-    return range(1, count + 1, step)
-
-
-@needs_strace
-@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-@pytest.mark.parametrize("call", CALLS)
-def test_a_disk_that_fails_one_call_is_survived(path, identity, store, sign, call, error, calls_of_a_run):
-    """At every place where it can: nothing acknowledged is lost, nothing doubled, and it serves again."""
-    store.open(identity, sign)
-    store.close()
-    total = []
-    struck = 0
-    for when in places(calls_of_a_run[call]):
-        trace = path.with_name("trace")
-        injection = f"inject={call}:error={error}:when={when}"
-        process = start(path, "6", *traced(path, "-o", str(trace), "-e", f"trace={call}", "-e", injection))
-        output, _ = process.communicate(timeout=60)
-        struck += trace.read_text().count("(INJECTED)")
-        acks = acknowledged(output.splitlines())
-        # It went on by itself, or the fault struck while the log was opened, and it refused to start.
-        assert len(acks) == (6 if process.returncode == 0 else 0)
-        total += acks
-        assert lost(path, total) == []
-    assert struck or not calls_of_a_run[call], "no fault has struck"
-    assert len({index for index, _ in total}) == len(total), "an index was given away twice"
-    assert fsck(path, identity.verifier).findings == ()
-    assert len(acknowledged(finish(start(path, "2")))) == 2
-
-
-@needs_strace
-@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-def test_a_flush_that_fails_for_an_append_is_told_and_healed(path, store, identity, sign, error):
-    store.open(identity, sign)
-    store.close()
-    seen = set()
-    for when in (6, 8, 10):
-        before = traced(path, "-o", "/dev/null", "-e", "trace=fdatasync")
-        seen.update(finish(start(path, "12", *before, "-e", f"inject=fdatasync:error={error}:when={when}")))
-    assert {"failed LOG_UNAVAILABLE", "healed"} <= seen
-
-
-@needs_strace
-def test_the_control_a_log_that_does_not_flush_makes_no_such_calls(path, tmp_path):
-    """What the faults above strike: with flushing switched off there would be nothing to strike."""
-    trace = tmp_path / "trace"
-    code = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "c.execute('PRAGMA synchronous = OFF'); c.execute('PRAGMA journal_mode = WAL')\n"
-        "c.execute('CREATE TABLE t (x)'); c.execute('INSERT INTO t VALUES (1)')\n"
-    )
-    command = (*traced(path, "-o", str(trace), "-e", "trace=fdatasync,fsync"), sys.executable, "-c", code)
-    subprocess.run([*command, str(path)], check=True, timeout=60)
-    assert "sync(" not in trace.read_text()
 
 
 def break_disk(store, path, batch, sign):
@@ -250,15 +132,17 @@ def test_after_an_error_of_the_disk_the_system_is_told_to_forget_its_pages(
         ("fdatasync:error=EIO:when=8", True),
         ("fdatasync:delay_exit=1:when=8", False),
     ):
-        finish(start(path, "12", *traced(path, *options, "-e", f"inject={injection}")))
+        under = traced(path, *options, "-e", f"inject={injection}")
+        finish(start_appender(path, "12", under=under))
         told = trace.read_text()
         assert ("POSIX_FADV_DONTNEED" in told) is forgotten
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@needs_strace
 def test_every_acknowledged_append_was_flushed(path, tmp_path):
     trace = tmp_path / "trace"
-    lines = finish(start(path, "30", "strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,fsync"))
+    strace = ("strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,fsync")
+    lines = finish(start_appender(path, "30", under=strace))
     flushes = len(re.findall(r"f(?:data)?sync\(", trace.read_text()))
     assert len(acknowledged(lines)) == 30
     assert flushes >= 30
