@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-audit bench-search bench-postgres proto opa foreign lock wheel-test format clean
+.PHONY: help demo test fault check bench bench-audit bench-search bench-postgres proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,15 @@ demo: $(VENV)/.ready ## Run the whole story in a fresh temporary deployment (KEE
 
 test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest; WORKERS=0 runs them in one process)
 	@$(BIN)/pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
+
+# What make test runs briefly: crashes, broken disks, altered evidence.
+FAULT_TESTS := tests/fault tests/unit/audit/test_faults.py tests/unit/audit/test_service.py \
+	tests/behaviour/test_log_faults.py tests/behaviour/test_rewriting.py tests/integration/test_witness_process.py \
+	tests/property/test_witness_texts.py tests/property/test_altered_tiles.py tests/property/test_audit_tree.py
+
+fault: $(VENV)/.ready ## Run the fault tests in earnest, for half an hour or so (SLUICEGATE_FAULT_SCALE=0.1 for a tenth)
+	@SLUICEGATE_FAULT_SCALE=$${SLUICEGATE_FAULT_SCALE:-1} \
+		$(BIN)/pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile --timeout 7200 $(FAULT_TESTS) $(ARGS)
 
 check: $(VENV)/.ready ## Format, lint, types, architecture, proto lint and freshness
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }

@@ -63,6 +63,9 @@ class ServerConfig(_Section):
     listen: Address = "127.0.0.1:7443"
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     """Processes that answer calls, on one port; 0 means one for each core."""
+    node: Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,63}$")] = ""
+    """Name of this node among several with one log in PostgreSQL, for ever its own; by default made of the
+    host's name. To be set where that changes with each start, as in containers."""
     reflection: bool = False
     """Whether tools such as grpcurl may ask for the API's description."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 10.0
@@ -86,6 +89,22 @@ class WitnessesConfig(_Section):
     """Authorities of the witnesses' certificates (PEM); those of the system without it."""
 
 
+class TimestampsConfig(_Section):
+    """Who says when the log's checkpoints were there (RFC 3161)."""
+
+    url: str
+    """The time-stamping authority's, http or https."""
+    ca: Path
+    """Root certificates that its tokens must lead to (PEM)."""
+    database: Path = Path("data/timestamps.db")
+    """Where the tokens are kept."""
+    interval_s: Annotated[float, Field(ge=1, le=86400)] = 3600.0
+    """How often the latest checkpoint is stamped, if the log has grown."""
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 10.0
+    tls_ca: Path | None = None
+    """Authorities of the server's certificate (PEM); those of the system without it."""
+
+
 class LogConfig(_Section):
     """The audit log."""
 
@@ -94,6 +113,19 @@ class LogConfig(_Section):
     database: Place = Path("data/audit.db")
     key: Path = Path("keys/log.key")
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    anchor: Path | None = None
+    """File that keeps the last checkpoint seen; on another disk than the log, so that an older copy of the
+    log is noticed at the start. Make it with `gateway audit anchor`."""
+    clock_tolerance_s: Annotated[float, Field(ge=1, le=300)] = 60.0
+    """How far the clock may lie before the latest entry; beyond it nothing is appended."""
+    clock_jump_s: Annotated[float, Field(ge=0.1, le=300)] = 5.0
+    """From how many seconds on a jump of the clock gets an entry."""
+    disk_filling_ratio: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """From which used part of the log's disk on a warning is given."""
+    disk_full_ratio: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """From which used part on new exchanges are refused, and only the rest of the entries are taken."""
+    timestamps: TimestampsConfig | None = None
+    """Without this section the times of checkpoints are the operator's word, or that of witnesses."""
     witnesses: WitnessesConfig | None = None
     """Without this section nobody but the operator vouches for the log."""
     previous: tuple[Path, ...] = ()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import math
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -15,13 +19,14 @@ import structlog
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
+from gateway.audit.guards import used_ratio
 from gateway.audit.remote import RemoteLog
 from gateway.audit.store import AuditReader
 from gateway.audit.stores import open_reader, serving_from
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig
+from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig, TimestampsConfig
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -34,7 +39,14 @@ from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.identifiers import KINDS, load_area_table
-from gateway.log_node import existing_log, log_signer, tell_failure
+from gateway.log_node import (
+    disk_limits,
+    existing_log,
+    log_guards,
+    log_signer,
+    tell_failure,
+    verified_anchor,
+)
 from gateway.members import Directory, open_member_store
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
@@ -46,6 +58,11 @@ from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
+from gateway.recorded.deployment import observe_deployment
+from gateway.recorded.entries import RecordedEntries, recorded_entries
+from gateway.recorded.members import MemberContradiction, RecordedMembers, told
+from gateway.recorded.starts import Instance, announce, node_name
+from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
 from gateway.rpc.exchange import ExchangeServicer
@@ -56,6 +73,7 @@ from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
+from gateway.timestamps.store import TimestampStore, TimestampStoreError
 
 _log: Final = structlog.get_logger()
 
@@ -84,16 +102,19 @@ class Node(ServingProcess):
         losses: LogLosses | None = None,
         log_address: bytes | None = None,
         siblings: Siblings | None = None,
+        instance: Instance | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Take the settings, the counters of what the operators' log leaves out, and the log process.
 
         Without `log_address` the node writes the audit log itself, from a thread. With `siblings`
-        it is one of several workers that listen on the same ports and tell their metrics together.
+        it is one of several workers that listen on the same ports and tell their metrics together,
+        and `instance` says which.
         """
         super().__init__()
         self._log_address = log_address
         self._siblings = siblings
+        self._instance = instance or Instance.alone(node_name(config))
         self.config = config
         self.metrics = Metrics()
         if losses is not None:
@@ -123,11 +144,14 @@ class Node(ServingProcess):
         await policy.start()
         enter.push_async_callback(policy.close)
 
-        directory = self._open_directory(bundle, keyring)
         enter.enter_context(serving_from(config.log.database))
         log = await self._open_log()
         reader = open_reader(config.log.database)
         enter.callback(reader.close)
+        closed_logs = ExitStack()
+        enter.callback(closed_logs.close)
+        recorded = recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
+        directory = self._open_directory(recorded, common_ground(bundle, keyring))
         self._details = self._open_details()
         journal = Journal(
             log,
@@ -178,7 +202,10 @@ class Node(ServingProcess):
             with_reflection=config.server.reflection,
             shares_port=self._siblings is not None,
         )
-        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
+        state = observe_deployment(config, bundle.digest, signing_key.key_id)
+        for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
+            _log.warning("start.announced", kind=announcement.kind.value, entry=index)
+        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle, state.detail()))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
@@ -213,15 +240,15 @@ class Node(ServingProcess):
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
-    def _open_directory(self, bundle: Bundle, keyring: Keyring) -> Directory:
+    def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
         self._stack.callback(members.close)
-        directory = Directory(members)
+        directory = Directory(VettedMembers(members, RecordedMembers(recorded), self._members_contradicted))
         if isinstance(self.config.log.database, PostgresAddress):
             # Only here: the driver costs a deployment in SQLite nothing.
             from gateway.database.agreement import Agreement  # noqa: PLC0415
 
-            agreement = Agreement(self.config.log.database, common_ground(bundle, keyring))
+            agreement = Agreement(self.config.log.database, common)
             self._stack.callback(agreement.close)
             agreement.join()
             directory.serve_only_while(agreement.require)
@@ -234,15 +261,22 @@ class Node(ServingProcess):
             committed=self._batch_committed, failed=tell_failure, health_changed=self._set_log_healthy
         )
         if self._log_address is None:
+            store, signer = existing_log(config), log_signer(config)
+            reader = open_reader(config.log.database)
+            self._stack.callback(reader.close)
+            verified_anchor(config, reader, signer.verifier)
             own = AuditLog(
-                existing_log(config),
-                log_signer(config),
+                store,
+                signer,
                 origin=config.log.origin,
                 clock=self._clock,
                 queue_limit=config.log.queue,
                 hooks=hooks,
+                guards=log_guards(config, reader),
             )
             self._stack.callback(own.close)
+            # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+            self._stack.callback(reader.close)
             return own
         log = RemoteLog(self._log_address, queue_limit=config.log.queue, hooks=hooks)
         self._stack.push_async_callback(log.close)
@@ -278,6 +312,9 @@ class Node(ServingProcess):
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
+        metrics.watch_log_disk(self._disk_used_ratio)
+        if self.config.log.timestamps is not None:
+            metrics.watch_timestamps(partial(_timestamp_age_s, self.config.log.timestamps, self._clock))
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
@@ -312,14 +349,31 @@ class Node(ServingProcess):
     def _members_failed(self, error: ConfigError) -> None:
         _log.error("members.unreadable", reason=error.reason.value)
 
+    def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
+        self.metrics.set_members_contradicted(len(found))
+        for contradiction in found:
+            _log.error(
+                "members.contradicted",
+                member=contradiction.member,
+                outcome=contradiction.what.value,
+                message=told(contradiction),
+            )
+
     async def _follow_health(self, server: RpcServer, log: Log) -> None:
-        """Serve only while the log can append (P1): load balancers must see it at once."""
+        """Serve only while the log can take new exchanges (P1): load balancers must see it at once."""
         serving = True
         while True:
             await asyncio.sleep(HEALTH_INTERVAL_S)
-            if log.healthy != serving:
-                serving = log.healthy
+            is_disk_full = self._disk_used_ratio() >= self.config.log.disk_full_ratio
+            able = log.healthy and not is_disk_full
+            if able != serving:
+                serving = able
                 await server.set_serving(serving)
+
+    def _disk_used_ratio(self) -> float:
+        """Return how much of the log's disk is used; NaN if that is a database server's."""
+        limits = disk_limits(self.config.log)
+        return math.nan if limits is None else used_ratio(limits.path.parent)
 
     def _watch(self, task: asyncio.Task[None], *, vital: bool = False) -> None:
         """Cancel `task` at the stop; if it fails before, that is worth a line, and the end if it is vital."""
@@ -351,7 +405,9 @@ class Node(ServingProcess):
         if unfinished:
             _log.error("exchanges.unfinished", count=unfinished)
 
-    def _own_entry(self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle) -> Entry:
+    def _own_entry(
+        self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle, more: Mapping[str, str] | None = None
+    ) -> Entry:
         return Entry(
             v=ENTRY_VERSION,
             kind=kind,
@@ -362,6 +418,8 @@ class Node(ServingProcess):
                 "engine": policy.name,
                 "grpc": version("grpcio"),
                 "details": self._details.custodians.described() if self._details else "not kept",
+                **self._instance.detail(),
+                **(more or {}),
             },
         )
 
@@ -402,6 +460,15 @@ class Node(ServingProcess):
             duration_ms=round(seconds * 1000, 3),
             entry=entry,
         )
+
+
+def _timestamp_age_s(config: TimestampsConfig, clock: Clock) -> float:
+    """Return the seconds since the newest time-stamp; infinite if there is none that can be read."""
+    try:
+        latest = TimestampStore(config.database).latest()
+    except TimestampStoreError:
+        return math.inf
+    return math.inf if latest is None else (clock() - latest.time).total_seconds()
 
 
 async def _follow_certificates(credentials: ReloadingCredentials) -> None:

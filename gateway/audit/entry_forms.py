@@ -19,7 +19,7 @@ import msgspec
 from gateway.audit.findings import Finding
 from gateway.audit.store import ENTRY_TIME, MAX_ENTRY_BYTES
 from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
-from gateway.model.entry import ENTRY_VERSION, Entry
+from gateway.model.entry import ENTRY_VERSION, Entry, EntryKind
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """By how much an entry's time may lie before that of an earlier one. Times are taken before entries
@@ -95,7 +95,7 @@ class EntryForms:
                 findings.append(Finding("entry", "its bytes are not an entry of the known form", index))
                 continue
             findings.extend(_examine_form(index, data, entry))
-            findings.extend(self._examine_time(index, entry.time))
+            findings.extend(self._examine_time(index, entry))
         return ExaminedEntries(entries, findings)
 
     def _follow(self, times: Sequence[str]) -> bool:
@@ -116,16 +116,17 @@ class EntryForms:
         self._latest = latest
         return True
 
-    def _examine_time(self, index: int, text: str) -> Iterator[Finding]:
-        if ENTRY_TIME.fullmatch(text) is None:
+    def _examine_time(self, index: int, entry: Entry) -> Iterator[Finding]:
+        if ENTRY_TIME.fullmatch(entry.time) is None:
             yield Finding("entry", "its time is not in the one form for times", index)
             return
         try:
-            time = datetime.fromisoformat(text)
+            time = datetime.fromisoformat(entry.time)
         except ValueError:
             yield Finding("entry", "its time does not exist", index)
             return
-        if self._latest is None or time > self._latest:
+        # A jump of the clock that has an entry is no secret: time goes on from there.
+        if self._latest is None or time > self._latest or entry.kind is EntryKind.CLOCK_JUMPED:
             self._latest = time
         elif self._latest - time > CLOCK_TOLERANCE:
             yield Finding("entry", "its time lies far before that of an earlier entry", index)

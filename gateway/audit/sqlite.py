@@ -32,7 +32,7 @@ from gateway.audit.transaction import (
     verify_head,
     verify_identity,
 )
-from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
+from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append, leaf_hash
 from gateway.errors import ConfigError
 
 DEFAULT_LOCK_TIMEOUT_S: Final = 2.0
@@ -48,6 +48,9 @@ _MAX_ROWS: Final = 256
 
 _EXACT_ROWS: Final = 64
 """Up to this many rows there is a prepared statement for each number of rows."""
+
+_VERIFIED_AFTER_FAULT: Final = 4096
+"""Entries read back after an error of the disk: more than are ever appended between two flushes."""
 
 _LOCK_POLL_S: Final = 0.0005
 
@@ -78,7 +81,8 @@ class SqliteStore:
     After every error but a lock that was not free, the connection is given up. The next append opens
     the file anew, copies what SQLite recovered into the database with a flush of its own (after a
     failed flush, the pages in memory are no proof that the disk has them), and verifies the head
-    before it builds on it.
+    before it builds on it. After an error of the disk it also has the system forget the pages it keeps
+    of the file, and verifies the newest entries as the disk gives them (docs/adr/0029).
     """
 
     def __init__(self, path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> None:
@@ -92,6 +96,8 @@ class SqliteStore:
         self._head: Head | None = None
         self._prune_from_us = 0
         self._unfolded_pages = 0
+        self._disk_failed = False
+        """Whether the disk has reported an error since the log was last read from it."""
 
     def __enter__(self) -> Self:
         return self
@@ -229,6 +235,8 @@ class SqliteStore:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code not in _BUSY:
                 self._give_up()
+            if code == sqlite3.SQLITE_IOERR:
+                self._disk_failed = True
             if code in _DAMAGED:
                 raise LogMismatchError(
                     "The audit log is damaged; run `gateway audit fsck` and restore it."
@@ -279,10 +287,17 @@ class SqliteStore:
         connection = self._connect()
         try:
             self._fold(connection, despite_readers=False)
+            if self._disk_failed:
+                # What memory holds is no proof of what the disk does: read it from there.
+                self._give_up()
+                _forget_cached_pages(self.path)
+                connection = self._connect()
+                _verify_newest(connection)
             self._head = self._verified_head(connection)
         except BaseException:
             self._give_up()
             raise
+        self._disk_failed = False
         return connection
 
     def _give_up(self) -> None:
@@ -349,6 +364,25 @@ def _create_log(connection: sqlite3.Connection, identity: LogIdentity, sign: Sig
     connection.execute("INSERT INTO head VALUES (1, 0, ?, ?)", (Frontier().to_bytes(), note))
     connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
     connection.execute("COMMIT")
+
+
+def _forget_cached_pages(path: Path) -> None:
+    """Have the system drop the pages of the file that it holds in memory, all of which are flushed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def _verify_newest(connection: sqlite3.Connection) -> None:
+    """Raise `LogMismatchError` unless the newest entries have the leaf hashes stored with them."""
+    rows = connection.execute(
+        "SELECT hash, data FROM entry ORDER BY idx DESC LIMIT ?", (_VERIFIED_AFTER_FAULT,)
+    )
+    if not all(isinstance(data, bytes) and leaf_hash(data) == hashed for hashed, data in rows):
+        raise _contradiction()
 
 
 def _flush_directory(directory: Path) -> None:

@@ -20,6 +20,7 @@ from gateway.audit.store import MAX_PAGE_SIZE
 from gateway.audit.stores import examine
 from gateway.audit.tree import leaf_hash
 from gateway.cli import audit_privacy
+from gateway.cli.audit_guards import accept_clock, anchor
 from gateway.cli.exits import OF_ANSWER, Exit
 from gateway.cli.failures import CommandError
 from gateway.cli.log_place import COLUMNS, DatabaseOption, LogPlace, TrustOption, place_of, row_of, shorten
@@ -271,3 +272,5 @@ app.command("verify")(verify)
 app.command("serve")(serve)
 app.command("rotate")(rotate)
 audit_privacy.register(app)
+app.command("anchor")(anchor)
+app.command("accept-clock")(accept_clock)

@@ -16,9 +16,10 @@ from gateway.cli.failures import describe_failure, tell_failure
 from gateway.cli.operators_log import operators_log, supervisors_log
 from gateway.cli.output import Output, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
-from gateway.config import GatewayConfig
+from gateway.config import GatewayConfig, TimestampsConfig
 from gateway.local_socket import listen_locally
 from gateway.process import reserve_port
+from gateway.recorded.starts import Instance, new_run, node_name
 from gateway.supervisor import Role, Supervisor
 from gateway.telemetry.siblings import Siblings, make_siblings
 
@@ -53,11 +54,12 @@ def serve(
     listener, log_address = listen_locally()
     held: list[socket.socket] = []
     places: Sequence[Siblings | None] = [None]
+    node = node_name(settings)
     if count > 1:
         settings = _hold_ports(settings, held)
         places = make_siblings(count)
     told = partial(_told, output_of(context))
-
+    run = new_run()
     asked = [listener, *(place.listener for place in places if place is not None)]
     code = Supervisor(
         [
@@ -65,10 +67,14 @@ def serve(
             [
                 Role(
                     f"worker {number}",
-                    partial(told, partial(_work, settings, log_address, place, asked)),
+                    partial(
+                        told,
+                        partial(_work, settings, log_address, place, Instance(run, str(number), node), asked),
+                    ),
                 )
                 for number, place in enumerate(places, 1)
             ],
+            *_stamping(settings, told),
         ]
     ).run()
     for holder in held:
@@ -120,17 +126,32 @@ def _write_log(settings: GatewayConfig, listener: socket.socket, asked: Sequence
         runner.run(LogNode(settings, listener).run_until_stopped())
 
 
+def _stamping(settings: GatewayConfig, told: Callable[[Callable[[], None]], int]) -> list[list[Role]]:
+    """Return the stage that has checkpoints stamped, if that is configured."""
+    if settings.log.timestamps is None:
+        return []
+    return [[Role("timestamps", partial(told, partial(_stamp, settings, settings.log.timestamps)))]]
+
+
+def _stamp(settings: GatewayConfig, timestamps: TimestampsConfig) -> None:
+    from gateway.timestamps.node import TimestampNode  # noqa: PLC0415
+
+    with operators_log(settings.logging), _runner() as runner:
+        runner.run(TimestampNode(settings, timestamps).run_until_stopped())
+
+
 def _work(
     settings: GatewayConfig,
     log_address: bytes,
     siblings: Siblings | None,
+    instance: Instance,
     asked: Sequence[socket.socket],
 ) -> None:
     _keep_only(None if siblings is None else siblings.listener, asked)
     from gateway.node import Node  # noqa: PLC0415
 
     with operators_log(settings.logging) as losses, _runner() as runner:
-        node = Node(settings, losses=losses, log_address=log_address, siblings=siblings)
+        node = Node(settings, losses=losses, log_address=log_address, siblings=siblings, instance=instance)
         runner.run(node.run_until_stopped())
 
 

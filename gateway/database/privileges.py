@@ -26,7 +26,7 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "once": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "registry": ("SELECT", "UPDATE"),
     "members": ("SELECT", "INSERT", "UPDATE"),
-    "signing_keys": ("SELECT", "INSERT"),
+    "signing_keys": ("SELECT", "INSERT", "DELETE"),
     "shared_state": ("SELECT", "INSERT", "UPDATE"),
     "alembic_version": ("SELECT",),
 }

@@ -7,15 +7,17 @@ officer, a change without its entry would be a hole in the log.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from gateway.audit.note import Ed25519Signer
 from gateway.audit.store import Once
-from gateway.audit.stores import open_store, require_log
+from gateway.audit.stores import open_reader, open_store, require_log
 from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
+from gateway.log_node import log_guards, verified_anchor
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 
 
@@ -30,18 +32,33 @@ def record_change(
     commitments: Mapping[str, str] | None = None,
     once: Once | None = None,
     clock: Clock = system_clock,
+    accepts_clock: bool = False,
 ) -> int:
     """Append the entry of a change to `subject` (a resource name); return the entry's index.
 
-    What is empty in `detail` is left out. Raises `ConfigError`, `LogUnavailableError` and, if `once` was
-    claimed before, `OnceTakenError`; then nothing may be changed.
+    What is empty in `detail` is left out. With `accepts_clock` a person vouches for the clock as it is: only
+    for `clock.jumped`. Raises `ConfigError`, `LogUnavailableError` and, if `once` was claimed before,
+    `OnceTakenError`; then nothing may be changed.
     """
     try:
         require_log(config.log.database)
     except ConfigError as error:
         raise ConfigError(f"{error.message} Nothing was changed.") from error
     signer = Ed25519Signer(config.log.origin, SigningKey.load(config.log.key))
-    with AuditLog(open_store(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
+    with ExitStack() as opened:
+        reader = opened.enter_context(open_reader(config.log.database))
+        verified_anchor(config, reader, signer.verifier)
+        log = opened.enter_context(
+            AuditLog(
+                open_store(config.log.database),
+                signer,
+                origin=config.log.origin,
+                clock=clock,
+                guards=log_guards(config, reader, accepts_clock=accepts_clock),
+            )
+        )
+        # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+        opened.callback(reader.close)
         return log.append_sync(
             Entry(
                 v=ENTRY_VERSION,

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.audit.anchor import Anchor
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.note import Ed25519Signer, Ed25519Verifier
 from gateway.audit.occupancy import vacated
@@ -64,7 +65,11 @@ def close_and_go_on(
     key = SigningKey.load(log.key)
     with vacated(database):
         note, size = _close(database, Ed25519Signer(log.origin, key), next_origin, clock)
-        _begin(next_database, Ed25519Signer(next_origin, key), opening_detail(note), clock)
+        next_signer = Ed25519Signer(next_origin, key)
+        _begin(next_database, next_signer, opening_detail(note), clock)
+        if log.anchor is not None:
+            with SqliteReader(next_database) as reader:
+                Anchor(log.anchor, next_signer.verifier).write(reader.checkpoint())
     return Rotation(log.origin, size, next_origin, next_database)
 
 

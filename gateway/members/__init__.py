@@ -2,7 +2,15 @@
 
 from gateway.members.directory import Directory
 from gateway.members.sqlite import SqliteMemberStore
-from gateway.members.store import MemberError, MemberStore
+from gateway.members.store import MemberError, MemberSource, MemberStore, Record
 from gateway.members.stores import open_member_store
 
-__all__ = ["Directory", "MemberError", "MemberStore", "SqliteMemberStore", "open_member_store"]
+__all__ = [
+    "Directory",
+    "MemberError",
+    "MemberSource",
+    "MemberStore",
+    "Record",
+    "SqliteMemberStore",
+    "open_member_store",
+]

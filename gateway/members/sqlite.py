@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from gateway.evidence.keys import VerifyKey
-from gateway.members.store import MemberError, check_keys, read_member, write_member
-from gateway.model import Member, MemberState
+from gateway.members.store import (
+    MemberError,
+    Record,
+    already_registered,
+    altered,
+    check_keys,
+    read_member,
+    registered_for_another,
+    unrecorded,
+    write_member,
+)
+from gateway.model import Member
 
 SCHEMA_VERSION: Final = 1
 """`PRAGMA user_version`. Other versions are refused, never guessed at."""
@@ -71,57 +80,35 @@ class SqliteMemberStore:
     def members(self) -> tuple[int, list[Member]]:
         """Return (revision, every member), read in one transaction."""
         with self._transaction() as connection:
-            keys: dict[str, dict[str, bytes]] = {}
-            for member, key_id, public in connection.execute(
-                "SELECT member, key_id, public FROM signing_keys"
-            ):
-                keys.setdefault(member, {})[key_id] = public
-            rows = connection.execute(
-                "SELECT id, title, member_class, roles, uri, endpoint, state FROM members ORDER BY id"
-            )
-            members = [read_member(row, keys.get(row[0], {})) for row in rows]
-            return _revision(connection), members
+            return _revision(connection), _read_members(connection)
 
-    def add(self, member: Member) -> None:
-        """Add `member`; raise `MemberError` if its id, URI or a key is already there."""
+    def add(self, member: Member, record: Record = unrecorded) -> None:
+        """Add `member`; raise `MemberError` if its id, URI or a key is already there.
+
+        `record` is called with it before it counts; if that raises, nothing is added.
+        """
         check_keys(member)
         try:
             with self._transaction(write=True) as connection:
-                connection.execute(
-                    "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    write_member(member),
-                )
-                connection.executemany(
-                    "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
-                    [(key_id, member.id, public) for key_id, public in member.signing_keys.items()],
-                )
+                _insert(connection, member)
+                record(member)
         except sqlite3.IntegrityError as error:
-            raise MemberError(
-                f"The member {member.id}, its URI or its signing key is already registered."
-            ) from error
+            raise already_registered(member.id) from error
 
-    def set_state(self, member_id: str, state: MemberState) -> None:
-        """Suspend or resume a member; raise `MemberError` if there is none of this id."""
-        with self._transaction(write=True) as connection:
-            changed = connection.execute(
-                "UPDATE members SET state = ? WHERE id = ?", (state.value, member_id)
-            ).rowcount
-            if changed != 1:
-                raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-
-    def add_key(self, member_id: str, key: VerifyKey) -> None:
-        """Register one more signing key of a member."""
+    def change(
+        self, member_id: str, alter: Callable[[Member], Member], record: Record = unrecorded
+    ) -> Member:
+        """Put what `alter` makes of a member in its place, and return it; see `MemberStore.change`."""
         try:
             with self._transaction(write=True) as connection:
-                connection.execute(
-                    "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
-                    (key.key_id, member_id, key.public),
-                )
+                changed = altered(member_id, _read_members(connection), alter)
+                connection.execute("DELETE FROM signing_keys WHERE member = ?", (member_id,))
+                connection.execute("DELETE FROM members WHERE id = ?", (member_id,))
+                _insert(connection, changed)
+                record(changed)
         except sqlite3.IntegrityError as error:
-            raise MemberError(
-                f"There is no member {member_id}, or this key is already registered."
-            ) from error
+            raise registered_for_another(member_id) from error
+        return changed
 
     async def await_change(self, timeout_s: float) -> None:
         """Wait `timeout_s`: a file tells nobody that it has changed."""
@@ -165,6 +152,28 @@ class SqliteMemberStore:
                 f"{self._path} has schema version {version}; this release knows {SCHEMA_VERSION}."
             )
         return connection
+
+
+def _read_members(connection: sqlite3.Connection) -> list[Member]:
+    keys: dict[str, dict[str, bytes]] = {}
+    for member, key_id, public in connection.execute("SELECT member, key_id, public FROM signing_keys"):
+        keys.setdefault(member, {})[key_id] = public
+    rows = connection.execute(
+        "SELECT id, title, member_class, roles, uri, endpoint, state FROM members ORDER BY id"
+    )
+    return [read_member(row, keys.get(row[0], {})) for row in rows]
+
+
+def _insert(connection: sqlite3.Connection, member: Member) -> None:
+    connection.execute(
+        "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        write_member(member),
+    )
+    connection.executemany(
+        "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
+        [(key_id, member.id, public) for key_id, public in member.signing_keys.items()],
+    )
 
 
 def _revision(connection: sqlite3.Connection) -> int:

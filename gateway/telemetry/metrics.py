@@ -143,6 +143,17 @@ class Metrics:
             "sluicegate_log_queue_depth", "Entries that wait for a commit.", merge="sum"
         )
         self._log_entries = self._gauge("sluicegate_log_entries", "Tree size of the audit log.", merge="max")
+        self._log_disk = self._gauge(
+            "sluicegate_log_disk_used_ratio",
+            "How much of the audit log's disk is used; NaN if it is in PostgreSQL.",
+            merge="max",
+        )
+        self._timestamp_age = self._gauge(
+            "sluicegate_log_timestamp_age_seconds",
+            "Time since a checkpoint was last stamped; infinite if none was, NaN without an authority.",
+            merge="max",
+        )
+        self._timestamp_age.set(math.nan)
         self._log_healthy = self._gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
@@ -168,6 +179,11 @@ class Metrics:
             "Days until a certificate in use ends; negative when it has ended.",
             ["certificate"],
             merge="min",
+        )
+        self._members_contradicted = self._gauge(
+            "sluicegate_members_contradicted",
+            "Members whom the audit log contradicts; they are not served.",
+            merge="max",
         )
         self._build = self._gauge(
             "sluicegate_build_info", "1; the label names the version.", ["version"], merge="max"
@@ -262,6 +278,14 @@ class Metrics:
         """Ask `tree_size` for the number of entries in the log whenever the metrics are read."""
         self._log_entries.set_function(tree_size)
 
+    def watch_log_disk(self, used_ratio: Callable[[], float]) -> None:
+        """Ask `used_ratio` how much of the log's disk is used whenever the metrics are read."""
+        self._log_disk.set_function(used_ratio)
+
+    def watch_timestamps(self, age_s: Callable[[], float]) -> None:
+        """Ask `age_s` for the seconds since the newest time-stamp whenever the metrics are read."""
+        self._timestamp_age.set_function(age_s)
+
     def set_log_healthy(self, healthy: bool) -> None:
         """Say whether the audit log can append."""
         self._log_healthy.set(1 if healthy else 0)
@@ -286,6 +310,10 @@ class Metrics:
     def watch_certificate(self, certificate: str, days_left: Callable[[], float]) -> None:
         """Ask `days_left` for `certificate` (a name of ours, such as `server`) at every reading."""
         self._certificate_days.labels(certificate).set_function(days_left)
+
+    def set_members_contradicted(self, number: int) -> None:
+        """Say how many members the log contradicts."""
+        self._members_contradicted.set(number)
 
     def watch_losses(self, losses: LogLosses) -> None:
         """Show what the operators' log leaves out."""

@@ -27,10 +27,10 @@ from gateway.audit.prover import TreeHashes
 from gateway.audit.tree import Frontier, append, leaf_hash
 from gateway.evidence.keys import SigningKey
 from gateway.witness.submission import Submission
+from tests.simulators.campaign import scaled
 from tests.unit.cli.conftest import Commands
 
-SCALE = float(os.environ.get("SLUICEGATE_FAULT_SCALE", "1"))
-CYCLES = max(5, int(15 * SCALE))
+CYCLES = scaled(15, 100)
 ORIGIN = "audit.example.org/log/2026"
 NAME = "witness.example.org/w1"
 

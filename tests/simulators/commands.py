@@ -1,4 +1,4 @@
-"""`gateway` commands that run for long, as processes of their own."""
+"""A `gateway` command as operators run it: a process, and the events it tells of."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+_ROOT = Path(__file__).parents[2]
+_PROGRAM = "from gateway.cli.main import run; run()"
+
 
 class Command:
     """A running `gateway` command, and the events it has told of."""
 
-    def __init__(self, *words: object) -> None:
+    def __init__(self, *words: object, before: str = "") -> None:
+        """Run the command; `before` is a statement that switches a defence off, for a control."""
+        settings = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from gateway.cli.main import run; run()", *map(str, words)],
+            [sys.executable, "-c", f"{before}\n{_PROGRAM}", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")},
+            env={**settings, "PYTHONPATH": str(_ROOT)},
         )
         self.events: list[dict[str, Any]] = []
         self._new: Queue[dict[str, Any] | None] = Queue()
@@ -56,8 +61,9 @@ class Command:
 
 
 @contextmanager
-def running(*words: object) -> Iterator[Command]:
-    command = Command(*words)
+def running(*words: object, before: str = "") -> Iterator[Command]:
+    """Yield a running command; it is killed in the end, if it still runs."""
+    command = Command(*words, before=before)
     try:
         yield command
     finally:

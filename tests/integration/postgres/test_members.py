@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import closing
 
+import msgspec
+import psycopg
 import pytest
 
 from gateway.database.agreement import Agreement
@@ -32,6 +34,16 @@ def bank(member="bank", **changes):
     return Member(**{**facts, **changes})
 
 
+def set_state(store, member, state):
+    store.change(member, lambda known: msgspec.structs.replace(known, state=state))
+
+
+def with_key(key):
+    return lambda known: msgspec.structs.replace(
+        known, signing_keys={**known.signing_keys, key.key_id: key.verify_key.public}
+    )
+
+
 @pytest.fixture
 def store(address):
     with closing(PostgresMemberStore(address)) as store:
@@ -53,9 +65,9 @@ def test_every_change_raises_the_revision_whoever_makes_it(server, address, stor
 
     store.add(bank())
     changed()
-    store.set_state("bank", MemberState.SUSPENDED)
+    set_state(store, "bank", MemberState.SUSPENDED)
     changed()
-    store.add_key("bank", SigningKey.generate().verify_key)
+    store.change("bank", with_key(SigningKey.generate()))
     changed()
     with server.owner(address) as connection:
         connection.execute("UPDATE sluicegate.members SET state = 'active'")
@@ -65,18 +77,88 @@ def test_every_change_raises_the_revision_whoever_makes_it(server, address, stor
 
 def test_what_contradicts_is_refused_and_leaves_nothing(store):
     store.add(bank())
+    store.add(bank("second", signing_keys={}))
     before = store.members()
     for refused in (
         lambda: store.add(bank(uri="spiffe://sluicegate/members/other")),
         lambda: store.add(bank("other")),
         lambda: store.add(bank("third", signing_keys={"wrong": KEY.verify_key.public})),
-        lambda: store.set_state("nobody", MemberState.SUSPENDED),
-        lambda: store.add_key("nobody", SigningKey.generate().verify_key),
-        lambda: store.add_key("bank", KEY.verify_key),
+        lambda: store.change("nobody", lambda known: known),
+        lambda: store.change("bank", lambda known: msgspec.structs.replace(known, id="other")),
+        lambda: store.change("second", with_key(KEY)),
+        lambda: store.change("second", lambda known: msgspec.structs.replace(known, uri=bank().uri)),
     ):
         with pytest.raises(MemberError):
             refused()
     assert store.members() == before
+
+
+@pytest.mark.parametrize("act", ["add", "change"])
+def test_what_cannot_be_recorded_is_not_done(store, act):
+    def refuse(_):
+        raise GatewayError("the log is full")
+
+    store.add(bank("other", signing_keys={}))
+    before = store.members()
+    acts = {
+        "add": lambda: store.add(bank(), refuse),
+        "change": lambda: store.change("other", with_key(KEY), refuse),
+    }
+    with pytest.raises(GatewayError, match="the log is full"):
+        acts[act]()
+    assert store.members() == before
+
+
+def test_what_cannot_be_done_is_not_recorded(store):
+    store.add(bank())
+    recorded = []
+    for refused in (
+        lambda: store.add(bank("other"), recorded.append),
+        lambda: store.change("nobody", lambda known: known, recorded.append),
+    ):
+        with pytest.raises(MemberError):
+            refused()
+    assert recorded == []
+    store.change("bank", lambda known: known, recorded.append)
+    assert recorded == [bank()]
+
+
+def test_a_key_is_revoked_and_may_be_registered_again(store):
+    other = SigningKey.generate()
+    store.add(bank())
+    store.change("bank", with_key(other))
+    assert store.members()[1][0].signing_keys.keys() == {KEY.key_id, other.key_id}
+    store.change("bank", lambda _: bank())
+    assert store.members()[1] == [bank()]
+    store.change("bank", with_key(other))
+
+
+def test_while_one_changes_members_nobody_else_does_and_everybody_reads(server, address, store):
+    """Two commands at once could otherwise record what the other undoes."""
+    store.add(bank())
+    before = store.members()
+    found = []
+
+    def meanwhile(_):
+        with closing(PostgresMemberStore(address)) as reader:
+            found.append(reader.members())
+        with server.owner(address) as connection:
+            connection.execute("SET lock_timeout = '50ms'")
+            try:
+                connection.execute("UPDATE sluicegate.members SET title = 'x'")
+            except psycopg.errors.LockNotAvailable:
+                found.append("locked")
+
+    store.change("bank", with_key(SigningKey.generate()), meanwhile)
+    assert found == [before, "locked"]
+
+
+def test_a_row_that_no_command_writes_is_told(server, address, store):
+    store.add(bank())
+    with server.owner(address) as connection:
+        connection.execute("UPDATE sluicegate.members SET roles = 'emperor'")
+    with pytest.raises(MemberError, match="restore the store"):
+        store.members()
 
 
 def test_a_store_outlives_a_restart_of_the_server(server, store):
@@ -106,7 +188,7 @@ async def _seconds_until_a_suspension_bites(address) -> list[float]:
         await until(lambda: all(store._notices._connection is not None for store in stores))
         await asyncio.sleep(0)
         operator = PostgresMemberStore(address)
-        await asyncio.to_thread(operator.set_state, "bank", MemberState.SUSPENDED)
+        await asyncio.to_thread(set_state, operator, "bank", MemberState.SUSPENDED)
         begun, took = time.monotonic(), []
         for node in nodes:
 

@@ -30,10 +30,12 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.cli.main import app
 from gateway.config import GatewayConfig
 from gateway.database import PostgresAddress
+from gateway.database.session import connect
 from gateway.demo.world import COMPANIES
 from gateway.deployment import move
 from gateway.deployment.disclosures import disclose_entry
 from gateway.deployment.move import move_to_postgres
+from gateway.doctor import Finding, State, examine_deployment
 from gateway.errors import ConfigError
 from gateway.evidence.trust import Trust
 from gateway.members import open_member_store
@@ -87,13 +89,19 @@ class TwoNodes(SimulatedWorld):
             await asyncio.to_thread(move_to_postgres, self.config, self.address)
             point_to(self.deployment.config, self.address)
             self.config = self.deployment.load()
-        for _ in range(2):
-            await super().start_node(configure)
+        for number in range(2):
+            await super().start_node(lambda config, number=number: named(configure(config), number))
             self.nodes.append(self.node)
 
     def on(self, number: int) -> TwoNodes:
         self.node = self.nodes[number]
         return self
+
+
+def named(config: GatewayConfig, number: int) -> GatewayConfig:
+    """Tell the nodes apart, which run on one host and listen where there is a port."""
+    server = config.server.model_copy(update={"node": f"node-{number}"})
+    return config.model_copy(update={"server": server})
 
 
 def point_to(config: Path, address: PostgresAddress) -> None:
@@ -175,6 +183,76 @@ async def test_a_suspension_bites_within_a_second_on_both_nodes(world: TwoNodes)
         await _answered(caller)
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_member_changed_behind_its_back_is_refused_on_both_nodes(world: TwoNodes) -> None:
+    """Who takes a node holds the role that may change members; without the log's key it helps nothing."""
+    callers = [world.on(number).caller() for number in (0, 1)]
+    for caller in callers:
+        await _answered(caller)
+
+    def set_roles(roles: str) -> list[str]:
+        with connect(world.address, "attack") as session:
+            session.execute("UPDATE members SET roles = %s WHERE id = 'harbour-bank'", (roles,))
+        with closing(open_member_store(world.address)) as store:
+            [bank] = [member for member in store.members()[1] if member.id == "harbour-bank"]
+        return sorted(bank.roles)
+
+    assert await asyncio.to_thread(set_roles, "auditor,consumer") == ["auditor", "consumer"], "the control"
+    for caller in callers:
+        await _refused_as(caller, "member is suspended")
+    await asyncio.to_thread(set_roles, "consumer")
+    for caller in callers:
+        await _answered(caller)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_no_node_takes_another_for_dead_or_its_settings_for_changed(world: TwoNodes) -> None:
+    entries = world.log.entries()
+    started = [entry for entry in entries if entry.kind is EntryKind.GATEWAY_STARTED]
+    assert {entry.detail["node"] for entry in started} >= {"node-0", "node-1"}
+    assert [entry for entry in entries if entry.kind is EntryKind.GATEWAY_CRASHED] == []
+    before = world.log.size()
+    again = Node(named(world.deployment.load(), 2), clock=world.clock)
+    await again.start()
+    await again.stop()
+    told = [entry.kind for entry in world.log.entries(before)]
+    again = Node(named(world.deployment.load(), 2), clock=world.clock)
+    await again.start()
+    await again.stop()
+    assert told[:2] == [EntryKind.CONFIGURATION_CHANGED, EntryKind.GATEWAY_STARTED], "the control: it is new"
+    assert [entry.kind for entry in world.log.entries(before + len(told))] == [
+        EntryKind.GATEWAY_STARTED,
+        EntryKind.GATEWAY_STOPPED,
+    ]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_doctor_examines_a_shared_deployment(world: TwoNodes, server: PostgresServer) -> None:
+    def examine(*, deep: bool = False) -> dict[str, Finding]:
+        config = world.deployment.load()
+        return {
+            finding.check: finding
+            for finding in examine_deployment(
+                named(config, 0), world.deployment.config, world.clock(), deep=deep
+            )
+        }
+
+    sound = await asyncio.to_thread(examine, deep=True)
+    assert [finding for finding in sound.values() if finding.state is State.FAIL] == []
+    assert "can only add to the log" in sound["log tables"].detail
+    assert "cannot be looked at from here" in sound["log disk"].detail
+    assert "all" in sound["log"].detail
+    with server.owner(world.address) as session:
+        session.execute("ALTER TABLE sluicegate.published DISABLE TRIGGER published_is_append_only")
+    try:
+        found = await asyncio.to_thread(examine)
+    finally:
+        with server.owner(world.address) as session:
+            session.execute("ALTER TABLE sluicegate.published ENABLE ALWAYS TRIGGER published_is_append_only")
+    assert found["log tables"].state is State.FAIL
+    assert "published_is_append_only" in found["log tables"].detail
+
+
 async def _answered(caller: Any) -> None:
     async with asyncio.timeout(5):
         while True:
@@ -236,6 +314,8 @@ async def test_the_commands_work_on_the_shared_database(world: TwoNodes, tmp_pat
         assert run("audit", "export", str(tmp_path / "tiles"))["entries"] >= 1
         assert run("audit", "report", str(tmp_path / "report.jsonl"))["entries"] >= 1
         assert "harbour-bank" in {member["id"] for member in run("member", "list")}
+        assert run("audit", "accept-clock", "--reason", "it is right")["entry"] > 0
+        assert run("member", "confirm", "harbour-bank", "--reason", "seen")
         assert run("database", "status")["sound"] is True
         assert run("database", "adopt")["changed"] == []
         assert all(part["sound"] for part in run("config", "check") if part["part"] != "policy")
