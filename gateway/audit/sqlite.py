@@ -24,6 +24,7 @@ from gateway.audit.transaction import (
     Head,
     StoredHead,
     closes_log,
+    contradiction,
     full_blocks,
     full_tiles,
     head_after,
@@ -382,7 +383,7 @@ def _verify_newest(connection: sqlite3.Connection) -> None:
         "SELECT hash, data FROM entry ORDER BY idx DESC LIMIT ?", (_VERIFIED_AFTER_FAULT,)
     )
     if not all(isinstance(data, bytes) and leaf_hash(data) == hashed for hashed, data in rows):
-        raise _contradiction()
+        raise contradiction()
 
 
 def _flush_directory(directory: Path) -> None:
