@@ -349,7 +349,11 @@ class Node(ServingProcess):
                 await server.set_serving(serving)
 
     def _disk_used_ratio(self) -> float:
-        return used_ratio(self.config.log.database.parent)
+        try:
+            return used_ratio(self.config.log.database.parent)
+        except OSError:
+            # A disk that cannot even be looked at takes no exchange.
+            return 1.0
 
     def _watch(self, task: asyncio.Task[None], *, vital: bool = False) -> None:
         """Cancel `task` at the stop; if it fails before, that is worth a line, and the end if it is vital."""
