@@ -373,7 +373,13 @@ class Node(ServingProcess):
     def _disk_used_ratio(self) -> float:
         """Return how much of the log's disk is used; NaN if that is a database server's."""
         limits = disk_limits(self.config.log)
-        return math.nan if limits is None else used_ratio(limits.path.parent)
+        if limits is None:
+            return math.nan
+        try:
+            return used_ratio(limits.path.parent)
+        except OSError:
+            # A disk that cannot even be looked at takes no exchange.
+            return 1.0
 
     def _watch(self, task: asyncio.Task[None], *, vital: bool = False) -> None:
         """Cancel `task` at the stop; if it fails before, that is worth a line, and the end if it is vital."""

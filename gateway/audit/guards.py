@@ -256,7 +256,12 @@ class LogGuards:
         now_s = time.monotonic()
         if now_s >= self._disk_due_s:
             self._disk_due_s = now_s + _DISK_INTERVAL_S
-            ratio = self._measure(self._disk.path.parent)
+            try:
+                ratio = self._measure(self._disk.path.parent)
+            except OSError as error:
+                raise LogUnavailableError(
+                    "The audit log's disk cannot be looked at; check that it is mounted."
+                ) from error
             state = self._disk.state(ratio)
             if state is not self._disk_state:
                 self._disk_state = state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -16,10 +16,9 @@ from gateway.cli.failures import CommandError
 from gateway.cli.output import output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.deployment import record_change
+from gateway.deployment.reasons import check_reason
 from gateway.evidence.keys import SigningKey
 from gateway.model import EntryKind
-
-_MAX_REASON_CHARACTERS: Final = 500
 
 
 def anchor(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) -> None:
@@ -61,8 +60,7 @@ def accept_clock(
     Needed after a clock that was set far ahead was put right. An entry with the reason says that time goes
     back there; a gateway that waits for the clock goes on by itself.
     """
-    if not 1 <= len(reason.strip()) <= _MAX_REASON_CHARACTERS:
-        raise CommandError(f"--reason takes 1 to {_MAX_REASON_CHARACTERS} characters.")
+    check_reason(reason)
     index = record_change(
         load_gateway_config(config),
         EntryKind.CLOCK_JUMPED,

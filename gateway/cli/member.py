@@ -26,6 +26,7 @@ from gateway.deployment import (
 )
 from gateway.deployment.layout import gateway_uri, member_uri
 from gateway.deployment.onboarding import MEMBER_DAYS
+from gateway.deployment.reasons import check_reason
 from gateway.evidence.keys import VerifyKey
 from gateway.members import open_member_store
 from gateway.model import Member, MemberState, Role
@@ -41,7 +42,6 @@ app = typer.Typer(
 
 _COLUMNS: Final = ("id", "title", "class", "roles", "state", "endpoint", "keys")
 _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}")
-_MAX_REASON_CHARACTERS: Final = 500
 _EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised, not listened on
 
 MemberArgument = Annotated[
@@ -177,8 +177,7 @@ def confirm(
     whoever could write to it may have put a key of his own there.
     """
     member = parse_member(member)
-    if not 1 <= len(reason.strip()) <= _MAX_REASON_CHARACTERS:
-        raise CommandError(f"--reason takes 1 to {_MAX_REASON_CHARACTERS} characters.")
+    check_reason(reason)
     confirmed = confirm_member(load_gateway_config(config), member, reason.strip())
     output_of(context).facts(
         _row(confirmed),

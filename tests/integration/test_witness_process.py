@@ -185,7 +185,7 @@ def test_without_witnesses_yesterday_s_database_is_taken_for_today_s(deployment)
         text = deployment.config.read_text()
         deployment.config.write_text(text.partition("\n[log.witnesses]")[0])
         with deployment.serving():
-            assert deployment.size() == size + 1
+            assert deployment.size() > size  # it goes on from there, none the wiser
 
 
 class Forger:

@@ -214,6 +214,16 @@ def test_a_filling_disk_is_told_once_and_a_full_one_takes_all_but_new_exchanges(
     assert heard == [(DiskState.FILLING, 0.75), (DiskState.FULL, 0.95), (DiskState.SPACIOUS, 0.5)]
 
 
+def test_a_disk_that_cannot_be_looked_at_takes_nothing(path, guarded, now_entry, disk):
+    def gone(_):
+        raise FileNotFoundError(2, "gone")
+
+    log = guarded(disk=DiskLimits(path), measure=gone)
+    [refused] = log.append([now_entry()])
+    assert isinstance(refused, LogUnavailableError)
+    assert "mounted" in refused.message
+
+
 def test_the_control_without_limits_a_full_disk_takes_exchanges(guarded, now_entry, disk):
     disk.ratio = 0.99
     [outcome] = guarded(measure=disk).append([now_entry(kind=EntryKind.EXCHANGE_REQUESTED)])

@@ -6,6 +6,7 @@ from contextlib import closing
 
 from gateway.audit.guards import latest_time
 from gateway.audit.sqlite_reader import SqliteReader
+from gateway.demo.synthetic import companies
 from tests.unit.cli.conftest import add_bank, add_registry
 
 
@@ -105,3 +106,15 @@ def test_the_clock_is_accepted_with_a_reason(gateway, settings):
     assert (entry["kind"], entry["detail"]) == ("clock.jumped", {"reason": "the clock was in 2099"})
     with SqliteReader(settings.log.database) as reader:
         assert latest_time(reader, 1) == entry["time"]
+
+
+def test_a_reason_that_names_somebody_is_refused(gateway, tmp_path):
+    add_bank(gateway, tmp_path / "bank")
+    reason = f"asked by {next(iter(companies(1, 5))).representative_id}"
+    before = gateway.json("audit", "list")
+    for words in (("audit", "accept-clock"), ("member", "confirm", "harbour-bank")):
+        result = gateway(*words, "--reason", reason)
+        assert result.exit_code == 2
+        assert "holds an identifier" in result.stderr
+    kinds = [entry["kind"] for entry in gateway.json("audit", "list") if entry not in before]
+    assert set(kinds) <= {"audit.read"}

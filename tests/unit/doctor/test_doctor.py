@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.clock import system_clock
+from gateway.audit.guards import latest_time
+from gateway.audit.sqlite_reader import SqliteReader
+from gateway.clock import parse_rfc3339, system_clock
 from gateway.config import GatewayConfig
 from gateway.doctor import State
 from gateway.evidence.keys import SigningKey, write_secret
@@ -202,10 +204,12 @@ def test_what_ends_soon_is_told_before_it_has(examine, directory):
     assert {each.state for each in examine(later)["TLS certificate"]} == {State.FAIL}
 
 
-def test_a_clock_before_the_newest_entry_is_told(examine):
-    now = system_clock()
-    assert {each.state for each in examine(now - timedelta(seconds=30))["clock"]} == {State.WARN}
-    found = examine(now - timedelta(days=1))
+def test_a_clock_before_the_newest_entry_is_told(examine, config):
+    with SqliteReader(config.log.database) as reader:
+        newest = parse_rfc3339(latest_time(reader, reader.size()))
+    assert {each.state for each in examine(newest - timedelta(seconds=4))["clock"]} == {State.OK}
+    assert {each.state for each in examine(newest - timedelta(seconds=30))["clock"]} == {State.WARN}
+    found = examine(newest - timedelta(days=1))
     assert {each.state for each in found["clock"]} == {State.FAIL}
     assert "accept-clock" in told(found, "clock")
 
