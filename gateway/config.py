@@ -24,6 +24,9 @@ _Port = Annotated[int, Field(ge=0, le=65535)]
 ORIGIN_PATTERN: Final = r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){1,4}$"
 """A log's name: a schemeless URL in lower case, such as `audit.example.org/log/2026`."""
 
+WITNESS_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){0,4}$"
+"""A witness's name: a schemeless URL in lower case, such as `witness.example.org/w1`."""
+
 _Origin = Annotated[str, Field(pattern=ORIGIN_PATTERN)]
 
 
@@ -31,9 +34,8 @@ def _trimmed(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-Address = Annotated[
-    str, BeforeValidator(_trimmed), Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")
-]
+ADDRESS_PATTERN: Final = r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$"
+Address = Annotated[str, BeforeValidator(_trimmed), Field(pattern=ADDRESS_PATTERN)]
 """`host:port`; port 0 takes a free one."""
 
 
@@ -64,6 +66,21 @@ class ServerConfig(_Section):
     wait their turn."""
 
 
+class WitnessesConfig(_Section):
+    """Who cosigns the log's checkpoints."""
+
+    policy: Path
+    """Witnesses and quorum, in the form of c2sp.org/tlog-policy; each witness with its URL."""
+    interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
+    """How often the latest checkpoint is published, if the log has grown."""
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    """How long all witnesses together may take."""
+    refresh_s: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    """When to ask again though the log has not grown, to show that it has not."""
+    ca: Path | None = None
+    """Authorities of the witnesses' certificates (PEM); those of the system without it."""
+
+
 class LogConfig(_Section):
     """The audit log."""
 
@@ -72,6 +89,8 @@ class LogConfig(_Section):
     database: Path = Path("data/audit.db")
     key: Path = Path("keys/log.key")
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    witnesses: WitnessesConfig | None = None
+    """Without this section nobody but the operator vouches for the log."""
 
 
 class KeysConfig(_Section):
@@ -190,6 +209,29 @@ class ProviderConfig(_File):
     mapping: Path
     """Which columns of which tables or files are which fields."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    logging: LoggingConfig = LoggingConfig()
+
+
+class WitnessTlsConfig(_Section):
+    """The certificate of a witness's server."""
+
+    certificate: Path
+    key: Path
+    """PEM, mode 0600."""
+
+
+class WitnessConfig(_File):
+    """Configuration of `gateway witness`."""
+
+    name: Annotated[str, Field(pattern=WITNESS_NAME_PATTERN)]
+    """The name under which it cosigns, for ever: a schemeless URL such as `witness.example.org/w1`."""
+    listen: Address = "127.0.0.1:7480"
+    state: Path = Path("data/witness.db")
+    ed25519_key: Path | None = None
+    ml_dsa_key: Path | None = None
+    """PEM, mode 0600. At least one of the two keys."""
+    tls: WitnessTlsConfig | None = None
+    """Without it, plain HTTP: for the loopback address, or behind a proxy that speaks TLS."""
     logging: LoggingConfig = LoggingConfig()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
@@ -120,6 +121,8 @@ class Node(ServingProcess):
         enter.callback(reader.close)
         journal = Journal(log, self._clock, known_names(bundle))
         self._know(catalogue, log, reader, credentials)
+        # Before anything is appended: a log that was rolled back or forked must not grow.
+        await self._publish(reader)
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -218,6 +221,25 @@ class Node(ServingProcess):
         metrics.watch_log_entries(reader.size)
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
+
+    async def _publish(self, reader: SqliteReader) -> None:
+        """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
+
+        Raises `LogRolledBackError` or `LogForkedError` if a witness has seen another history.
+        """
+        config = self.config.log
+        if config.witnesses is None:
+            return
+        # Only here: its HTTP client costs half a second and 12 MiB.
+        from gateway.witness.publishing import publishing  # noqa: PLC0415
+
+        publisher = await self._stack.enter_async_context(
+            publishing(
+                config.witnesses, config.database, reader, reader.verifier(), self._clock, self.metrics
+            )
+        )
+        await publisher.publish()
+        self._watch(asyncio.create_task(publisher.run(timedelta(seconds=config.witnesses.interval_s))))
 
     def _batch_committed(self, entries: int, seconds: float) -> None:
         self.metrics.time_append(seconds)

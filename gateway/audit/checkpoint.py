@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.audit.errors import NoteError, NoteSignatureError
-from gateway.audit.note import Signer, Verifier, open_note, sign_note
+from gateway.audit.errors import EmptyRootError, NoteError, NoteSignatureError
+from gateway.audit.note import Signer, Verifier, check_key_name, open_note, sign_note
 from gateway.audit.tree import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
 from gateway.evidence.dsse import from_base64
 
@@ -59,7 +59,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
     except ValueError as error:
         raise NoteError("The root hash of a checkpoint is 32 bytes in base64.") from error
     if size == 0 and root != EMPTY_ROOT:
-        raise NoteError("A checkpoint of size 0 has the root of the empty tree.")
+        raise EmptyRootError("A checkpoint of size 0 has the root of the empty tree.")
     return Checkpoint(origin, size, root, tuple(extensions))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import ConfigError, GatewayError, Reason
 
 
 class ProofError(GatewayError):
@@ -25,10 +25,28 @@ class NoteError(GatewayError):
     reason = Reason.PROOF_INVALID
 
 
+class EmptyRootError(NoteError):
+    """A checkpoint of size 0 has another root than that of the empty tree."""
+
+
 class NoteSignatureError(NoteError):
     """A note carries no signature by a trusted key, or one that does not verify."""
 
     reason = Reason.SIGNATURE_INVALID
+
+
+class WitnessPolicyError(ConfigError):
+    """A witness policy is not in its form; the message names the line, `details["line"]` too."""
+
+
+class WitnessQuorumError(ProofError):
+    """A checkpoint carries fewer cosignatures than the witness policy asks for."""
+
+
+class WitnessUnavailableError(GatewayError):
+    """A witness did not answer, or with something of no use. Lowers the evidence, stops nothing."""
+
+    reason = Reason.WITNESS_UNAVAILABLE
 
 
 class LogUnavailableError(GatewayError):
@@ -39,6 +57,14 @@ class LogUnavailableError(GatewayError):
 
 class LogMismatchError(LogUnavailableError):
     """The stored log contradicts its identity, its checkpoint or itself; a person must look at it."""
+
+
+class LogRolledBackError(LogMismatchError):
+    """A witness has seen the log larger than it is here: entries are missing, as after an old backup."""
+
+
+class LogForkedError(LogMismatchError):
+    """A witness has seen the log with other entries than it has here: there are two histories."""
 
 
 class LogOverloadedError(GatewayError):

@@ -22,7 +22,8 @@ from gateway.audit.checkpoint import Checkpoint, open_checkpoint
 from gateway.audit.errors import LogMismatchError, LogUnavailableError, NoteError
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
-from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
+from gateway.audit.sqlite_publications import contradictions
+from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects, schema_version
 from gateway.audit.store import ENTRY_TIME, MAX_ENTRY_BYTES
 from gateway.audit.tree import EMPTY_ROOT, leaf_hash, node_hash
 from gateway.evidence.canonical import encode_canonical
@@ -49,7 +50,7 @@ class Finding:
     """Something in the log that is not as it must be."""
 
     place: str
-    """`database`, `log`, `entry`, `index`, `tile`, `checkpoint` or `head`."""
+    """`database`, `log`, `entry`, `index`, `tile`, `checkpoint`, `published` or `head`."""
     what: str
     """What is wrong, for people. Never a value from an entry."""
     index: int | None = None
@@ -154,12 +155,14 @@ class _Examination:
         except LogMismatchError as error:
             yield Finding("database", error.message)
             return
-        if _objects(self._connection) != expected_objects():
+        if _objects(self._connection) != expected_objects(schema_version(self._connection)):
             yield Finding("database", "its tables, indices or triggers are not those of its version")
         yield from self._examine_identity()
         yield from self._examine_entries()
         yield from self._examine_head()
         yield from self._examine_surplus()
+        for size, what in contradictions(self._connection):
+            yield Finding("published", what, size)
         # Last, as it names no entry: what SQLite's own structures (pages, indices) have to say.
         for (message,) in self._connection.execute("PRAGMA integrity_check(10)"):
             if message != b"ok":

@@ -1,7 +1,8 @@
 """Signed notes (c2sp.org/signed-note): text, a blank line, and one line for each signature.
 
-Only Ed25519 notes (signature type 0x01) are signed and verified; signatures by unknown keys, of
-whatever type, are carried along and ignored, as the specification demands.
+Here are plain Ed25519 signatures (type 0x01); `gateway.audit.cosignature` has the timestamped ones.
+Signatures by unknown keys, of whatever type, are carried along and ignored, as the specification
+demands.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ class NoteSignature:
     key_id: bytes
     signature: bytes
 
+    def line(self) -> str:
+        """Return the signature line, with its newline."""
+        return f"{_EM_DASH}{self.name} {base64.b64encode(self.key_id + self.signature).decode()}\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -90,6 +95,42 @@ def check_key_name(name: str) -> None:
 def key_id_of(name: str, kind: int, public: bytes) -> bytes:
     """Return the 4-byte id of a key: the start of SHA-256(name, newline, type, key)."""
     return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:KEY_ID_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """A verifier key taken apart; its id belongs to its name and key."""
+
+    name: str
+    kind: int
+    """The signature type: the byte before the key."""
+    public: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """The key's id, 4 bytes."""
+        return key_id_of(self.name, self.kind, self.public)
+
+    def to_text(self) -> str:
+        """Return the text form: name, id and key, joined by plus signs."""
+        encoded = base64.b64encode(bytes([self.kind]) + self.public).decode()
+        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+
+
+def parse_vkey(text: str) -> VerifierKey:
+    """Take a verifier key of any type apart, strictly; raise `NoteError`."""
+    name, first, rest = text.partition("+")
+    identity, second, encoded = rest.partition("+")
+    if not first or not second or not _KEY_ID_HEX.fullmatch(identity):
+        raise NoteError("A verifier key is NAME+ID+KEY with an id of 8 lower-case hex digits.")
+    check_key_name(name)
+    raw = _decode_base64(encoded)
+    if not raw:
+        raise NoteError("A verifier key holds a type and a key.")
+    key = VerifierKey(name, raw[0], raw[1:])
+    if key.key_id.hex() != identity:
+        raise NoteError("The id in this verifier key does not belong to its name and key.")
+    return key
 
 
 class Ed25519Verifier:
@@ -112,23 +153,15 @@ class Ed25519Verifier:
 
     def vkey(self) -> str:
         """Return the verifier key in text form: name, id and key, joined by plus signs."""
-        encoded = base64.b64encode(bytes([ED25519]) + self._key.public).decode()
-        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+        return VerifierKey(self.name, ED25519, self._key.public).to_text()
 
     @classmethod
     def from_vkey(cls, text: str) -> Ed25519Verifier:
         """Read the text form; raise `NoteError` if it is not exactly that of an Ed25519 key."""
-        name, first, rest = text.partition("+")
-        identity, second, encoded = rest.partition("+")
-        if not first or not second or not _KEY_ID_HEX.fullmatch(identity):
-            raise NoteError("A verifier key is NAME+ID+KEY with an id of 8 lower-case hex digits.")
-        raw = _decode_base64(encoded)
-        if len(raw) != 1 + PUBLIC_KEY_BYTES or raw[0] != ED25519:
+        key = parse_vkey(text)
+        if key.kind != ED25519 or len(key.public) != PUBLIC_KEY_BYTES:
             raise NoteError("This verifier key is not an Ed25519 key (type 0x01).")
-        verifier = cls(name, raw[1:])
-        if verifier.key_id.hex() != identity:
-            raise NoteError("The id in this verifier key does not belong to its name and key.")
-        return verifier
+        return cls(key.name, key.public)
 
     def verify(self, text: str, signature: bytes) -> None:
         """Raise `NoteSignatureError` unless `signature` is this key's over `text`."""
@@ -162,8 +195,7 @@ class Ed25519Signer:
 
     def signature_line(self, text: str) -> str:
         """Return the signature line over `text`, with its newline."""
-        signature = self.verifier.key_id + self._key.sign(text.encode())
-        return f"{_EM_DASH}{self.name} {base64.b64encode(signature).decode()}\n"
+        return NoteSignature(self.name, self.verifier.key_id, self._key.sign(text.encode())).line()
 
     def __repr__(self) -> str:
         return f"Ed25519Signer({self.verifier.vkey()})"
@@ -188,10 +220,17 @@ def parse_note(note: str) -> Note:
     body, blank, tail = note.rpartition("\n\n")
     if not blank or not tail.endswith("\n"):
         raise NoteError("A note is text, an empty line and signature lines, each ending in a newline.")
-    lines = tail[:-1].split("\n")
+    return Note(body + "\n", parse_signature_lines(tail))
+
+
+def parse_signature_lines(text: str) -> tuple[NoteSignature, ...]:
+    """Take one or more signature lines apart, each ending in a newline; raise `NoteError`."""
+    if len(text) > MAX_NOTE_CHARACTERS or _CONTROL.search(text) or not text.endswith("\n"):
+        raise NoteError("Signature lines each end in a newline and have no other control character.")
+    lines = text[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
         raise NoteError("The note carries too many signatures.", limit=MAX_SIGNATURES)
-    return Note(body + "\n", tuple(_parse_signature(line) for line in lines))
+    return tuple(_parse_signature(line) for line in lines)
 
 
 def open_note(note: str, verifiers: Iterable[Verifier]) -> tuple[str, tuple[Verifier, ...]]:

@@ -17,6 +17,7 @@ from gateway.audit.committed import Committed
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
 from gateway.audit.tree import leaf_hash
+from gateway.audit.witness_policy import Cosignature, WitnessPolicy
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
 from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
@@ -90,6 +91,8 @@ class VerifiedReceipt:
     page_digests: tuple[bytes, ...]
     openings: Mapping[str, str]
     deliveries: tuple[DeliveryStatement, ...]
+    witnessed: tuple[Cosignature, ...] = ()
+    """The cosignatures that make up the quorum of the witness policy, if it was verified with one."""
 
     def verify_query(self, payload: bytes) -> None:
         """Raise unless the receipt is for the query statement `payload` (the signed bytes)."""
@@ -132,7 +135,7 @@ def issue_receipt(
     )
 
 
-def verify_receipt(receipt: Receipt, trust: Trust) -> VerifiedReceipt:
+def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None = None) -> VerifiedReceipt:
     """Return what `receipt` proves, or raise `GatewayError`.
 
     1. The statement is signed by a gateway key of the trust file and names its log.
@@ -142,6 +145,7 @@ def verify_receipt(receipt: Receipt, trust: Trust) -> VerifiedReceipt:
     5. The pages' digests make up the records root that the entry commits to.
     6. Each delivery is signed by the provider named in the entry, for this exchange, in order, and
        the last says that it is the last.
+    7. With a witness policy: a quorum of its witnesses has cosigned the checkpoint.
     """
     payload, _ = dsse.verify(receipt.statement, RECEIPT_TYPE, trust.gateway_verify_keys)  # 1
     statement = _parse_statement(payload)
@@ -155,7 +159,12 @@ def verify_receipt(receipt: Receipt, trust: Trust) -> VerifiedReceipt:
     checkpoint = proof.verify(leaf_hash(bytes(statement.entry)), verifiers, origin=trust.origin)  # 3, 4
     digests = _page_digests(statement, entry)  # 5
     deliveries = _verify_deliveries(receipt.deliveries, entry, trust)  # 6
-    return VerifiedReceipt(entry, statement.index, checkpoint, digests, statement.openings, deliveries)
+    witnessed: tuple[Cosignature, ...] = ()
+    if policy is not None:  # 7
+        witnessed = policy.verify(proof.checkpoint, origin=trust.origin, log_verifiers=verifiers).cosignatures
+    return VerifiedReceipt(
+        entry, statement.index, checkpoint, digests, statement.openings, deliveries, witnessed
+    )
 
 
 def _parse_statement(payload: bytes) -> ReceiptStatement:

@@ -21,7 +21,7 @@ from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavai
 from gateway.audit.prover import TreeHashes
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.sqlite_reader import SqliteTiles
-from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
+from gateway.audit.sqlite_schema import check_schema, complete_schema, connect_for_writing, schema_script
 from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
 from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, completed_tiles
 from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
@@ -120,6 +120,7 @@ class SqliteStore:
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 connection.executescript(schema_script())
             check_schema(connection)
+            complete_schema(connection)
             if not connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone():
                 _create_log(connection, identity, sign)
             self._fold(connection, despite_readers=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from gateway.audit.errors import EntryNotFoundError, LogUnavailableError
+from gateway.audit.note import Ed25519Verifier
 from gateway.audit.prover import TreeHashes
 from gateway.audit.search import BLOCK_ENTRIES, EntryFilter
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
@@ -85,6 +86,14 @@ class SqliteReader:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def verifier(self) -> Ed25519Verifier:
+        """Return the key that the log is kept under, as its writer found it to be the configured one."""
+        with self._snapshot() as connection:
+            row = connection.execute("SELECT vkey FROM log").fetchone()
+        if row is None:
+            raise EntryNotFoundError("The log does not say which key it is kept under.")
+        return Ed25519Verifier.from_vkey(row[0])
 
     def size(self) -> int:
         """Return the number of entries."""

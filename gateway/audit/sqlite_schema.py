@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,11 @@ from gateway.audit.errors import LogMismatchError, LogUnavailableError
 APPLICATION_ID: Final = 0x534C_5547
 """`SLUG` in the file's header (`PRAGMA application_id`): tells the file from other databases."""
 
-SCHEMA_VERSION: Final = 1
-"""`PRAGMA user_version`. Other versions are refused, never guessed at."""
+SCHEMA_VERSION: Final = 2
+"""`PRAGMA user_version` of what this release writes. Older versions are read, and completed when they are
+opened for writing; newer ones are refused, never guessed at."""
+
+PUBLISHED_SINCE_VERSION: Final = 2
 
 MIN_SQLITE: Final = (3, 37, 0)
 """STRICT tables."""
@@ -90,41 +94,83 @@ CREATE TRIGGER head_is_kept AFTER UPDATE ON head BEGIN
 END;
 """
 
+ADDITIONS: Final = {
+    2: """
+CREATE TABLE published (
+    id INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    time TEXT NOT NULL,
+    grade TEXT NOT NULL
+) STRICT;
+CREATE INDEX published_size ON published (size);
+CREATE INDEX published_grade ON published (grade, id);
+""",
+}
+"""What each version after the first added, by version. Nothing is ever changed or taken away."""
+
+ADDED_APPEND_ONLY: Final = {2: ("published",)}
+"""The tables among the additions whose rows are never changed nor deleted."""
+
 APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile")
 """Tables whose rows are never changed nor deleted. Triggers say so: against mistakes, not attackers,
 who can drop a trigger; what they do then is found by `gateway.audit.fsck`."""
 
 
-def schema_script() -> str:
-    """Return the SQL that makes an empty log's tables, in one transaction."""
-    guards = "".join(
-        f"CREATE TRIGGER {table}_keeps_{verb.lower()} BEFORE {verb} ON {table} BEGIN "
-        f"SELECT RAISE(ABORT, 'the audit log is append-only'); END;\n"
-        for table in APPEND_ONLY
-        for verb in ("UPDATE", "DELETE")
-    )
+def schema_script(version: int = SCHEMA_VERSION) -> str:
+    """Return the SQL that makes an empty log's tables as of `version`, in one transaction."""
     return (
-        f"BEGIN IMMEDIATE;\n{TABLES}\n{guards}\n"
-        f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+        f"BEGIN IMMEDIATE;\n{TABLES}\n{_guards(APPEND_ONLY)}\n{_additions(1, version)}"
+        f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {version};\nCOMMIT;"
     )
 
 
-def expected_objects() -> set[tuple[str, ...]]:
-    """Return (type, name, SQL) of every table, index and trigger of this version."""
+def complete_schema(connection: sqlite3.Connection) -> None:
+    """Add to a log of an older version what it lacks, in one transaction."""
+    version = schema_version(connection)
+    if version < SCHEMA_VERSION:
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{_additions(version, SCHEMA_VERSION)}"
+            f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+        )
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return the version that the file says it has."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def expected_objects(version: int = SCHEMA_VERSION) -> set[tuple[str, ...]]:
+    """Return (type, name, SQL) of every table, index and trigger of `version`."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.executescript(schema_script())
+        connection.executescript(schema_script(version))
         return set(connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
 
 
+def _additions(version: int, upto: int) -> str:
+    return "".join(
+        f"{ADDITIONS[added]}\n{_guards(ADDED_APPEND_ONLY[added])}\n" for added in range(version + 1, upto + 1)
+    )
+
+
+def _guards(tables: Iterable[str]) -> str:
+    return "".join(
+        f"CREATE TRIGGER {table}_keeps_{verb.lower()} BEFORE {verb} ON {table} BEGIN "
+        f"SELECT RAISE(ABORT, 'the audit log is append-only'); END;\n"
+        for table in tables
+        for verb in ("UPDATE", "DELETE")
+    )
+
+
 def check_schema(connection: sqlite3.Connection) -> None:
-    """Raise `LogMismatchError` unless the database holds an audit log of the version known here."""
+    """Raise `LogMismatchError` unless the database holds an audit log of a version known here."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = schema_version(connection)
     if application != APPLICATION_ID:
         raise LogMismatchError("This database is not an audit log; check the configured path.")
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise LogMismatchError(
-            f"This audit log has schema version {version}; this release knows version "
+            f"This audit log has schema version {version}; this release knows versions up to "
             f"{SCHEMA_VERSION} only. Use the release that wrote it.",
             version=version,
         )

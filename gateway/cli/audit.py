@@ -12,11 +12,13 @@ import msgspec
 import typer
 
 from gateway.audit.checkpoint import open_checkpoint
-from gateway.audit.errors import NoteError
+from gateway.audit.errors import EntryNotFoundError, NoteError
 from gateway.audit.fsck import fsck as examine
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
+from gateway.audit.publication import Grade
 from gateway.audit.search import EntryFilter
+from gateway.audit.sqlite_publications import SqlitePublications
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
 from gateway.audit.tree import leaf_hash
@@ -25,6 +27,7 @@ from gateway.cli.failures import CommandError
 from gateway.cli.options import parse_dataset, parse_member, parse_time, require_file, require_new_file
 from gateway.cli.output import counted, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
+from gateway.clock import rfc3339
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.trust import Trust
@@ -38,6 +41,7 @@ app = typer.Typer(
 
 _COLUMNS: Final = ("index", "time", "kind", "consumer", "dataset", "purpose", "records", "about")
 _ORDER: Final = {name: at for at, name in enumerate(Entry.__struct_fields__)}
+_PUBLISHED_COLUMNS: Final = ("size", "time", "grade")
 _FINDING_COLUMNS: Final = ("place", "what", "index")
 
 IndexArgument = Annotated[int, typer.Argument(min=0, metavar="INDEX", help="The entry's index, from 0.")]
@@ -133,6 +137,9 @@ def prove(
     with_entry: Annotated[
         bool, typer.Option("--with-entry", help="Let the proof carry the entry itself, in its extra line.")
     ] = False,
+    witnessed: Annotated[
+        bool, typer.Option("--witnessed", help="Prove it under the newest checkpoint that is witnessed.")
+    ] = False,
     config: GatewayConfigOption = GATEWAY_CONFIG,
     database: DatabaseOption = None,
     trust: TrustOption = None,
@@ -143,7 +150,7 @@ def prove(
     place = _place(config, database, trust, keys_needed=True)
     with place.reading() as reader:
         entry = reader.entry(index)
-        note = reader.checkpoint()
+        note = _witnessed_note(place, index) if witnessed else reader.checkpoint()
         size = open_checkpoint(note, place.verifiers, origin=place.verifiers[0].name).size
         hashes = reader.inclusion_proof(index, size)
     proof = TlogProof(index, hashes, note, entry.data if with_entry else None)
@@ -157,6 +164,44 @@ def prove(
         {"entry": index, "tree_size": checkpoint.size, "log": checkpoint.origin, "file": str(out)},
         [f"Wrote {out}: entry {index} is among the {checkpoint.size} entries of {checkpoint.origin}."],
     )
+
+
+@app.command("published")
+def published(
+    context: typer.Context,
+    size: Annotated[
+        int | None, typer.Option(min=0, metavar="SIZE", help="Write the note over exactly so many entries.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, metavar="NUMBER", help="How many checkpoints.")
+    ] = 50,
+    below: Annotated[
+        int | None, typer.Option(min=0, metavar="SIZE", help="Only checkpoints over fewer entries.")
+    ] = None,
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+    database: DatabaseOption = None,
+) -> None:
+    """List the checkpoints that were published, newest first, or write one of them."""
+    place = _place(config, database)
+    output = output_of(context)
+    with place.reading(), SqlitePublications(place.database) as publications:
+        if size is None:
+            found = publications.page(limit, below)
+            rows = [
+                {
+                    "size": item.size,
+                    "time": rfc3339(item.moment),
+                    "grade": item.grade.value,
+                    "note": item.note,
+                }
+                for item in found
+            ]
+            output.list(rows, _PUBLISHED_COLUMNS, nothing="No checkpoint has been published.")
+            return
+        one = publications.at(size)
+    if one is None:
+        raise EntryNotFoundError("No checkpoint over so many entries has been published.", size=size)
+    output.document(one.note)
 
 
 @app.command("fsck")
@@ -208,6 +253,16 @@ def _place(
             key = SigningKey.load(settings.log.key).verify_key
             verifiers = (Ed25519Verifier(settings.log.origin, key.public),)
     return LogPlace(database, verifiers)
+
+
+def _witnessed_note(place: LogPlace, index: int) -> str:
+    with SqlitePublications(place.database) as publications:
+        latest = publications.latest(Grade.WITNESSED)
+    if latest is None or latest.size <= index:
+        raise EntryNotFoundError(
+            "No witnessed checkpoint covers this entry yet; `gateway audit published` lists those there are."
+        )
+    return latest.note
 
 
 def _log_key(place: LogPlace) -> Ed25519Verifier:

@@ -47,6 +47,7 @@ _UNREACHED: Final = (
     Reason.PROVIDER_TIMEOUT,
     Reason.MEMBERS_UNAVAILABLE,
     Reason.LOG_UNAVAILABLE,
+    Reason.WITNESS_UNAVAILABLE,
     Reason.OVERLOADED,
     Reason.CANCELLED,
 )

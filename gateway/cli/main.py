@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "query": Listed("gateway.cli.query", "Ask for records, or whether a record matches.", _ASK),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "List, show, prove and examine the entries of the log.", _PROVE),
+    "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),
     "version": Listed("gateway.cli.version", "Show the versions of this product and its parts.", _MORE),
 }

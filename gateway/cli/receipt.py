@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from gateway.audit.proof import MAX_PROOF_CHARACTERS
 from gateway.audit.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -16,11 +17,13 @@ from gateway.audit.receipt import (
     VerifiedReceipt,
     verify_receipt,
 )
+from gateway.audit.witness_policy import WitnessPolicy
 from gateway.cli.exits import Exit
 from gateway.cli.failures import CommandError
-from gateway.cli.options import require_file
+from gateway.cli.options import require_file, require_new_file
 from gateway.cli.output import counted, output_of, shown
 from gateway.cli.seeds import read_seeds, seeds_path, verify_records
+from gateway.clock import rfc3339
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.trust import Trust
@@ -47,6 +50,13 @@ def verify(
             metavar="FILE", help="The gateway's trust file, got by a way you trust (`gateway keys trust`)."
         ),
     ] = TRUST_FILE,
+    witness_policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also ask for the cosignatures that this policy (c2sp.org/tlog-policy) asks for.",
+        ),
+    ] = None,
     records: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also prove these records, as `gateway query --out` kept them."),
@@ -64,6 +74,7 @@ def verify(
     """
     require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
     keys = Trust.load(trust)
+    policy = None if witness_policy is None else WitnessPolicy.load(witness_policy)
     if seeds is not None and records is None:
         raise CommandError("--seeds goes with --records, the file that the seeds are for.")
     rows: list[dict[str, Any]] = []
@@ -72,13 +83,15 @@ def verify(
     for file in files:
         require_file(file, "The receipt", _ORIGIN)
         try:
-            found = verify_receipt(_read(file), keys)
+            found = verify_receipt(_read(file), keys, policy)
         except GatewayError as error:
             rows.append(_refused(file, error))
             lines.append(f"{file} does NOT verify: {error.message}")
             continue
         verified[found.entry.exchange] = found
         checks = _checks(found)
+        if policy is not None:
+            checks.append(_witnessed(found))
         rows.append({"file": str(file), "verified": True, "checks": checks, **_facts(found)})
         lines += [f"{file} verifies:", *_numbered(checks), "", *_told(_facts(found)), ""]
     if records is not None and len(verified) == len(files):
@@ -88,6 +101,47 @@ def verify(
     output_of(context).report(rows, lines)
     if not all(row["verified"] for row in rows):
         raise typer.Exit(Exit.UNVERIFIED)
+
+
+@app.command("renew")
+def renew(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A receipt.")],
+    proof: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROOF",
+            help="A newer .tlog-proof of its entry, as `gateway audit prove --witnessed` makes.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the renewed receipt.")],
+    trust: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="The gateway's trust file, got by a way you trust (`gateway keys trust`)."
+        ),
+    ] = TRUST_FILE,
+    witness_policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it only if the proof satisfies this policy."),
+    ] = None,
+) -> None:
+    """Put a newer proof into a receipt, once the receipt is found to verify with it.
+
+    So a receipt gets the cosignatures of witnesses that came after it.
+    """
+    require_file(file, "The receipt", _ORIGIN)
+    require_file(proof, "The proof", "`gateway audit prove INDEX --witnessed --out FILE` writes one")
+    require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
+    require_new_file(out)
+    policy = None if witness_policy is None else WitnessPolicy.load(witness_policy)
+    renewed = msgspec.structs.replace(_read(file), tlog_proof=_read_proof(proof))
+    found = verify_receipt(renewed, Trust.load(trust), policy)
+    out.write_bytes(renewed.to_json())
+    output_of(context).facts(
+        {"file": str(out), **_facts(found), "witnesses": [item.witness for item in found.witnessed]},
+        [f"Wrote {out}: entry {found.index}, under the checkpoint over {found.checkpoint.size} entries."],
+    )
 
 
 @app.command("show")
@@ -121,6 +175,15 @@ def _read(path: Path) -> Receipt:
     return Receipt.from_json(path.read_bytes())
 
 
+def _read_proof(path: Path) -> str:
+    if path.stat().st_size > MAX_PROOF_CHARACTERS * 4:
+        raise ReceiptError("The file is too large to be a proof.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ReceiptError("The file is no proof: it is not UTF-8 text.") from error
+
+
 def _checks(found: VerifiedReceipt) -> list[str]:
     """Return what `verify_receipt` has established, in its order."""
     entry, checkpoint = found.entry, found.checkpoint
@@ -135,6 +198,13 @@ def _checks(found: VerifiedReceipt) -> list[str]:
         f"The digests of {pages} make up the root to which the entry commits.",
         f"{entry.provider} signed {deliveries} for this exchange, in order, to the last.",
     ]
+
+
+def _witnessed(found: VerifiedReceipt) -> str:
+    if not found.witnessed:
+        return "The witness policy asks for no cosignature."
+    names = ", ".join(f"{item.witness} ({rfc3339(item.moment)[:19]}Z)" for item in found.witnessed)
+    return f"A quorum of the witness policy cosigned that checkpoint: {names}."
 
 
 def _prove_records(

@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.failures import CommandError
 from gateway.cli.options import require_file
-from gateway.config import ClientConfig, GatewayConfig, ProviderConfig
+from gateway.config import ClientConfig, GatewayConfig, ProviderConfig, WitnessConfig
 
 GATEWAY_CONFIG: Final = Path("config.toml")
 CLIENT_CONFIG: Final = Path("client.toml")
@@ -33,7 +33,7 @@ ClientConfigOption = Annotated[
     ),
 ]
 
-_Config = TypeVar("_Config", GatewayConfig, ProviderConfig, ClientConfig)
+_Config = TypeVar("_Config", GatewayConfig, ProviderConfig, ClientConfig, WitnessConfig)
 
 
 def load_config(kind: type[_Config], path: Path, origin: str) -> _Config:

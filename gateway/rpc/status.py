@@ -73,6 +73,7 @@ _BY_CODE: Final = {
         Reason.PROVIDER_UNAVAILABLE,
         Reason.MEMBERS_UNAVAILABLE,
         Reason.LOG_UNAVAILABLE,
+        Reason.WITNESS_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (

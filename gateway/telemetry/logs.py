@@ -37,7 +37,7 @@ ALLOWED_FIELDS: Final = frozenset(
         # the deployment
         *("member", "role", "path", "host", "port", "origin", "version", "pid", "signal", "workers"),
         *("certificate", "certificate_days", "fingerprint", "key_id"),
-        *("queue_depth", "batch_size", "log_entries", "healthy", "attempt", "delay_ms", "count"),
+        *("queue_depth", "batch_size", "log_entries", "healthy", "attempt", "delay_ms", "count", "witness"),
         # faults
         *("reference", "error_type", "frames", "method", "status"),
     }

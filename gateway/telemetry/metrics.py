@@ -7,6 +7,7 @@ counted as `unknown`, so that a caller can neither write into a metric nor multi
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -73,6 +74,7 @@ class Metrics:
         self._provider_children = {UNKNOWN: self._provider_seconds.labels(UNKNOWN)}
         self._record_children = {UNKNOWN: self._records.labels(UNKNOWN)}
         self._unknown_field_children = {UNKNOWN: self._unknown_fields.labels(UNKNOWN)}
+        self._witness_failure_children: dict[str, Counter] = {}
         self._identifier_kinds: frozenset[str] = frozenset()
         ProcessCollector(registry=self.registry)
 
@@ -133,6 +135,19 @@ class Metrics:
         self._log_healthy = Gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
+            registry=self.registry,
+        )
+
+        self._witnessed_age = Gauge(
+            "sluicegate_log_witnessed_age_seconds",
+            "Time since a quorum last cosigned the log; infinite if none ever did, NaN without witnesses.",
+            registry=self.registry,
+        )
+        self._witnessed_age.set(math.nan)
+        self._witness_failures = Counter(
+            "sluicegate_witness_failures",
+            "Times a witness of the policy gave no cosignature.",
+            ["witness"],
             registry=self.registry,
         )
 
@@ -238,6 +253,17 @@ class Metrics:
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Ask `depth` for the number of waiting entries whenever the metrics are read."""
         self._queue_depth.set_function(depth)
+
+    def watch_witnesses(self, witnesses: Iterable[str], age_s: Callable[[], float]) -> None:
+        """Make the policy's witnesses known; ask `age_s` for the age of the evidence at every reading."""
+        for witness in witnesses:
+            self._witness_failure_children[witness] = self._witness_failures.labels(witness)
+        self._witnessed_age.set_function(age_s)
+
+    def count_witness_failure(self, witness: str) -> None:
+        """Count that `witness` gave no cosignature."""
+        child = self._witness_failure_children.get(witness)
+        (child or self._witness_failures.labels(UNKNOWN)).inc()
 
     # The deployment
 
