@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.audit.errors import EmptyRootError, NoteError, NoteSignatureError
-from gateway.audit.note import Signer, Verifier, check_key_name, open_note, sign_note
+from gateway.audit.note import Signer, Verifier, open_note, sign_note
 from gateway.audit.tree import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
 from gateway.evidence.dsse import from_base64
 

@@ -21,9 +21,16 @@ import msgspec
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint
 from gateway.audit.errors import LogMismatchError, LogUnavailableError, NoteError
 from gateway.audit.note import Ed25519Verifier
+from gateway.audit.numbering import Numbering
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.sqlite_publications import contradictions
-from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects, schema_version
+from gateway.audit.sqlite_schema import (
+    NUMBERED_SINCE_VERSION,
+    check_schema,
+    connect_for_reading,
+    expected_objects,
+    schema_version,
+)
 from gateway.audit.store import ENTRY_TIME, MAX_ENTRY_BYTES
 from gateway.audit.tree import EMPTY_ROOT, leaf_hash, node_hash
 from gateway.evidence.canonical import encode_canonical
@@ -139,6 +146,7 @@ class _Examination:
         self._block: list[IndexRow] = []
         self._block_terms = 0
         self._latest: datetime | None = None
+        self._numbering = Numbering()
         self._decoder = msgspec.json.Decoder(Entry)
         self._notes: list[tuple[int, bytes, bytes]] = []
         self._opened: list[tuple[list[tuple[int, bytes, bytes]], Future[list[Checkpoint | None]]]] = []
@@ -161,6 +169,7 @@ class _Examination:
         yield from self._examine_entries()
         yield from self._examine_head()
         yield from self._examine_surplus()
+        yield from self._examine_numbers()
         for size, what in contradictions(self._connection):
             yield Finding("published", what, size)
         # Last, as it names no entry: what SQLite's own structures (pages, indices) have to say.
@@ -234,6 +243,8 @@ class _Examination:
         self._block.append(row)
         if columns != tuple([column.encode() for column in row]):
             yield Finding("index", "the entry's row in the index says something else than the entry", index)
+        if (fault := self._numbering.find_fault(entry)) is not None:
+            yield Finding("entry", fault, index)
         yield from self._examine_time(index, entry.time)
 
     def _examine_time(self, index: int, text: str) -> Iterator[Finding]:
@@ -363,6 +374,15 @@ class _Examination:
             if stored > count:
                 place = "tile" if table == "tile" else "index"
                 yield Finding(place, f"table {table} has rows that belong to no entry")
+
+    def _examine_numbers(self) -> Iterator[Finding]:
+        """Compare the numbers that the writer goes on from with those that the entries have."""
+        if schema_version(self._connection) < NUMBERED_SINCE_VERSION:
+            return
+        rows = self._connection.execute("SELECT consumer, provider, last FROM pair")
+        kept = {(consumer, provider): last for consumer, provider, last in rows}
+        if kept != {(one.encode(), two.encode()): last for (one, two), last in self._numbering.last.items()}:
+            yield Finding("index", "the last numbers kept for pairs of members are not those of the entries")
 
 
 def _objects(connection: sqlite3.Connection) -> set[tuple[str, ...]]:

@@ -7,22 +7,23 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError, NoteError
+from gateway.audit.numbering import Pair
 from gateway.audit.prover import TreeHashes
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.sqlite_reader import SqliteTiles
 from gateway.audit.sqlite_schema import check_schema, complete_schema, connect_for_writing, schema_script
-from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
+from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead, give_numbers
 from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, completed_tiles
 from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.errors import ConfigError
@@ -93,6 +94,8 @@ class SqliteStore:
         self._identity: LogIdentity | None = None
         self._file: tuple[int, int] | None = None
         self._head: _Head | None = None
+        self._numbers: dict[Pair, int] = {}
+        """Last numbers of pairs as of `_head`."""
         self._prune_from_us = 0
         self._unfolded_pages = 0
 
@@ -141,12 +144,15 @@ class SqliteStore:
             accepted = [item for at, item in enumerate(pending) if at not in refused] if refused else pending
             if not accepted:
                 return Appended(None, head.note, refused)
+            accepted, given = give_numbers(accepted, partial(self._last_number, connection))
             batch = append(head.frontier, [item.leaf_hash for item in accepted])
             _insert_entries(connection, batch.first, accepted)
             tail = head.tail + tuple([(item.leaf_hash, item.row) for item in accepted])
             if len(tail) >= TILE_WIDTH:
                 _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
                 _insert_blocks(connection, batch, [row for _, row in tail])
+            if given:
+                _keep_numbers(connection, given)
             # Signed last, so that a transaction that fails before its commit leaves no signature.
             note = sign(batch.frontier.size, batch.root)
             updated = connection.execute(
@@ -159,7 +165,17 @@ class SqliteStore:
             self._head = _Head(batch.frontier, note, tail[len(tail) - batch.frontier.size % TILE_WIDTH :])
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
-        return Appended(batch, note, refused)
+        self._numbers |= given
+        return Appended(batch, note, refused, accepted)
+
+    def _last_number(self, connection: sqlite3.Connection, pair: Pair) -> int:
+        known = self._numbers.get(pair)
+        if known is None:
+            row = connection.execute(
+                "SELECT last FROM pair WHERE consumer = ? AND provider = ?", pair
+            ).fetchone()
+            known = self._numbers[pair] = 0 if row is None else row[0]
+        return known
 
     def _claim(
         self, connection: sqlite3.Connection, pending: Sequence[PendingEntry], now: datetime
@@ -322,6 +338,7 @@ class SqliteStore:
 
     def _verified_head(self, connection: sqlite3.Connection) -> _Head:
         """Return the stored head once identity, checkpoint, right edge and entries agree."""
+        self._numbers = {}
         assert self._identity is not None, "the store is opened first"
         identity = self._identity
         stored = connection.execute("SELECT origin, vkey FROM log").fetchone()
@@ -424,6 +441,14 @@ def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequen
     # from a busy event loop costs far more than the statement.
     for chunk in _chunks(rows):
         connection.execute(_insert("entry", 10, len(chunk)), [value for row in chunk for value in row])
+
+
+def _keep_numbers(connection: sqlite3.Connection, given: Mapping[Pair, int]) -> None:
+    for chunk in _chunks([(*pair, number) for pair, number in given.items()]):
+        connection.execute(
+            f"{_insert('pair', 3, len(chunk))} ON CONFLICT DO UPDATE SET last = excluded.last",
+            [value for row in chunk for value in row],
+        )
 
 
 def _insert_blocks(connection: sqlite3.Connection, batch: Batch, tail: list[IndexRow]) -> None:

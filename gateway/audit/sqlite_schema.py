@@ -15,11 +15,12 @@ from gateway.audit.errors import LogMismatchError, LogUnavailableError
 APPLICATION_ID: Final = 0x534C_5547
 """`SLUG` in the file's header (`PRAGMA application_id`): tells the file from other databases."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """`PRAGMA user_version` of what this release writes. Older versions are read, and completed when they are
 opened for writing; newer ones are refused, never guessed at."""
 
 PUBLISHED_SINCE_VERSION: Final = 2
+NUMBERED_SINCE_VERSION: Final = 3
 
 MIN_SQLITE: Final = (3, 37, 0)
 """STRICT tables."""
@@ -106,10 +107,25 @@ CREATE TABLE published (
 CREATE INDEX published_size ON published (size);
 CREATE INDEX published_grade ON published (grade, id);
 """,
+    3: """
+CREATE TABLE pair (
+    consumer TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (consumer, provider)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER pair_counts_up BEFORE UPDATE ON pair
+WHEN new.last <= old.last OR new.consumer <> old.consumer OR new.provider <> old.provider BEGIN
+    SELECT RAISE(ABORT, 'numbers are never given twice');
+END;
+CREATE TRIGGER pair_stays BEFORE DELETE ON pair BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only');
+END;
+""",
 }
 """What each version after the first added, by version. Nothing is ever changed or taken away."""
 
-ADDED_APPEND_ONLY: Final = {2: ("published",)}
+ADDED_APPEND_ONLY: Final[dict[int, tuple[str, ...]]] = {2: ("published",), 3: ()}
 """The tables among the additions whose rows are never changed nor deleted."""
 
 APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile")

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.audit.appender import Log
 from gateway.audit.committed import Committed
+from gateway.audit.numbering import AWAITED
 from gateway.audit.store import Once
 from gateway.clock import Clock, rfc3339
 from gateway.errors import GatewayError
@@ -71,16 +72,18 @@ class Journal:
             )
         )
 
-    def released(self, exchange: Exchange) -> tuple[Entry, asyncio.Future[Committed]]:
-        """Record the release, with totals and the commitment to every record released."""
+    def released(self, exchange: Exchange) -> asyncio.Future[Committed]:
+        """Record the release, with totals and the commitment to every record released; it is numbered."""
         root = base64.b64encode(records_root(exchange.page_digests)).decode()
-        entry = self._entry(
-            exchange,
-            EntryKind.EXCHANGE_RELEASED,
-            commitments={**exchange.commitments, "records": root},
-            **_outcome(exchange),
+        return self._log.append(
+            self._entry(
+                exchange,
+                EntryKind.EXCHANGE_RELEASED,
+                sequence=AWAITED,
+                commitments={**exchange.commitments, "records": root},
+                **_outcome(exchange),
+            )
         )
-        return entry, self._log.append(entry)
 
     def refused(self, exchange: Exchange, error: GatewayError) -> asyncio.Future[Committed]:
         """Record a denial, or after `requested` a failure, with its reasons and what had left."""

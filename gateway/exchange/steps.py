@@ -307,11 +307,9 @@ class Steps:
 
     async def release(self, exchange: Exchange) -> Receipt:
         """Step 8: the entry that says what is released; when this returns, records may leave."""
-        entry, recording = self._with.journal.released(exchange)
-        committed = await recording
+        committed = await self._with.journal.released(exchange)
         exchange.stopwatch.mark("log_released")
         receipt = issue_receipt(
-            entry,
             committed,
             origin=self._with.origin,
             openings=exchange.openings,

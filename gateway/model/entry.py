@@ -17,6 +17,8 @@ class EntryKind(StrEnum):
     EXCHANGE_PAGE = "exchange.page"
     EXCHANGE_RELEASED = "exchange.released"
     EXCHANGE_FAILED = "exchange.failed"
+    EXCHANGE_ACKNOWLEDGED = "exchange.acknowledged"
+    ACKNOWLEDGEMENT_REFUSED = "acknowledgement.refused"
     MEMBER_ADDED = "member.added"
     MEMBER_SUSPENDED = "member.suspended"
     MEMBER_RESUMED = "member.resumed"
@@ -40,6 +42,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """UUIDv7; joins the entries of one exchange."""
     consumer: str = ""
     provider: str = ""
+    sequence: int | None = None
+    """Which release of this provider to this consumer it is, from 1 (`exchange.released`). 0 stands in an
+    entry on its way for the number that the log will give it."""
     operation: str = ""
     dataset: str = ""
     tier: str = ""
@@ -70,7 +75,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     commitments: dict[str, str] = {}
     """Name (`query`, `subjects`, `actor`, `records`) to base64 of the salted SHA-256 commitment."""
     envelope_key: str = ""
-    """Key id that signed the query."""
+    """Key id that signed the query, or the acknowledgement."""
+    acknowledges: int | None = None
+    """Index of the release that the recipient says to have received (`exchange.acknowledged`)."""
+    acknowledgement: str = ""
+    """What the recipient signed to say so: its DSSE envelope, as JSON."""
+    withdraws: int | None = None
+    """Index of the release of this exchange of which nothing left after all (`exchange.failed`)."""
     provider_key: str = ""
     """Key id that signed what the provider delivered."""
     subject: str = ""
