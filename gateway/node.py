@@ -22,6 +22,7 @@ from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, PolicyConfig
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
+from gateway.exchange.acknowledging import Acknowledging
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.paging import PageTokens
@@ -150,7 +151,9 @@ class Node(ServingProcess):
             )
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
-                exchange, self.metrics
+                exchange,
+                Acknowledging(config.log.origin, self._clock, directory, reader, log),
+                self.metrics,
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
                 reader, directory, self._clock

@@ -82,6 +82,8 @@ _BY_CODE: Final = {
         Reason.PROVIDER_TOO_MANY_RECORDS,
         Reason.PROVIDER_SIGNATURE,
         Reason.KEY_EPOCH_MISSING,
+        Reason.RELEASE_MISMATCH,
+        Reason.ACKNOWLEDGEMENT_LATE,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),
