@@ -208,6 +208,8 @@ class ProviderConfig(_File):
     """The URI in the gateway's certificate; nobody else may call."""
     mapping: Path
     """Which columns of which tables or files are which fields."""
+    deliveries: Path | None = None
+    """Where to keep what was delivered, signed; without it nothing is kept."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 5.0
     logging: LoggingConfig = LoggingConfig()
 

@@ -48,7 +48,7 @@ def read_unacknowledged(
     until: datetime | None = None,
     progress: Progress = _ignore,
 ) -> list[Holding]:
-    """Return the releases of that time, to `member` or to anybody, without an acknowledgement, oldest first."""
+    """Return the releases of that time, to `member` or anybody, that nobody acknowledged, oldest first."""
     return [
         item
         for item in _read(reader, member, since, until, progress)

@@ -69,7 +69,7 @@ def reconcile(held: Holdings, other: Holdings, *, first_number: int | None = 1) 
     for exchange, item in theirs.items():
         if exchange not in ours and item.outcome in {Outcome.RELEASED, Outcome.DELIVERED}:
             found.append(Difference.of(Kind.MISSING, _missing(held.side, other.side), item))
-    explained = _numbers(theirs.values())
+    explained = _numbers(item for exchange, item in theirs.items() if exchange not in ours)
     for pair, fault in find_faults(ours.values(), first_number=first_number):
         # What is skipped here and stands there is missing, or was withdrawn, and told as such.
         if fault.sequence not in explained[pair]:

@@ -26,6 +26,7 @@ from gateway.cli.exits import OF_ANSWER, Exit
 from gateway.cli.failures import CommandError
 from gateway.cli.options import parse_dataset, parse_member, parse_time, require_file, require_new_file
 from gateway.cli.output import counted, output_of
+from gateway.cli.reconciling import add_to
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.clock import rfc3339
 from gateway.evidence.canonical import DECODE_ERRORS
@@ -234,6 +235,9 @@ def fsck(
         {"entries": report.entries, "checkpoints": report.checkpoints, "findings": []},
         [f"{examined}: everything is as it must be."],
     )
+
+
+add_to(app)
 
 
 def _place(
