@@ -29,6 +29,7 @@ from gateway.exchange.paging import PageTokens
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
+from gateway.exchange.witnessing import Witnessing
 from gateway.identifiers import KINDS, load_area_table
 from gateway.log_node import existing_log, log_signer, tell_failure
 from gateway.members import Directory, MemberStore
@@ -123,7 +124,13 @@ class Node(ServingProcess):
         journal = Journal(log, self._clock, known_names(bundle))
         self._know(catalogue, log, reader, credentials)
         # Before anything is appended: a log that was rolled back or forked must not grow.
-        await self._publish(reader)
+        witnessing = await self._publish(reader)
+        witnessed = witnessed_tiers(bundle)
+        if witnessed and witnessing is None:
+            raise ConfigError(
+                f"Policy wants releases at the tiers {', '.join(sorted(witnessed))} witnessed; name the "
+                "witnesses in the section [log.witnesses]."
+            )
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -141,6 +148,8 @@ class Node(ServingProcess):
                 page_tokens=page_tokens,
                 metrics=self.metrics,
                 on_outcome=self._tell_outcome,
+                witnessed_tiers=witnessed,
+                witnessing=witnessing,
             ),
             moving_streams=config.server.moving_streams,
         )
@@ -225,16 +234,18 @@ class Node(ServingProcess):
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
-    async def _publish(self, reader: SqliteReader) -> None:
+    async def _publish(self, reader: SqliteReader) -> Witnessing | None:
         """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
 
-        Raises `LogRolledBackError` or `LogForkedError` if a witness has seen another history.
+        Return what has releases witnessed before they leave; None without witnesses. Raises
+        `LogRolledBackError` or `LogForkedError` if a witness has seen another history.
         """
         config = self.config.log
         if config.witnesses is None:
-            return
+            return None
         # Only here: its HTTP client costs half a second and 12 MiB.
         from gateway.witness.publishing import publishing  # noqa: PLC0415
+        from gateway.witness.releases import ReleaseWitnessing  # noqa: PLC0415
 
         publisher = await self._stack.enter_async_context(
             publishing(
@@ -243,6 +254,7 @@ class Node(ServingProcess):
         )
         await publisher.publish()
         self._watch(asyncio.create_task(publisher.run(timedelta(seconds=config.witnesses.interval_s))))
+        return ReleaseWitnessing(publisher, reader, timedelta(seconds=config.witnesses.release_timeout_s))
 
     def _batch_committed(self, entries: int, seconds: float) -> None:
         self.metrics.time_append(seconds)
@@ -372,6 +384,12 @@ def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Met
 def tier_names(bundle: Bundle) -> list[str]:
     """Return the names of the sharing tiers, from the most open to the most closed."""
     return list(bundle.data["tiers"])
+
+
+def witnessed_tiers(bundle: Bundle) -> frozenset[str]:
+    """Return the tiers at which nothing may leave before its entry is witnessed."""
+    tiers = bundle.data["tiers"].items()
+    return frozenset(name for name, tier in tiers if tier.get("evidence") == "witnessed")
 
 
 def known_names(bundle: Bundle) -> frozenset[str]:

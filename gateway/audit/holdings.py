@@ -52,7 +52,7 @@ class Outcome(StrEnum):
 
     RELEASED = "released"
     WITHDRAWN = "withdrawn"
-    """Logged as released, but nothing left: the log says so in a later entry."""
+    """Logged as released, but no receipt was issued: the log says so in a later entry."""
     FAILED = "failed"
     DELIVERED = "delivered"
     """By the provider to the gateway; whether it was released then, the provider does not see."""

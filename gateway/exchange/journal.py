@@ -100,6 +100,7 @@ class Journal:
                 kind,
                 reasons=reasons,
                 commitments=exchange.commitments,
+                withdraws=exchange.withdraws,
                 **(_outcome(exchange) if exchange.requested else {}),
                 **detail,
             )

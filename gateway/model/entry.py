@@ -81,7 +81,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     acknowledgement: str = ""
     """What the recipient signed to say so: its DSSE envelope, as JSON."""
     withdraws: int | None = None
-    """Index of the release of this exchange of which nothing left after all (`exchange.failed`)."""
+    """Index of the release of this exchange for which no receipt was issued (`exchange.failed`); what had
+    left all the same, as pages of a stream may have, is what this entry counts."""
     provider_key: str = ""
     """Key id that signed what the provider delivered."""
     subject: str = ""

@@ -31,6 +31,7 @@ Step = Literal[
     "provider",
     "transform",
     "log_released",
+    "witnesses",
     "receipt",
     "total",
 ]
