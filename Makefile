@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench proto opa lock wheel-test format clean
+.PHONY: help demo test fault check bench bench-audit bench-search proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,15 @@ demo: $(VENV)/.ready ## Run the whole story in a fresh temporary deployment (KEE
 test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest; WORKERS=0 runs them in one process)
 	@$(BIN)/pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
 
+# What make test runs briefly: crashes, broken disks, altered evidence.
+FAULT_TESTS := tests/fault tests/unit/audit/test_faults.py tests/unit/audit/test_service.py \
+	tests/behaviour/test_log_faults.py tests/behaviour/test_rewriting.py tests/integration/test_witness_process.py \
+	tests/property/test_witness_texts.py tests/property/test_altered_tiles.py tests/property/test_audit_tree.py
+
+fault: $(VENV)/.ready ## Run the fault tests in earnest, for half an hour or so (SLUICEGATE_FAULT_SCALE=0.1 for a tenth)
+	@SLUICEGATE_FAULT_SCALE=$${SLUICEGATE_FAULT_SCALE:-1} \
+		$(BIN)/pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile --timeout 7200 $(FAULT_TESTS) $(ARGS)
+
 check: $(VENV)/.ready ## Format, lint, types, architecture, proto lint and freshness
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -39,11 +48,20 @@ check: $(VENV)/.ready ## Format, lint, types, architecture, proto lint and fresh
 bench: $(VENV)/.ready ## Measure the gateway against a bare relay (ARGS=--json for one JSON object)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+bench-audit: $(VENV)/.ready ## Measure the audit log, with the disk's flush time (ARGS=--json for one JSON object)
+	@$(BIN)/python -m tests.bench.audit $(ARGS)
+
+bench-search: $(VENV)/.ready ## Measure searches, proofs and opening on a log of 10 million entries (ARGS="--entries 100000")
+	@$(BIN)/python -m tests.bench.search $(ARGS)
+
 proto: $(VENV)/.ready ## Make gateway/api from proto/
 	@VENV=$(VENV) sh proto/generate.sh
 
 opa: $(VENV)/.ready ## Install a real OPA server into .tools/bin through the Go module proxy
 	@$(BIN)/python deploy/opa/install.py
+
+foreign: $(VENV)/.ready ## Build what checks our log in tests/foreign into .tools/bin through the Go module proxy
+	@$(BIN)/python tests/foreign/install.py
 
 lock: $(VENV)/.ready ## Resolve dependencies anew and write the hash-locked requirement files
 	@$(PYTHON) -m venv .tools/uv && .tools/uv/bin/pip install --quiet uv

@@ -83,6 +83,22 @@ class WitnessesConfig(_Section):
     """Authorities of the witnesses' certificates (PEM); those of the system without it."""
 
 
+class TimestampsConfig(_Section):
+    """Who says when the log's checkpoints were there (RFC 3161)."""
+
+    url: str
+    """The time-stamping authority's, http or https."""
+    ca: Path
+    """Root certificates that its tokens must lead to (PEM)."""
+    database: Path = Path("data/timestamps.db")
+    """Where the tokens are kept."""
+    interval_s: Annotated[float, Field(ge=1, le=86400)] = 3600.0
+    """How often the latest checkpoint is stamped, if the log has grown."""
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 10.0
+    tls_ca: Path | None = None
+    """Authorities of the server's certificate (PEM); those of the system without it."""
+
+
 class LogConfig(_Section):
     """The audit log."""
 
@@ -91,8 +107,23 @@ class LogConfig(_Section):
     database: Path = Path("data/audit.db")
     key: Path = Path("keys/log.key")
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    anchor: Path | None = None
+    """File that keeps the last checkpoint seen; on another disk than the log, so that an older copy of the
+    log is noticed at the start. Make it with `gateway audit anchor`."""
+    clock_tolerance_s: Annotated[float, Field(ge=1, le=300)] = 60.0
+    """How far the clock may lie before the latest entry; beyond it nothing is appended."""
+    clock_jump_s: Annotated[float, Field(ge=0.1, le=300)] = 5.0
+    """From how many seconds on a jump of the clock gets an entry."""
+    disk_filling_ratio: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """From which used part of the log's disk on a warning is given."""
+    disk_full_ratio: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """From which used part on new exchanges are refused, and only the rest of the entries are taken."""
+    timestamps: TimestampsConfig | None = None
+    """Without this section the times of checkpoints are the operator's word, or that of witnesses."""
     witnesses: WitnessesConfig | None = None
     """Without this section nobody but the operator vouches for the log."""
+    previous: tuple[Path, ...] = ()
+    """Files of the closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
 
 
 class KeysConfig(_Section):
@@ -101,6 +132,28 @@ class KeysConfig(_Section):
     signing: Path = Path("keys/gateway.key")
     keyring: Path = Path("keys/keyring.json")
     page_tokens: Path = Path("keys/page-tokens.key")
+
+
+class DetailsConfig(_Section):
+    """Details of exchanges (whom they concerned, who asked), kept for officers. Absent: none are kept."""
+
+    file: Path = Path("data/details.sqlite")
+    index_key: Path = Path("keys/blind-index.key")
+    """32 random bytes, mode 0600."""
+    custodians: Annotated[tuple[Path, ...], Field(min_length=2)]
+    """Cards (public keys) of those who can open details together."""
+    former_custodians: tuple[Path, ...] = ()
+    """Cards of those who can still open older details."""
+    threshold: Annotated[int, Field(ge=2)] = 2
+    """How many of them it takes."""
+    queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+
+
+class DisclosureConfig(_Section):
+    """What lets chosen fields of an entry be shown to an outsider. Absent: they cannot be."""
+
+    key: Path = Path("keys/disclosure.key")
+    """32 random bytes, mode 0600."""
 
 
 class PolicyConfig(_Section):
@@ -127,6 +180,17 @@ class MetricsConfig(_Section):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: _Port = 9464
+
+
+class TilesConfig(_Section):
+    """The log's site: `gateway audit serve`, a process of its own."""
+
+    listen: Address = "127.0.0.1:7480"
+    entries: bool = False
+    """Whether the entries themselves are shown to whoever can connect, not only their hashes."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """PEM, mode 0600. Without certificate and key the site speaks plain HTTP."""
 
 
 class LoggingConfig(_Section):
@@ -192,7 +256,10 @@ class GatewayConfig(_File):
     catalogue: Path = Path("catalogue")
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
+    details: DetailsConfig | None = None
+    disclosure: DisclosureConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
+    tiles: TilesConfig = TilesConfig()
     logging: LoggingConfig = LoggingConfig()
 
 
@@ -255,6 +322,10 @@ def _resolve(value: Any, base: Path) -> Any:
     if isinstance(value, BaseModel):
         changed = {name: _resolve(getattr(value, name), base) for name in type(value).model_fields}
         return value.model_copy(update=changed)
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
     if isinstance(value, Path):
         return value if value.is_absolute() else base / value
+    if isinstance(value, tuple):
+        return tuple(_resolve(item, base) for item in value)
     return value

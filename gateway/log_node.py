@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
+from datetime import timedelta
 from typing import ClassVar, Final
 
 import structlog
 
+from gateway.audit.anchor import Anchor
 from gateway.audit.appender import Appender, LogHooks
-from gateway.audit.note import Ed25519Signer
+from gateway.audit.errors import LogUnavailableError
+from gateway.audit.guards import DiskLimits, DiskState, GuardHooks, LogGuards, steady_s
+from gateway.audit.note import Ed25519Signer, Ed25519Verifier
+from gateway.audit.occupancy import serving
 from gateway.audit.service import LogService
 from gateway.audit.sqlite import SqliteStore
+from gateway.audit.sqlite_reader import SqliteReader
 from gateway.clock import Clock, system_clock
 from gateway.config import GatewayConfig
 from gateway.errors import ConfigError
@@ -21,6 +29,9 @@ from gateway.pki.example_keys import refuse_example_keys
 from gateway.process import ServingProcess
 
 _log: Final = structlog.get_logger()
+
+ANCHOR_INTERVAL_S: Final = 1.0
+"""How often the anchor follows the log: what is committed in between, a rollback could still hide."""
 
 
 class LogNode(ServingProcess):
@@ -41,30 +52,100 @@ class LogNode(ServingProcess):
     async def _start(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         config = self._config
+        self._stack.enter_context(serving(config.log.database))
+        store, signer = existing_log(config), log_signer(config)
+        reader = SqliteReader(config.log.database)
+        self._stack.callback(reader.close)
+        anchor = verified_anchor(config, reader, signer.verifier)
         appender = Appender(
-            existing_log(config),
-            log_signer(config),
+            store,
+            signer,
             origin=config.log.origin,
             clock=self._clock,
             hooks=LogHooks(failed=tell_failure),
+            guards=log_guards(config, reader, steady=steady_s),
         )
         self._stack.callback(appender.close)
+        # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+        self._stack.callback(reader.close)
+        if anchor is not None:
+            await self._follow(anchor, reader)
         service = LogService(appender)
         await service.start(self._listener)
         self._stack.push_async_callback(service.stop)
         _log.info("log.started", pid=os.getpid(), origin=config.log.origin)
 
+    async def _follow(self, anchor: Anchor, reader: SqliteReader) -> None:
+        """Keep the anchor up to date, at most once a second and once more at the end."""
+        last = reader.checkpoint()
 
-def listen_locally() -> tuple[socket.socket, bytes]:
-    """Return a listening socket for the log process, and the address at which others reach it.
+        def follow() -> None:
+            nonlocal last
+            note = reader.checkpoint()
+            if note != last:
+                try:
+                    anchor.write(note)
+                except OSError as error:
+                    # The older anchor still guards all that it covers.
+                    _log.error("anchor.unwritten", error_type=type(error).__name__)
+                else:
+                    last = note
 
-    The address is an abstract one (unix(7)) that the kernel chooses: there is no file to leave
-    behind. The log process looks at each caller's user itself.
+        async def keep_following() -> None:
+            while True:
+                await asyncio.sleep(ANCHOR_INTERVAL_S)
+                try:
+                    await asyncio.to_thread(follow)
+                except LogUnavailableError as error:
+                    tell_failure(error)
+
+        async def end(task: asyncio.Task[None]) -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(follow)
+
+        self._stack.push_async_callback(end, asyncio.create_task(keep_following()))
+
+
+def verified_anchor(config: GatewayConfig, reader: SqliteReader, verifier: Ed25519Verifier) -> Anchor | None:
+    """Return the log's anchor once the log is found to go on from it; None if none is configured.
+
+    Raises `LogRolledBackError`, `LogForkedError` and `ConfigError` (see `Anchor.verify`).
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind("")
-    listener.listen(128)
-    return listener, listener.getsockname()
+    if config.log.anchor is None:
+        return None
+    anchor = Anchor(config.log.anchor, verifier)
+    anchor.verify(reader)
+    return anchor
+
+
+def log_guards(
+    config: GatewayConfig,
+    reader: SqliteReader,
+    *,
+    steady: Callable[[], float] | None = None,
+    accepts_clock: bool = False,
+) -> LogGuards:
+    """Return the guards of the configured log; what they notice goes to the operators' log."""
+    log = config.log
+    return LogGuards(
+        reader,
+        tolerance=timedelta(seconds=log.clock_tolerance_s),
+        jump=timedelta(seconds=log.clock_jump_s),
+        steady=steady,
+        disk=DiskLimits(log.database, log.disk_filling_ratio, log.disk_full_ratio),
+        accepts_clock=accepts_clock,
+        hooks=GuardHooks(clock_jumped=_tell_jump, disk_changed=_tell_disk),
+    )
+
+
+def _tell_jump(seconds: float) -> None:
+    _log.warning("clock.jumped", jump_s=round(seconds, 3))
+
+
+def _tell_disk(state: DiskState, ratio: float) -> None:
+    tell = _log.info if state is DiskState.SPACIOUS else _log.warning
+    tell("log.disk", outcome=state.value, used_ratio=round(ratio, 4))
 
 
 def existing_log(config: GatewayConfig) -> SqliteStore:

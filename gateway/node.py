@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -14,12 +18,16 @@ import structlog
 from gateway import __version__
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
+from gateway.audit.guards import used_ratio
+from gateway.audit.occupancy import serving
 from gateway.audit.remote import RemoteLog
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, PolicyConfig
+from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig, TimestampsConfig
+from gateway.details import DetailsKeeper, KeeperHooks
+from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.acknowledging import Acknowledging
@@ -31,7 +39,7 @@ from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.exchange.witnessing import Witnessing
 from gateway.identifiers import KINDS, load_area_table
-from gateway.log_node import existing_log, log_signer, tell_failure
+from gateway.log_node import existing_log, log_guards, log_signer, tell_failure, verified_anchor
 from gateway.members import Directory, MemberStore
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
@@ -43,6 +51,11 @@ from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
+from gateway.recorded.deployment import observe_deployment
+from gateway.recorded.entries import recorded_entries
+from gateway.recorded.members import MemberContradiction, RecordedMembers, told
+from gateway.recorded.starts import Instance, announce
+from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
 from gateway.rpc.exchange import ExchangeServicer
@@ -51,6 +64,9 @@ from gateway.rpc.server import RpcServer
 from gateway.telemetry.exposition import MetricsServer
 from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
+from gateway.telemetry.siblings import Siblings
+from gateway.telemetry.workers import WorkerMetrics
+from gateway.timestamps.store import TimestampStore, TimestampStoreError
 
 _log: Final = structlog.get_logger()
 
@@ -78,22 +94,26 @@ class Node(ServingProcess):
         *,
         losses: LogLosses | None = None,
         log_address: bytes | None = None,
-        shares_port: bool = False,
+        siblings: Siblings | None = None,
+        instance: Instance | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Take the settings, the counters of what the operators' log leaves out, and the log process.
 
-        Without `log_address` the node writes the audit log itself, from a thread. With `shares_port`
-        it is one of several workers that listen on the same port.
+        Without `log_address` the node writes the audit log itself, from a thread. With `siblings`
+        it is one of several workers that listen on the same ports and tell their metrics together,
+        and `instance` says which.
         """
         super().__init__()
         self._log_address = log_address
-        self._shares_port = shares_port
+        self._siblings = siblings
+        self._instance = instance or Instance.alone()
         self.config = config
         self.metrics = Metrics()
         if losses is not None:
             self.metrics.watch_losses(losses)
         self._clock = clock
+        self._details: DetailsKeeper | None = None
 
     async def _start(self) -> None:
         # The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
@@ -117,20 +137,29 @@ class Node(ServingProcess):
         await policy.start()
         enter.push_async_callback(policy.close)
 
-        directory = Directory(MemberStore(config.members.database))
+        enter.enter_context(serving(config.log.database))
         log = await self._open_log()
         reader = SqliteReader(config.log.database)
         enter.callback(reader.close)
-        journal = Journal(log, self._clock, known_names(bundle))
+        closed_logs = ExitStack()
+        enter.callback(closed_logs.close)
+        recorded = recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
+        members = VettedMembers(
+            MemberStore(config.members.database), RecordedMembers(recorded), self._members_contradicted
+        )
+        directory = Directory(members)
+        self._details = self._open_details()
+        journal = Journal(
+            log,
+            self._clock,
+            known_names(bundle),
+            details=self._details,
+            fields_key=read_fields_key(config.disclosure) if config.disclosure else None,
+        )
         self._know(catalogue, log, reader, credentials)
         # Before anything is appended: a log that was rolled back or forked must not grow.
-        witnessing = await self._publish(reader)
         witnessed = witnessed_tiers(bundle)
-        if witnessed and witnessing is None:
-            raise ConfigError(
-                f"Policy wants releases at the tiers {', '.join(sorted(witnessed))} witnessed; name the "
-                "witnesses in the section [log.witnesses]."
-            )
+        witnessing = await self._publish(log, reader, witnessed)
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -155,9 +184,7 @@ class Node(ServingProcess):
         )
         enter.callback(exchange.close)
         if config.metrics.enabled:
-            enter.callback(
-                MetricsServer(self.metrics.registry, config.metrics.host, config.metrics.port).close
-            )
+            self._serve_metrics(config.metrics)
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange,
@@ -165,14 +192,21 @@ class Node(ServingProcess):
                 self.metrics,
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
-                reader, directory, self._clock
+                reader, directory, self._clock, log.append
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
         }
-        server = RpcServer(services, with_reflection=config.server.reflection, shares_port=self._shares_port)
-        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle))
+        server = RpcServer(
+            services,
+            with_reflection=config.server.reflection,
+            shares_port=self._siblings is not None,
+        )
+        state = observe_deployment(config, bundle.digest, signing_key.key_id)
+        for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
+            _log.warning("start.announced", kind=announcement.kind.value, entry=index)
+        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle, state.detail()))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
@@ -195,6 +229,15 @@ class Node(ServingProcess):
             entry=started.index,
         )
 
+    def _serve_metrics(self, config: MetricsConfig) -> None:
+        registry, siblings = self.metrics.registry, self._siblings
+        if siblings is not None:
+            workers = WorkerMetrics(self.metrics, siblings)
+            self._stack.callback(workers.close)
+            registry = workers.registry
+        server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
+        self._stack.callback(server.close)
+
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
@@ -204,20 +247,44 @@ class Node(ServingProcess):
             committed=self._batch_committed, failed=tell_failure, health_changed=self._set_log_healthy
         )
         if self._log_address is None:
+            store, signer = existing_log(config), log_signer(config)
+            reader = SqliteReader(config.log.database)
+            self._stack.callback(reader.close)
+            verified_anchor(config, reader, signer.verifier)
             own = AuditLog(
-                existing_log(config),
-                log_signer(config),
+                store,
+                signer,
                 origin=config.log.origin,
                 clock=self._clock,
                 queue_limit=config.log.queue,
                 hooks=hooks,
+                guards=log_guards(config, reader),
             )
             self._stack.callback(own.close)
+            # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+            self._stack.callback(reader.close)
             return own
         log = RemoteLog(self._log_address, queue_limit=config.log.queue, hooks=hooks)
         self._stack.push_async_callback(log.close)
         await log.wait_until_open(LOG_START_TIMEOUT_S)
         return log
+
+    def _open_details(self) -> DetailsKeeper | None:
+        if self.config.details is None:
+            _log.warning("details.not_kept")
+            return None
+        keeper = open_keeper(
+            self.config.details,
+            self.config.log.origin,
+            KeeperHooks(
+                health_changed=lambda healthy: (_log.info if healthy else _log.error)(
+                    "details.health", outcome="healthy" if healthy else "failing"
+                ),
+                lost=lambda count: _log.error("details.lost", count=count),
+            ),
+        )
+        self._stack.callback(keeper.close)
+        return keeper
 
     def _know(
         self, catalogue: Catalogue, log: Log, reader: SqliteReader, credentials: ReloadingCredentials
@@ -231,29 +298,39 @@ class Node(ServingProcess):
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
+        metrics.watch_log_disk(self._disk_used_ratio)
+        if self.config.log.timestamps is not None:
+            metrics.watch_timestamps(partial(_timestamp_age_s, self.config.log.timestamps, self._clock))
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
-    async def _publish(self, reader: SqliteReader) -> Witnessing | None:
+    async def _publish(self, log: Log, reader: SqliteReader, witnessed: frozenset[str]) -> Witnessing | None:
         """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
 
-        Return what has releases witnessed before they leave; None without witnesses. Raises
-        `LogRolledBackError` or `LogForkedError` if a witness has seen another history.
+        Return what has releases witnessed before they leave; None without witnesses. Raises `ConfigError`
+        if there are none and releases at the tiers `witnessed` need some, and `LogRolledBackError` or
+        `LogForkedError` if a witness has seen another history.
         """
         config = self.config.log
         if config.witnesses is None:
+            if witnessed:
+                raise ConfigError(
+                    f"Policy wants releases at the tiers {', '.join(sorted(witnessed))} witnessed; name the "
+                    "witnesses in the section [log.witnesses]."
+                )
             return None
         # Only here: its HTTP client costs half a second and 12 MiB.
         from gateway.witness.publishing import publishing  # noqa: PLC0415
         from gateway.witness.releases import ReleaseWitnessing  # noqa: PLC0415
 
         publisher = await self._stack.enter_async_context(
-            publishing(
-                config.witnesses, config.database, reader, reader.verifier(), self._clock, self.metrics
-            )
+            publishing(config.witnesses, config.database, reader, log.verifier, self._clock, self.metrics)
         )
         await publisher.publish()
-        self._watch(asyncio.create_task(publisher.run(timedelta(seconds=config.witnesses.interval_s))))
+        # Every worker asks before it appends anything; one goes on asking for all.
+        if self._siblings is None or self._siblings.own == 0:
+            interval = timedelta(seconds=config.witnesses.interval_s)
+            self._watch(asyncio.create_task(publisher.run(interval)), vital=True)
         return ReleaseWitnessing(publisher, reader, timedelta(seconds=config.witnesses.release_timeout_s))
 
     def _batch_committed(self, entries: int, seconds: float) -> None:
@@ -267,17 +344,31 @@ class Node(ServingProcess):
     def _members_failed(self, error: ConfigError) -> None:
         _log.error("members.unreadable", reason=error.reason.value)
 
+    def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
+        self.metrics.set_members_contradicted(len(found))
+        for contradiction in found:
+            _log.error(
+                "members.contradicted",
+                member=contradiction.member,
+                outcome=contradiction.what.value,
+                message=told(contradiction),
+            )
+
     async def _follow_health(self, server: RpcServer, log: Log) -> None:
-        """Serve only while the log can append (P1): load balancers must see it at once."""
+        """Serve only while the log can take new exchanges (P1): load balancers must see it at once."""
         serving = True
         while True:
             await asyncio.sleep(HEALTH_INTERVAL_S)
-            if log.healthy != serving:
-                serving = log.healthy
+            able = log.healthy and self._disk_used_ratio() < self.config.log.disk_full_ratio
+            if able != serving:
+                serving = able
                 await server.set_serving(serving)
 
-    def _watch(self, task: asyncio.Task[None]) -> None:
-        """Cancel `task` at the stop; if it ends before, that is a fault worth a line."""
+    def _disk_used_ratio(self) -> float:
+        return used_ratio(self.config.log.database.parent)
+
+    def _watch(self, task: asyncio.Task[None], *, vital: bool = False) -> None:
+        """Cancel `task` at the stop; if it fails before, that is worth a line, and the end if it is vital."""
 
         async def end() -> None:
             task.cancel()
@@ -286,6 +377,8 @@ class Node(ServingProcess):
         def ended(done: asyncio.Task[None]) -> None:
             if not done.cancelled() and (error := done.exception()) is not None:
                 _log.critical("task.ended", error_type=type(error).__name__)
+                if vital:
+                    self.fail(error)
 
         task.add_done_callback(ended)
         self._stack.push_async_callback(end)
@@ -304,13 +397,22 @@ class Node(ServingProcess):
         if unfinished:
             _log.error("exchanges.unfinished", count=unfinished)
 
-    def _own_entry(self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle) -> Entry:
+    def _own_entry(
+        self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle, more: Mapping[str, str] | None = None
+    ) -> Entry:
         return Entry(
             v=ENTRY_VERSION,
             kind=kind,
             time=rfc3339(self._clock()),
             bundle=bundle.digest,
-            detail={"version": __version__, "engine": policy.name, "grpc": version("grpcio")},
+            detail={
+                "version": __version__,
+                "engine": policy.name,
+                "grpc": version("grpcio"),
+                "details": self._details.custodians.described() if self._details else "not kept",
+                **self._instance.detail(),
+                **(more or {}),
+            },
         )
 
     def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:
@@ -350,6 +452,15 @@ class Node(ServingProcess):
             duration_ms=round(seconds * 1000, 3),
             entry=entry,
         )
+
+
+def _timestamp_age_s(config: TimestampsConfig, clock: Clock) -> float:
+    """Return the seconds since the newest time-stamp; infinite if there is none that can be read."""
+    try:
+        latest = TimestampStore(config.database).latest()
+    except TimestampStoreError:
+        return math.inf
+    return math.inf if latest is None else (clock() - latest.time).total_seconds()
 
 
 async def _follow_certificates(credentials: ReloadingCredentials) -> None:

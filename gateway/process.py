@@ -7,7 +7,7 @@ import signal
 import socket
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gateway.errors import ConfigError
 
@@ -20,6 +20,7 @@ class ServingProcess(ABC):
     def __init__(self) -> None:
         self.port = 0
         self._stack = AsyncExitStack()
+        self._failed: asyncio.Future[None] | None = None
 
     @abstractmethod
     async def _start(self) -> None:
@@ -37,15 +38,21 @@ class ServingProcess(ABC):
         """Stop serving gracefully, then close everything."""
         await self._stack.aclose()
 
+    def fail(self, error: BaseException) -> None:
+        """Stop, and end `run_until_stopped` with `error`: what the process cannot go on with has happened."""
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
     async def run_until_stopped(self) -> None:
         """Serve until one of `stop_signals`, then stop; one that comes while it starts ends the start."""
-        stopped = asyncio.Event()
+        stopped, self._failed = asyncio.Event(), asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
         for number in self.stop_signals:
             loop.add_signal_handler(number, stopped.set)
         # A supervisor holds them back until somebody listens.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self.stop_signals)
-        starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(stopped.wait())
+        starting = asyncio.create_task(self.start())
+        stopping: asyncio.Future[Any] = asyncio.create_task(stopped.wait())
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
@@ -54,11 +61,14 @@ class ServingProcess(ABC):
                 return
             await starting
             try:
-                await stopping
+                await asyncio.wait({stopping, self._failed}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await self.stop()
+            if self._failed.done():
+                self._failed.result()
         finally:
             stopping.cancel()
+            self._failed.cancel()
 
 
 def reserve_port(address: str) -> tuple[socket.socket, str]:
@@ -82,6 +92,8 @@ def reserve_port(address: str) -> tuple[socket.socket, str]:
     except OSError as error:
         raise taken from error
     try:
+        # Connections that a gateway before us has closed linger on the port for a minute (TIME_WAIT).
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(where)
     except OSError as error:

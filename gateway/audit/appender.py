@@ -16,7 +16,8 @@ import structlog
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError, OnceTakenError
-from gateway.audit.note import Ed25519Signer
+from gateway.audit.guards import Admission, Guards, Unguarded
+from gateway.audit.note import Ed25519Signer, Ed25519Verifier
 from gateway.audit.store import Appended, AuditStore, LogIdentity, Once, PendingEntry
 from gateway.clock import Clock, system_clock
 from gateway.errors import GatewayError
@@ -38,6 +39,11 @@ Outcome = Committed | GatewayError
 
 class Log(Protocol):
     """An audit log to append to, as the use cases see it."""
+
+    @property
+    def verifier(self) -> Ed25519Verifier:
+        """The key that verifies the log's checkpoints."""
+        ...
 
     @property
     def healthy(self) -> bool:
@@ -94,8 +100,10 @@ class Appender:
         origin: str,
         clock: Clock = system_clock,
         hooks: LogHooks | None = None,
+        guards: Guards | None = None,
     ) -> None:
         self.healthy = True
+        self.verifier = signer.verifier
         self.probe_s = FIRST_PROBE_S
         """Seconds until the next probe is due, while the log is not healthy."""
         self._origin = origin
@@ -103,27 +111,41 @@ class Appender:
         self._signer = signer
         self._clock = clock
         self._hooks = hooks or LogHooks()
+        self._guards = guards or Unguarded()
         store.open(LogIdentity(origin, signer.verifier), self.sign)
 
     def append(self, batch: Sequence[PendingEntry]) -> list[Outcome]:
         """Append a batch in one transaction; return what became of each entry, in their order."""
         started = time.perf_counter()
+        admission = Admission(batch)
         appended: Appended | None = None
 
         def append() -> None:
-            nonlocal appended
-            appended = self._store.append(batch, self.sign, self._clock())
+            nonlocal admission, appended
+            now = self._clock()
+            admission = self._guards.admit(batch, now)
+            appended = self._store.append((*admission.own, *admission.admitted), self.sign, now)
+            self._guards.committed(admission)
 
         fault = self._attempt(append)
         if appended is None:
             assert fault is not None
             return [_refusal(fault) for _ in batch]
-        _tell(self._hooks.committed, len(batch) - len(appended.refused), time.perf_counter() - started)
-        return _outcomes(batch, appended)
+        entries = (*admission.own, *admission.admitted)
+        _tell(self._hooks.committed, len(entries) - len(appended.refused), time.perf_counter() - started)
+        outcomes = iter(_outcomes(entries, appended)[len(admission.own) :])
+        return [
+            admission.refused[at] if at in admission.refused else next(outcomes) for at in range(len(batch))
+        ]
 
     def probe(self) -> None:
         """Try whether the log can append again."""
-        self._attempt(self._store.probe)
+
+        def probe() -> None:
+            self._guards.check(self._clock())
+            self._store.probe()
+
+        self._attempt(probe)
         self.probe_s = FIRST_PROBE_S if self.healthy else min(2 * self.probe_s, MAX_PROBE_S)
 
     def maintain(self) -> None:

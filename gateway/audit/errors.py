@@ -60,11 +60,15 @@ class LogMismatchError(LogUnavailableError):
 
 
 class LogRolledBackError(LogMismatchError):
-    """A witness has seen the log larger than it is here: entries are missing, as after an old backup."""
+    """A witness or the anchor has seen the log larger than it is: an older copy was put in its place."""
 
 
 class LogForkedError(LogMismatchError):
-    """A witness has seen the log with other entries than it has here: there are two histories."""
+    """A witness or the anchor has seen the log with other entries: there are two histories."""
+
+
+class LogClosedError(LogUnavailableError):
+    """The log was closed for good; another one goes on from it."""
 
 
 class LogOverloadedError(GatewayError):

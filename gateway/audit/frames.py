@@ -63,6 +63,8 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     failed: tuple[Failed, ...] = ()
     batch: tuple[int, float] | None = None
     """Entries and seconds of the whole transaction; told to one of those who had part in it."""
+    vkey: str = ""
+    """The verifier key of the log, as a note names it; in the first answer of a connection."""
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

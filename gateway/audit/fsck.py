@@ -7,61 +7,67 @@ functions and the formats' parsers are shared with the code that wrote the log.
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint
+from gateway.audit.disclosure import is_bound
+from gateway.audit.entry_forms import CLOCK_TOLERANCE, EntryForms
 from gateway.audit.errors import LogMismatchError, LogUnavailableError, NoteError
+from gateway.audit.findings import MAX_FINDINGS, Finding, Progress
+from gateway.audit.growth import GrownTile, TreeGrowth
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.numbering import Numbering
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.sqlite_publications import contradictions
-from gateway.audit.sqlite_schema import (
-    NUMBERED_SINCE_VERSION,
-    check_schema,
-    connect_for_reading,
-    expected_objects,
-    schema_version,
-)
-from gateway.audit.store import ENTRY_TIME, MAX_ENTRY_BYTES
-from gateway.audit.tree import EMPTY_ROOT, leaf_hash, node_hash
-from gateway.evidence.canonical import encode_canonical
-from gateway.model.entry import ENTRY_VERSION, Entry
+from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
+from gateway.audit.tiles import TILE_WIDTH
+from gateway.audit.tree import HASH_BYTES, leaf_hash, leaf_hashes
+from gateway.evidence.canonical import DECODE_ERRORS
+from gateway.model.entry import Entry, EntryKind
 
-MAX_FINDINGS: Final = 1000
-"""After so many the examination stops: the log is broken, and which entries are sound is known."""
+__all__ = ["CLOCK_TOLERANCE", "MAX_FINDINGS", "Finding", "FsckReport", "Progress", "fsck"]
 
-CLOCK_TOLERANCE: Final = timedelta(minutes=5)
-"""By how much an entry's time may lie before that of an earlier one. Times are taken before entries
-queue, so that neighbours may be out of order; more than this is a clock set back."""
-
-_CHUNK_ENTRIES: Final = 2048
-_TILE_LEAVES: Final = 256
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
+_CHUNK_ENTRIES: Final = 2 * TILE_WIDTH
 _NOTES_TOGETHER: Final = 64
 _TASKS_PENDING: Final = 8
 
-Progress = Callable[[int, int], None]
-"""Takes entries examined and entries in all."""
+_COLUMNS: Final = ("hash", "data", *IndexRow._fields)
+_ROWS: Final = (
+    f"SELECT idx, {', '.join(_COLUMNS)} FROM entry WHERE idx >= ? "  # noqa: S608 -- fixed names
+    f"ORDER BY idx LIMIT {_CHUNK_ENTRIES}"
+)
+_TOGETHER: Final = (
+    f"SELECT count(*), {' + '.join(f'count({name})' for name in _COLUMNS)}, "  # noqa: S608 -- fixed names
+    "min(idx), max(idx), min(length(hash)), max(length(hash)), "
+    "group_concat(CAST(hash AS TEXT), ''), group_concat(CAST(data AS TEXT), '\n'), "
+    + ", ".join(f"group_concat({name}, '\n')" for name in IndexRow._fields)
+    + " FROM entry WHERE idx >= ? AND idx < ?"
+)
+_NOTHING_LISTED: Final = IndexRow(*[""] * len(IndexRow._fields))
+
+_Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something in the log that is not as it must be."""
+class _Chunk:
+    """Entries that were examined, up to two tiles of them."""
 
-    place: str
-    """`database`, `log`, `entry`, `index`, `tile`, `checkpoint`, `published` or `head`."""
-    what: str
-    """What is wrong, for people. Never a value from an entry."""
-    index: int | None = None
-    """The entry's index; of a checkpoint its size; of a tile or block its first entry."""
+    leaves: Sequence[bytes]
+    columns: Sequence[tuple[str, ...]]
+    """What the index must say of them, column by column."""
+    entries: Sequence[Entry | None]
+    """None where the bytes are not an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +107,6 @@ def fsck(path: Path, verifier: Ed25519Verifier, progress: Progress | None = None
         return FsckReport(examination.size, examination.checkpoints, tuple(findings))
 
 
-@dataclass(slots=True)
-class _Tree:
-    """The tree as it grows leaf by leaf, where the writer's algorithm goes by rows."""
-
-    peaks: list[tuple[int, bytes]] = field(default_factory=list)
-    """(height, root) of the complete subtrees, largest first."""
-
-    def add(self, leaf: bytes) -> Iterator[tuple[int, bytes]]:
-        """Add a leaf; yield (height, root) of each subtree it completes, from the leaf itself up."""
-        height, node = 0, leaf
-        yield height, node
-        while self.peaks and self.peaks[-1][0] == height:
-            node = node_hash(self.peaks.pop()[1], node)
-            height += 1
-            yield height, node
-        self.peaks.append((height, node))
-
-    def root(self) -> bytes:
-        """Return the root of all leaves added."""
-        root = b""
-        for _, peak in reversed(self.peaks):
-            root = node_hash(peak, root) if root else peak
-        return root or EMPTY_ROOT
-
-
 class _Examination:
     """One pass over a log."""
 
@@ -140,14 +121,12 @@ class _Examination:
         self._verifier = verifier
         self._pool = pool
         self._progress = progress
-        self._tree = _Tree()
-        self._rows: list[list[bytes]] = [[]]
+        self._growth = TreeGrowth()
+        self._forms = EntryForms()
         self._full_tiles = 0
         self._block: list[IndexRow] = []
         self._block_terms = 0
-        self._latest: datetime | None = None
         self._numbering = Numbering()
-        self._decoder = msgspec.json.Decoder(Entry)
         self._notes: list[tuple[int, bytes, bytes]] = []
         self._opened: list[tuple[list[tuple[int, bytes, bytes]], Future[list[Checkpoint | None]]]] = []
         self._last_sound_size = 0
@@ -163,7 +142,7 @@ class _Examination:
         except LogMismatchError as error:
             yield Finding("database", error.message)
             return
-        if _objects(self._connection) != expected_objects(schema_version(self._connection)):
+        if _objects(self._connection) != expected_objects():
             yield Finding("database", "its tables, indices or triggers are not those of its version")
         yield from self._examine_identity()
         yield from self._examine_entries()
@@ -184,127 +163,183 @@ class _Examination:
 
     def _examine_entries(self) -> Iterator[Finding]:
         (total,) = self._connection.execute("SELECT count(*) FROM entry").fetchone()
-        checkpoints = self._connection.execute("SELECT size, note FROM checkpoint ORDER BY size")
-        pending = checkpoints.fetchone()
-        if pending is None or pending[0] != 0:
+        self._checkpoints = self._connection.execute("SELECT size, note FROM checkpoint ORDER BY size")
+        self._pending = self._checkpoints.fetchone()
+        if self._pending is None or self._pending[0] != 0:
             yield Finding("checkpoint", "the checkpoint of the empty log is missing", 0)
-        cursor = self._connection.execute(
-            "SELECT idx, hash, data, time, kind, exchange, consumer, provider, dataset, reasons "
-            "FROM entry ORDER BY idx"
-        )
         self._progress(0, total)
-        while rows := cursor.fetchmany(_CHUNK_ENTRIES):
-            for row in rows:
-                if row[0] != self.size:
+        while True:
+            chunk = self._read_sound_chunk()
+            if chunk is None:
+                rows = self._read_rows()
+                sound = _contiguous(rows, self.size)
+                if sound:
+                    chunk, findings = self._examine_rows(rows[:sound])
+                    yield from findings
+                if chunk is not None:
+                    yield from self._add(chunk)
+                if sound < len(rows):
                     self._submit_notes()
                     yield from self._collect_notes(0)
-                    yield Finding("entry", "entries are missing before this one", row[0])
+                    yield Finding("entry", "entries are missing before this one", rows[sound][0])
                     return
-                while pending is not None and pending[0] <= self.size:
-                    yield from self._examine_checkpoint(*pending)
-                    pending = checkpoints.fetchone()
-                yield from self._examine_entry(row)
+                if chunk is None:
+                    break
+            else:
+                yield from self._add(chunk)
             self._progress(self.size, total)
-        while pending is not None:
-            yield from self._examine_checkpoint(*pending)
-            pending = checkpoints.fetchone()
+        yield from self._examine_checkpoints(None)
         self._submit_notes()
         yield from self._collect_notes(0)
 
-    def _examine_entry(self, row: tuple[Any, ...]) -> Iterator[Finding]:
-        index, stored_hash, data = row[:3]
-        self.size += 1
-        if not isinstance(data, bytes):
-            # Damage to the file can turn a value into one of another type, whatever the table says.
-            yield Finding("entry", "its bytes are gone", index)
-            data = b""
-        hashed = leaf_hash(data)
-        if hashed != stored_hash:
-            yield Finding("entry", "its bytes do not have the stored leaf hash", index)
-        yield from self._examine_form(index, data, row[3:])
-        for height, node in self._tree.add(hashed):
-            if height % 8 == 0:
-                yield from self._examine_tile(height // 8, node)
-        if self.size % BLOCK_ENTRIES == 0:
-            yield from self._examine_block()
+    def _read_sound_chunk(self) -> _Chunk | None:
+        """Return the next entries if they are as they must be, as is told by looking at them together.
 
-    def _examine_form(self, index: int, data: bytes, columns: tuple[bytes, ...]) -> Iterator[Finding]:
+        The values of each column come as one text, a line for each row: to make objects of them all
+        would cost as much as the examination. None calls for `_read_rows`: there may be nothing left,
+        or something wrong, or something that cannot be told apart in this way.
+        """
+        texts = self._connection.execute(_TOGETHER, (self.size, self.size + _CHUNK_ENTRIES)).fetchone()
+        count, values, first, last, shortest, longest, hashes, lines, *columns = texts
+        whole = (
+            count and values == count * len(_COLUMNS) and (first, last) == (self.size, self.size + count - 1)
+        )
+        if not whole or not shortest == longest == HASH_BYTES:
+            return None
+        entries = lines.split(b"\n")
+        if len(entries) != count:
+            return None
+        leaves = leaf_hashes(entries)
+        if b"".join(leaves) != hashes:
+            return None
+        examined = self._forms.examine_together(entries)
+        if examined is None:
+            return None
+        expected = _columns(examined)
+        for column, listed in zip(expected, columns, strict=True):
+            text = "\n".join(column)
+            # With a line break in a value, lines are no rows.
+            if text.count("\n") != count - 1 or text.encode() != listed:
+                return None
+        return _Chunk(leaves, expected, examined)
+
+    def _read_rows(self) -> list[_Row]:
+        """Return the next rows of the table of entries, after whatever is missing."""
+        return self._connection.execute(_ROWS, (self.size,)).fetchall()
+
+    def _examine_rows(self, rows: Sequence[_Row]) -> tuple[_Chunk, list[Finding]]:
+        """Examine entries without a gap, of which the first begins a tile, one by one."""
+        findings: list[Finding] = []
+        entries: list[bytes] = []
+        leaves: list[bytes] = []
+        for index, stored, data, *_ in rows:
+            if not isinstance(data, bytes):
+                # Damage to the file can turn a value into one of another type, whatever the table says.
+                findings.append(Finding("entry", "its bytes are gone", index))
+            entries.append(data if isinstance(data, bytes) else b"")
+            leaves.append(leaf_hash(entries[-1]))
+            if leaves[-1] != stored:
+                findings.append(Finding("entry", "its bytes do not have the stored leaf hash", index))
+        examined = self._forms.examine(rows[0][0], entries)
+        findings.extend(examined.findings)
+        for (index, _, _, *listed), entry in zip(rows, examined.entries, strict=True):
+            if entry is not None and listed != [text.encode() for text in IndexRow.of(entry)]:
+                what = "the entry's row in the index says something else than the entry"
+                findings.append(Finding("index", what, index))
+        return _Chunk(leaves, _columns(examined.entries), examined.entries), findings
+
+    def _add(self, chunk: _Chunk) -> Iterator[Finding]:
+        """Let the tree grow by examined entries, and examine what they make complete."""
+        rows = list(map(IndexRow._make, zip(*chunk.columns, strict=True)))
+        for start in range(0, len(chunk.leaves), TILE_WIDTH):
+            tiles = self._growth.add(chunk.leaves[start : start + TILE_WIDTH])
+            self.size = self._growth.size
+            for tile in tiles:
+                yield from self._examine_tile(tile)
+            together = rows[start : start + TILE_WIDTH]
+            first = self.size - len(together)
+            for offset, row in enumerate(together):
+                if row.kind == EntryKind.ENTRY_DISCLOSED:
+                    yield from self._examine_disclosure(first + offset)
+            yield from self._examine_sequence(
+                self.size - len(together), chunk.entries[start : start + TILE_WIDTH]
+            )
+            self._block.extend(together)
+            if len(self._block) == BLOCK_ENTRIES:
+                yield from self._examine_block()
+            yield from self._examine_checkpoints(self.size)
+
+    def _examine_sequence(self, first: int, entries: Sequence[Entry | None]) -> Iterator[Finding]:
+        """Examine whether releases are numbered as they must be, and nothing else is."""
+        for index, entry in enumerate(entries, first):
+            if entry is None or (entry.sequence is None and entry.kind is not EntryKind.EXCHANGE_RELEASED):
+                continue
+            if (fault := self._numbering.find_fault(entry)) is not None:
+                yield Finding("entry", fault, index)
+
+    def _examine_disclosure(self, index: int) -> Iterator[Finding]:
+        """Compare what the log has told an outsider of an entry with that entry (see docs/privacy.md)."""
+        entry = self._entry(index)
+        if entry is None:
+            return
+        number = entry.subject.removeprefix("entries/")
+        target = int(number) if _INDEX.fullmatch(number) else index
+        (data,) = self._connection.execute("SELECT data FROM entry WHERE idx = ?", (target,)).fetchone() or (
+            None,
+        )
+        if target >= index or not (isinstance(data, bytes) and is_bound(entry, target, data)):
+            yield Finding("entry", "it tells an outsider of an entry what that entry does not say", index)
+
+    def _entry(self, index: int) -> Entry | None:
+        """Return an entry that has been examined; None if it has not the form of one, which was told then."""
+        (data,) = self._connection.execute("SELECT data FROM entry WHERE idx = ?", (index,)).fetchone()
         try:
-            entry = self._decoder.decode(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            yield Finding("entry", "its bytes are not an entry of the known form", index)
-            self._block.append(IndexRow("", "", "", "", "", "", ""))
-            return
-        if encode_canonical(entry) != data:
-            yield Finding("entry", "its bytes are not in canonical form", index)
-        if entry.v != ENTRY_VERSION or len(data) > MAX_ENTRY_BYTES:
-            yield Finding("entry", "its version is unknown, or it is too large", index)
-        row = IndexRow.of(entry)
-        self._block.append(row)
-        if columns != tuple([column.encode() for column in row]):
-            yield Finding("index", "the entry's row in the index says something else than the entry", index)
-        if (fault := self._numbering.find_fault(entry)) is not None:
-            yield Finding("entry", fault, index)
-        yield from self._examine_time(index, entry.time)
+            return msgspec.json.decode(data, type=Entry)
+        except DECODE_ERRORS:
+            return None
 
-    def _examine_time(self, index: int, text: str) -> Iterator[Finding]:
-        if ENTRY_TIME.fullmatch(text) is None:
-            yield Finding("entry", "its time is not in the one form for times", index)
-            return
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            yield Finding("entry", "its time does not exist", index)
-            return
-        if self._latest is None or time > self._latest:
-            self._latest = time
-        elif self._latest - time > CLOCK_TOLERANCE:
-            yield Finding("entry", "its time lies far before that of an earlier entry", index)
-
-    def _examine_tile(self, level: int, node: bytes) -> Iterator[Finding]:
-        """Take note of a node of a tile row; compare the tile with the stored one when it is full."""
-        if level == len(self._rows):
-            self._rows.append([])
-        row = self._rows[level]
-        row.append(node)
-        if len(row) < _TILE_LEAVES:
-            return
-        self._rows[level] = []
+    def _examine_tile(self, tile: GrownTile) -> Iterator[Finding]:
         self._full_tiles += 1
-        leaves = _TILE_LEAVES ** (level + 1)
-        number = self.size // leaves - 1
         stored = self._connection.execute(
-            "SELECT root, hashes FROM tile WHERE level = ? AND number = ?", (level, number)
+            "SELECT root, hashes FROM tile WHERE level = ? AND number = ?", (tile.level, tile.number)
         ).fetchone()
-        if stored != (_root_over(row), b"".join(row)):
-            yield Finding("tile", f"tile {number} of level {level} is missing or wrong", number * leaves)
+        if stored != (tile.root, tile.hashes):
+            what = f"tile {tile.number} of level {tile.level} is missing or wrong"
+            yield Finding("tile", what, tile.first_entry)
 
     def _examine_block(self) -> Iterator[Finding]:
         rows, self._block = self._block, []
         number = self.size // BLOCK_ENTRIES - 1
         summary = BlockSummary.of(rows)
-        self._block_terms += len(summary.terms)
+        self._block_terms += len(summary.bits)
         times = self._connection.execute(
             "SELECT first_time, last_time FROM block WHERE number = ?", (number,)
         ).fetchone()
-        found = 0
-        for term in summary.terms:
-            found += self._connection.execute(
-                "SELECT count(*) FROM block_term WHERE term = ? AND number = ?", (term, number)
-            ).fetchone()[0]
+        stored = {
+            term: self._connection.execute(
+                "SELECT bits FROM block_term WHERE term = ? AND number = ?", (term, number)
+            ).fetchone()
+            for term in summary.bits
+        }
         expected = (summary.first_time.encode(), summary.last_time.encode())
-        if times != expected or found != len(summary.terms):
+        if times != expected or stored != {term: (bits,) for term, bits in summary.bits.items()}:
             yield Finding("index", "the summary of this block of entries is wrong", number * BLOCK_ENTRIES)
+
+    def _examine_checkpoints(self, up_to: int | None) -> Iterator[Finding]:
+        """Examine the checkpoints that come next, up to a size; all that are left if it is None."""
+        while self._pending is not None and (up_to is None or self._pending[0] <= up_to):
+            yield from self._examine_checkpoint(*self._pending)
+            self._pending = self._checkpoints.fetchone()
 
     def _examine_checkpoint(self, size: int, note: Any) -> Iterator[Finding]:
         self.checkpoints += 1
         if not isinstance(note, bytes):
             yield Finding("checkpoint", "its text is gone", size)
             return
-        if size > self.size:
+        if not 0 <= size <= self.size:
             yield Finding("checkpoint", "it covers entries that are not there", size)
             return
-        self._notes.append((size, note, self._tree.root()))
+        self._notes.append((size, note, self._growth.root_at(size)))
         if len(self._notes) == _NOTES_TOGETHER:
             self._submit_notes()
             yield from self._collect_notes(_TASKS_PENDING)
@@ -355,7 +390,7 @@ class _Examination:
         size, frontier, note = heads[0]
         if size != self.size:
             yield Finding("head", "its size is not the number of entries", size)
-        expected = self.size.to_bytes(8, "big") + b"".join(peak for _, peak in self._tree.peaks)
+        expected = self.size.to_bytes(8, "big") + self._growth.frontier()
         if frontier != expected:
             yield Finding("head", "its right edge is not that of the entries", size)
         kept = self._connection.execute("SELECT note FROM checkpoint WHERE size = ?", (self.size,)).fetchone()
@@ -377,8 +412,6 @@ class _Examination:
 
     def _examine_numbers(self) -> Iterator[Finding]:
         """Compare the numbers that the writer goes on from with those that the entries have."""
-        if schema_version(self._connection) < NUMBERED_SINCE_VERSION:
-            return
         rows = self._connection.execute("SELECT consumer, provider, last FROM pair")
         kept = {(consumer, provider): last for consumer, provider, last in rows}
         if kept != {(one.encode(), two.encode()): last for (one, two), last in self._numbering.last.items()}:
@@ -390,8 +423,21 @@ def _objects(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
     return {tuple(value.decode(errors="replace") for value in row) for row in rows}
 
 
-def _root_over(nodes: Sequence[bytes]) -> bytes:
-    if len(nodes) == 1:
-        return nodes[0]
-    middle = len(nodes) // 2
-    return node_hash(_root_over(nodes[:middle]), _root_over(nodes[middle:]))
+def _contiguous(rows: Sequence[_Row], first: int) -> int:
+    """Return how many rows have the indices that follow one another from `first`."""
+    for at, row in enumerate(rows):
+        if row[0] != first + at:
+            return at
+    return len(rows)
+
+
+def _columns(entries: Sequence[Entry | None]) -> list[tuple[str, ...]]:
+    """Return what the index must say of the entries, column by column; of what is no entry, nothing."""
+    if not all(entries):
+        rows = [_NOTHING_LISTED if entry is None else IndexRow.of(entry) for entry in entries]
+        return list(zip(*rows, strict=True))
+    columns = {name: tuple(map(attrgetter(name), entries)) for name in IndexRow._fields}
+    columns["reasons"] = tuple(
+        ["".join([f" {reason} " for reason in reasons]) if reasons else "" for reasons in columns["reasons"]]
+    )
+    return list(columns.values())

@@ -8,8 +8,9 @@ from datetime import datetime
 
 import msgspec
 
+from gateway.audit import filter as filters
+from gateway.audit.filter import Field, Filter, Has
 from gateway.audit.holdings import Holding, Holdings, Outcome, Side
-from gateway.audit.search import EntryFilter
 from gateway.audit.store import MAX_PAGE_SIZE, AuditReader
 from gateway.audit.tree import leaf_hash
 from gateway.model.entry import Entry, EntryKind
@@ -22,6 +23,13 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 def _ignore(*_: object) -> None:
     """Take no notice."""
+
+
+def about(member: str | None, since: datetime | None) -> Filter:
+    """Return the filter for what concerns `member`, or anybody, and is not before `since`."""
+    parts: list[Filter] = [] if member is None else [Has(Field.MEMBER, member)]
+    parts += [] if since is None else [filters.since(since)]
+    return filters.both(*parts)
 
 
 def read_holdings(
@@ -68,7 +76,9 @@ def _read(
 
     def entries(kind: EntryKind, before_time: datetime | None) -> Iterator[tuple[int, bytes, Entry]]:
         nonlocal read
-        wanted = EntryFilter(kind=kind, member=member, since=since, until=before_time)
+        parts: list[Filter] = [Has(Field.KIND, kind), about(member, since)]
+        parts += [] if before_time is None else [filters.until(before_time)]
+        wanted = filters.both(*parts)
         before: int | None = None
         while page := reader.find(wanted, MAX_PAGE_SIZE, before):
             read += len(page)

@@ -23,6 +23,7 @@ from gateway.evidence import dsse
 from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
 from gateway.evidence.commitment import verify_commitment
 from gateway.evidence.delivery import DELIVERY_TYPE, DeliveryStatement, parse_delivery, verify_sequence
+from gateway.evidence.fields import SEED_BYTES, verify_fields
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.records import page_digest, records_root, split_lines
 from gateway.evidence.trust import Trust
@@ -137,29 +138,33 @@ def issue_receipt(
 def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None = None) -> VerifiedReceipt:
     """Return what `receipt` proves, or raise `GatewayError`.
 
-    1. The statement is signed by a gateway key of the trust file and names its log.
+    1. The statement is signed by a gateway key of the trust file and names one of its logs: the present
+       one, or one that was closed.
     2. The entry in it is canonical and a release.
     3. The checkpoint is signed by a log key of the trust file, for this log.
     4. The inclusion proof leads from the entry's leaf hash, at the stated index, to the checkpoint.
     5. The pages' digests make up the records root that the entry commits to.
     6. Each delivery is signed by the provider named in the entry, for this exchange, in order, and
        the last says that it is the last.
-    7. With a witness policy: a quorum of its witnesses has cosigned the checkpoint.
+    7. If the entry commits to its members one by one, it does so to the members that it has: what the
+       gateway shows others of this exchange is what stands in this entry.
+    8. With a witness policy: a quorum of its witnesses has cosigned the checkpoint.
     """
     payload, _ = dsse.verify(receipt.statement, RECEIPT_TYPE, trust.gateway_verify_keys)  # 1
     statement = _parse_statement(payload)
-    if statement.gateway != trust.origin:
+    verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
+    if not {statement.gateway, trust.origin} <= {verifier.name for verifier in verifiers}:
         raise ReceiptError("The receipt is of another gateway than the trust file.")
     entry = _parse_entry(statement.entry)  # 2
     proof = TlogProof.from_text(receipt.tlog_proof)
     if proof.index != statement.index:
         raise ReceiptError("Statement and proof name different entries.")
-    verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
-    checkpoint = proof.verify(leaf_hash(bytes(statement.entry)), verifiers, origin=trust.origin)  # 3, 4
+    checkpoint = proof.verify(leaf_hash(bytes(statement.entry)), verifiers, origin=statement.gateway)  # 3, 4
     digests = _page_digests(statement, entry)  # 5
     deliveries = _verify_deliveries(receipt.deliveries, entry, trust)  # 6
+    _verify_fields(entry, statement.openings)  # 7
     witnessed: tuple[Cosignature, ...] = ()
-    if policy is not None:  # 7
+    if policy is not None:  # 8
         witnessed = policy.verify(proof.checkpoint, origin=trust.origin, log_verifiers=verifiers).cosignatures
     return VerifiedReceipt(
         entry, statement.index, checkpoint, digests, statement.openings, deliveries, witnessed
@@ -186,6 +191,16 @@ def _parse_entry(raw: msgspec.Raw) -> Entry:
     if entry.kind is not EntryKind.EXCHANGE_RELEASED or (entry.sequence is not None and entry.sequence < 1):
         raise ReceiptError("The entry in the receipt is not of a release as it stands in a log.")
     return entry
+
+
+def _verify_fields(entry: Entry, openings: Mapping[str, str]) -> None:
+    if not entry.fields:
+        return
+    try:
+        seed = dsse.from_base64(openings.get("fields", ""), length=SEED_BYTES)
+    except ValueError as error:
+        raise ReceiptError("The receipt does not open the entry's commitment to its members.") from error
+    verify_fields(entry, seed)
 
 
 def _page_digests(statement: ReceiptStatement, entry: Entry) -> tuple[bytes, ...]:

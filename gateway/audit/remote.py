@@ -16,6 +16,7 @@ from gateway.audit.errors import (
     OnceTakenError,
 )
 from gateway.audit.frames import Answer, AppendRequest, Failed, FrameReader, Placed, encode_frame
+from gateway.audit.note import Ed25519Verifier
 from gateway.audit.store import Once, PendingEntry, prepare_entry
 from gateway.errors import GatewayError
 from gateway.model.entry import Entry
@@ -53,6 +54,7 @@ class RemoteLog:
         self._writes = False
         """What the log process last said of the log."""
         self._told_healthy = True
+        self._verifier: Ed25519Verifier | None = None
         self._opened = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
 
@@ -63,6 +65,13 @@ class RemoteLog:
                 await self._opened.wait()
         except TimeoutError as error:
             raise LogUnavailableError("The audit log's process does not answer.") from error
+
+    @property
+    def verifier(self) -> Ed25519Verifier:
+        """The key that verifies the log's checkpoints, once the log is open."""
+        if self._verifier is None:
+            raise LogUnavailableError("The audit log's process has not answered yet.")
+        return self._verifier
 
     @property
     def healthy(self) -> bool:
@@ -127,6 +136,8 @@ class RemoteLog:
         """Take an answer of the log process."""
         self._heard_s = time.monotonic()
         self._writes = answer.healthy
+        if answer.vkey:
+            self._verifier = Ed25519Verifier.from_vkey(answer.vkey)
         for placed in answer.placed:
             pending, future = self._waiting.pop(placed.number)
             if not future.done():

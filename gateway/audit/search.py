@@ -1,22 +1,33 @@
-"""Finding entries: what they are found by, and the summary that tells where to look.
+"""Finding entries: what they are found by, the summary of many, and the search over summaries.
 
 An index row for every entry and term would cost more than the rest of the append. Instead, entries
-are summed up in blocks of 256: for each full block, the times it spans and the terms that occur in
-it. A search reads only the blocks in which every term of the filter occurs, and, for the entries
-after the last full block, each of them.
+are summed up in blocks of 4,096: for each full block the times it spans, and for each term that
+occurs in it one bit for each entry. Conditions on terms are then operations on whole numbers, exact
+to the entry; no entry is read that is not found. The entries after the last full block are summed up
+when they are searched. Ten million entries are 2,441 blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from gateway.clock import rfc3339
+from gateway.audit.errors import LogMismatchError
+from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present
 from gateway.model.entry import Entry, EntryKind
 
-BLOCK_ENTRIES: Final = 256
+BLOCK_ENTRIES: Final = 4096
+BLOCK_BYTES: Final = BLOCK_ENTRIES // 8
+
+_FIRST_STRIDE: Final = 4
+_MAX_STRIDE: Final = 1024
+"""Blocks that are looked at together: few at first, as most pages are filled by the first ones."""
+
+_FULL: Final = b"\xff" * BLOCK_BYTES
+_EMPTY: Final = bytes(BLOCK_BYTES)
 
 
 class IndexRow(NamedTuple):
@@ -30,6 +41,8 @@ class IndexRow(NamedTuple):
     dataset: str
     reasons: str
     """The reason codes, each between two spaces of its own: empty, or such as ` A  B `."""
+    tier: str
+    purpose: str
 
     @classmethod
     def of(cls, entry: Entry) -> IndexRow:
@@ -42,7 +55,22 @@ class IndexRow(NamedTuple):
             entry.provider,
             entry.dataset,
             "".join([f" {reason} " for reason in entry.reasons]),
+            entry.tier,
+            entry.purpose,
         )
+
+
+_COLUMNS: Final = {
+    Field.KIND: 1,
+    Field.CONSUMER: 3,
+    Field.PROVIDER: 4,
+    Field.DATASET: 5,
+    Field.TIER: 7,
+    Field.PURPOSE: 8,
+}
+"""Where a row has the fields of one value."""
+_EXCHANGE: Final = 2
+_REASONS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,72 +81,312 @@ class BlockSummary:
     """The earliest time of its entries."""
     last_time: str
     """The latest."""
-    terms: frozenset[str]
+    bits: Mapping[str, bytes]
+    """For each term, `BLOCK_BYTES` bytes: bit i (of byte i // 8, lowest first) is entry i of the block."""
 
     @classmethod
     def of(cls, rows: Sequence[IndexRow]) -> BlockSummary:
         """Sum up the rows of a block."""
-        times, kinds, _, consumers, providers, datasets, reasons = map(set, zip(*rows, strict=True))
-        terms = {_kind(kind) for kind in kinds}
-        terms.update(_member(member) for member in consumers | providers if member)
-        terms.update(_dataset(dataset) for dataset in datasets if dataset)
-        terms.update(_reason(reason) for codes in reasons for reason in codes.split())
-        return cls(min(times), max(times), frozenset(terms))
+        times = [row.time for row in rows]
+        return cls(min(times), max(times), _summed_up(rows))
 
 
-@dataclass(frozen=True, slots=True)
-class EntryFilter:
-    """Which entries to list: those for which everything given holds."""
-
-    kind: EntryKind | None = None
-    member: str | None = None
-    """The id of a member that is the entry's consumer or provider."""
-    dataset: str | None = None
-    exchange: str | None = None
-    reason: str | None = None
-    since: datetime | None = None
-    """Not before this time."""
-    until: datetime | None = None
-    """Before this time."""
-
-    def terms(self) -> list[str]:
-        """Return the terms that a block must have to hold a match."""
-        terms = []
-        if self.member is not None:
-            terms.append(_member(self.member))
-        if self.dataset is not None:
-            terms.append(_dataset(self.dataset))
-        if self.reason is not None:
-            terms.append(_reason(self.reason))
-        if self.kind is not None:
-            terms.append(_kind(self.kind.value))
-        return terms
-
-    def conditions(self) -> dict[str, tuple[str, str]]:
-        """Return the SQL conditions on the columns of `entry`: parameter name to (condition, value)."""
-        wanted = {
-            "kind": ("kind = :kind", None if self.kind is None else self.kind.value),
-            "member": (":member IN (consumer, provider)", self.member),
-            "dataset": ("dataset = :dataset", self.dataset),
-            "exchange": ("exchange = :exchange", self.exchange),
-            "reason": ("instr(reasons, :reason) > 0", None if self.reason is None else f" {self.reason} "),
-            "since": ("time >= :since", None if self.since is None else rfc3339(self.since)),
-            "until": ("time < :until", None if self.until is None else rfc3339(self.until)),
-        }
-        return {name: (term, value) for name, (term, value) in wanted.items() if value is not None}
+def completed_blocks(first: int, size: int) -> range:
+    """Return the numbers of the blocks that become full as a log grows from `first` to `size` entries."""
+    return range(first // BLOCK_ENTRIES, size // BLOCK_ENTRIES)
 
 
-def _kind(kind: str) -> str:
-    return f"kind:{kind}"
+class SearchIndex(Protocol):
+    """What a search asks of one committed state of a store. Blocks here are full ones."""
+
+    def times(self, first: int, end: int) -> Sequence[tuple[str, str]]:
+        """Return (earliest, latest) time of the blocks from `first` to before `end`, in order."""
+        ...
+
+    def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
+        """Return (number, bits) of the blocks in that range in which `term` occurs."""
+        ...
+
+    def rows(self, start: int, end: int) -> Sequence[IndexRow]:
+        """Return the rows of the entries from `start` to before `end`, in order."""
+        ...
+
+    def entry_times(self, start: int, end: int) -> Sequence[str]:
+        """Return the times of the entries from `start` to before `end`, in order."""
+        ...
+
+    def of_exchange(self, exchange: str) -> Sequence[int]:
+        """Return the indices of the entries of an exchange."""
+        ...
 
 
-def _member(member: str) -> str:
-    return f"member:{member}"
+def search(
+    index: SearchIndex, wanted: Filter, start: int, end: int, *, newest_first: bool, size: int
+) -> Iterator[int]:
+    """Yield the indices from `start` to before `end` of the entries of `wanted`.
+
+    `size` is the number of entries that `index` holds; `end` must not exceed it.
+    """
+    wanted = _cheapest_first(wanted)
+    for stretch in _stretches(index, start, end, newest_first=newest_first, size=size):
+        found = stretch.evaluate(wanted)
+        if found:
+            yield from _indices(stretch, found, start, end, newest_first=newest_first)
 
 
-def _dataset(dataset: str) -> str:
-    return f"dataset:{dataset}"
+def _stretches(
+    index: SearchIndex, start: int, end: int, *, newest_first: bool, size: int
+) -> Iterator[_Stretch]:
+    """Yield the stretches of the log that hold the indices from `start` to before `end`."""
+    if start >= end:
+        return
+    summed_up = size - size % BLOCK_ENTRIES
+    tail = [_Tail(index, max(start, summed_up), end)] if end > summed_up else []
+    if newest_first:
+        yield from tail
+    first, last = start // BLOCK_ENTRIES, -(-min(end, summed_up) // BLOCK_ENTRIES)
+    stride = _FIRST_STRIDE
+    while first < last:
+        if newest_first:
+            yield _Blocks(index, max(first, last - stride), last)
+            last -= stride
+        else:
+            yield _Blocks(index, first, min(first + stride, last))
+            first += stride
+        stride = min(2 * stride, _MAX_STRIDE)
+    if not newest_first:
+        yield from tail
 
 
-def _reason(reason: str) -> str:
-    return f"reason:{reason}"
+class _Stretch(ABC):
+    """Entries that follow each other, and the bits of those for which something holds, as one number."""
+
+    def __init__(self, index: SearchIndex, start: int, end: int) -> None:
+        self._index = index
+        self.start = start
+        self.end = end
+        self._all = (1 << end - start) - 1
+
+    def evaluate(self, wanted: Filter) -> int:
+        """Return the bits of the entries of `wanted`."""
+        match wanted:
+            case Has(Field.EXCHANGE, value):
+                found = self._of_indices(self._index.of_exchange(value))
+            case Has(field, value):
+                found = self._any_of(_terms(field, value))
+            case Present(Field.MEMBER):
+                found = self._present(Field.CONSUMER) | self._present(Field.PROVIDER)
+            case Present(field):
+                found = self._present(field)
+            case Before(time):
+                found = self._before(time)
+            case Not(operand):
+                found = self._all ^ self.evaluate(operand)
+            case And(operands):
+                found = self._all_of(operands)
+            case Or(operands):
+                found = self._one_of(operands)
+        return found
+
+    def _present(self, field: Field) -> int:
+        # An entry without a value has the term of the empty one.
+        return self._all ^ self._bits(_term(field, ""))
+
+    def _all_of(self, operands: Sequence[Filter]) -> int:
+        found = self._all
+        for operand in operands:
+            found &= self.evaluate(operand)
+            if not found:
+                break
+        return found
+
+    def _one_of(self, operands: Sequence[Filter]) -> int:
+        found = 0
+        for operand in operands:
+            found |= self.evaluate(operand)
+            if found == self._all:
+                break
+        return found
+
+    def _any_of(self, terms: Sequence[str]) -> int:
+        found = 0
+        for term in terms:
+            found |= self._bits(term)
+        return found
+
+    def _of_indices(self, indices: Sequence[int]) -> int:
+        found = 0
+        for index in indices:
+            if self.start <= index < self.end:
+                found |= 1 << index - self.start
+        return found
+
+    @abstractmethod
+    def _bits(self, term: str) -> int:
+        """Return the bits of the entries that have a term."""
+
+    @abstractmethod
+    def _before(self, time: str) -> int:
+        """Return the bits of the entries before a time."""
+
+
+class _Blocks(_Stretch):
+    """Full blocks, known by their summaries."""
+
+    def __init__(self, index: SearchIndex, first: int, end: int) -> None:
+        super().__init__(index, first * BLOCK_ENTRIES, end * BLOCK_ENTRIES)
+        self._first = first
+        self._last = end
+        self._times: Sequence[tuple[str, str]] | None = None
+        self._entry_times_read: dict[int, Sequence[str]] = {}
+
+    def _bits(self, term: str) -> int:
+        found = self._index.bits(term, self._first, self._last)
+        if not found:
+            return 0
+        pieces = [_EMPTY] * (self._last - self._first)
+        for number, bits in found:
+            if len(bits) != BLOCK_BYTES:
+                raise _damaged()
+            pieces[number - self._first] = bits
+        return int.from_bytes(b"".join(pieces), "little")
+
+    def _before(self, time: str) -> int:
+        if self._times is None:
+            self._times = self._index.times(self._first, self._last)
+            if len(self._times) != self._last - self._first:
+                raise _damaged()
+        pieces = []
+        for number, (earliest, latest) in enumerate(self._times, start=self._first):
+            if latest < time:
+                pieces.append(_FULL)
+            elif earliest >= time:
+                pieces.append(_EMPTY)
+            else:
+                bits = _bits_of([moment < time for moment in self._entry_times(number)])
+                pieces.append(bits.to_bytes(BLOCK_BYTES, "little"))
+        return int.from_bytes(b"".join(pieces), "little")
+
+    def _entry_times(self, number: int) -> Sequence[str]:
+        """Return the times of the entries of a block; both ends of a span of time may lie in one."""
+        times = self._entry_times_read.get(number)
+        if times is None:
+            times = self._index.entry_times(number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
+            self._entry_times_read[number] = times
+        return times
+
+
+class _Tail(_Stretch):
+    """Entries after the last full block: summed up now."""
+
+    def __init__(self, index: SearchIndex, start: int, end: int) -> None:
+        super().__init__(index, start, end)
+        self._rows = index.rows(start, end)
+
+    def _bits(self, term: str) -> int:
+        name, _, value = term.partition("=")
+        field = Field(name)
+        if field is Field.REASON:
+            code = f" {value} "
+            return _bits_of([code in row.reasons if value else not row.reasons for row in self._rows])
+        if field is Field.EXCHANGE:
+            return _bits_of([not row.exchange for row in self._rows])
+        at = _COLUMNS[field]
+        return _bits_of([row[at] == value for row in self._rows])
+
+    def _before(self, time: str) -> int:
+        return _bits_of([row.time < time for row in self._rows])
+
+
+def _damaged() -> LogMismatchError:
+    return LogMismatchError(
+        "The index of the audit log is damaged; run `gateway audit fsck` and restore a sound copy."
+    )
+
+
+def _cheapest_first(wanted: Filter) -> Filter:
+    """Return `wanted` with the operands of each AND in the order of what they cost to look up."""
+    match wanted:
+        case Not(operand):
+            return Not(_cheapest_first(operand))
+        case Or(operands):
+            return Or(tuple(map(_cheapest_first, operands)))
+        case And(operands):
+            return And(tuple(sorted(map(_cheapest_first, operands), key=_cost)))
+        case _:
+            return wanted
+
+
+def _cost(wanted: Filter) -> int:
+    match wanted:
+        case Has(Field.EXCHANGE):
+            return 0
+        case Before() | Not(Before()):
+            return 1
+        case Has():
+            return 2
+        case _:
+            return 3
+
+
+def _indices(stretch: _Stretch, found: int, start: int, end: int, *, newest_first: bool) -> Iterator[int]:
+    """Yield the indices of the bits in `found`, block by block, so that no long number is taken apart."""
+    raw = found.to_bytes(-(-(stretch.end - stretch.start) // 8), "little")
+    places: Sequence[int] = range(0, len(raw), BLOCK_BYTES)
+    for place in reversed(places) if newest_first else places:
+        bits = int.from_bytes(raw[place : place + BLOCK_BYTES], "little")
+        base = stretch.start + place * 8
+        while bits:
+            at = (bits if newest_first else bits & -bits).bit_length() - 1
+            bits ^= 1 << at
+            if start <= base + at < end:
+                yield base + at
+
+
+def _summed_up(rows: Sequence[IndexRow]) -> dict[str, bytes]:
+    """Return the bits of each term that occurs in the rows of a block."""
+    columns = list(zip(*rows, strict=True))
+    places: dict[str, list[int]] = {}
+    for field, column in _COLUMNS.items():
+        places.update({_term(field, value): found for value, found in _places(columns[column]).items()})
+    for codes, found in _places(columns[_REASONS]).items():
+        for code in set(codes.split()) or {""}:
+            places.setdefault(_term(Field.REASON, code), []).extend(found)
+    without_exchange = [at for at, exchange in enumerate(columns[_EXCHANGE]) if not exchange]
+    if without_exchange:
+        places[_term(Field.EXCHANGE, "")] = without_exchange
+    return {term: _bits_at(found) for term, found in places.items()}
+
+
+def _places(column: Sequence[str]) -> dict[str, list[int]]:
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for at, value in enumerate(column):
+        found[value].append(at)
+    return found
+
+
+def _bits_at(places: Sequence[int]) -> bytes:
+    if len(places) == BLOCK_ENTRIES:
+        return _FULL
+    raw = bytearray(BLOCK_BYTES)
+    for at in places:
+        raw[at >> 3] |= 1 << (at & 7)
+    return bytes(raw)
+
+
+def _bits_of(flags: Sequence[bool]) -> int:
+    """Return the number whose bit i is flag i."""
+    return int("".join(["1" if flag else "0" for flag in reversed(flags)]) or "0", 2)
+
+
+def _terms(field: Field, value: str) -> list[str]:
+    """Return the terms of which an entry has one if the field has the value."""
+    if field is Field.MEMBER:
+        return [_term(Field.CONSUMER, value), _term(Field.PROVIDER, value)]
+    if field is Field.KIND and value.endswith(".*"):
+        return [_term(field, kind.value) for kind in EntryKind if kind.value.startswith(value[:-1])]
+    return [_term(field, value)]
+
+
+def _term(field: Field, value: str) -> str:
+    return f"{field}={value}"

@@ -8,9 +8,7 @@ arrives meanwhile makes up the next batch, across all processes.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +23,9 @@ from gateway.audit.frames import Answer, AppendRequest, Failed, FrameReader, Pla
 from gateway.audit.store import PendingEntry
 from gateway.audit.tree import leaf_hash
 from gateway.errors import GatewayError
+from gateway.local_socket import StrangerError, verify_own_user
 
 _log: Final = structlog.get_logger()
-
-_PEER: Final = struct.Struct("3i")
-"""`struct ucred` (unix(7)): process, user, group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class LogService:
     def joined(self, connection: _Connection) -> None:
         """Take in a caller; it is told how the log fares."""
         self._connections.add(connection)
-        connection.tell(Answer(self._appender.healthy))
+        connection.tell(Answer(self._appender.healthy, vkey=self._appender.verifier.vkey()))
 
     def left(self, connection: _Connection) -> None:
         """Forget a caller. What it has asked for is appended all the same."""
@@ -134,9 +130,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         peer: socket.socket = transport.get_extra_info("socket")
-        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        if _PEER.unpack(raw)[1] != os.geteuid():
-            _log.error("log.stranger", pid=_PEER.unpack(raw)[0])
+        try:
+            verify_own_user(peer)
+        except StrangerError as error:
+            _log.error("log.stranger", pid=error.pid)
             self.transport.abort()
             return
         self._service.joined(self)

@@ -17,16 +17,23 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.audit.checkpoint import open_checkpoint
-from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError, NoteError
+from gateway.audit.errors import (
+    EntryNotFoundError,
+    LogClosedError,
+    LogMismatchError,
+    LogUnavailableError,
+    NoteError,
+)
 from gateway.audit.numbering import Pair
 from gateway.audit.prover import TreeHashes
-from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
-from gateway.audit.sqlite_reader import SqliteTiles
-from gateway.audit.sqlite_schema import check_schema, complete_schema, connect_for_writing, schema_script
+from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, completed_blocks
+from gateway.audit.sqlite_reader import SqliteIndex, SqliteTiles
+from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
 from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead, give_numbers
 from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, completed_tiles
-from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
+from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append, leaf_hash
 from gateway.errors import ConfigError
+from gateway.model.entry import EntryKind
 
 DEFAULT_LOCK_TIMEOUT_S: Final = 2.0
 
@@ -37,10 +44,13 @@ _PAGES_A_COMMIT: Final = 8
 _PAGE_BYTES: Final = 4096
 
 _MAX_ROWS: Final = 256
-"""Rows of one INSERT: 256 rows of 9 values stay far below SQLite's limit of 32,766 parameters."""
+"""Rows of one INSERT: 256 rows of 12 values stay far below SQLite's limit of 32,766 parameters."""
 
 _EXACT_ROWS: Final = 64
 """Up to this many rows there is a prepared statement for each number of rows."""
+
+_VERIFIED_AFTER_FAULT: Final = 4096
+"""Entries read back after an error of the disk: more than are ever appended between two flushes."""
 
 _LOCK_POLL_S: Final = 0.0005
 
@@ -68,9 +78,10 @@ class _Head:
 
     frontier: Frontier
     note: str
-    tail: tuple[tuple[bytes, IndexRow], ...]
-    """Leaf hash and index row of the entries after the last full block, so that an append reads
-    nothing back. A block of the search and a tile of level 0 are the same 256 entries."""
+    tail: tuple[bytes, ...]
+    """Leaf hashes of the entries after the last full tile, so that an append need not read them."""
+    closed: bool = False
+    """Whether the last entry closes the log."""
 
 
 class SqliteStore:
@@ -82,7 +93,8 @@ class SqliteStore:
     After every error but a lock that was not free, the connection is given up. The next append opens
     the file anew, copies what SQLite recovered into the database with a flush of its own (after a
     failed flush, the pages in memory are no proof that the disk has them), and verifies the head
-    before it builds on it.
+    before it builds on it. After an error of the disk it also has the system forget the pages it keeps
+    of the file, and verifies the newest entries as the disk gives them (docs/adr/0029).
     """
 
     def __init__(self, path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> None:
@@ -98,6 +110,8 @@ class SqliteStore:
         """Last numbers of pairs as of `_head`."""
         self._prune_from_us = 0
         self._unfolded_pages = 0
+        self._disk_failed = False
+        """Whether the disk has reported an error since the log was last read from it."""
 
     def __enter__(self) -> Self:
         return self
@@ -123,11 +137,11 @@ class SqliteStore:
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 connection.executescript(schema_script())
             check_schema(connection)
-            complete_schema(connection)
             if not connection.execute("SELECT 1 FROM log UNION ALL SELECT 1 FROM entry").fetchone():
                 _create_log(connection, identity, sign)
             self._fold(connection, despite_readers=True)
             self._head = self._verified_head(connection)
+            _refuse_closed(self._head)
             if new:
                 _flush_directory(self.path.parent)
 
@@ -140,17 +154,19 @@ class SqliteStore:
         """
         with self._writing() as connection:
             head = self._current_head(connection)
+            _refuse_closed(head)
             refused = self._claim(connection, pending, now)
             accepted = [item for at, item in enumerate(pending) if at not in refused] if refused else pending
             if not accepted:
                 return Appended(None, head.note, refused)
+            closed = _closes(accepted)
             accepted, given = give_numbers(accepted, partial(self._last_number, connection))
             batch = append(head.frontier, [item.leaf_hash for item in accepted])
             _insert_entries(connection, batch.first, accepted)
-            tail = head.tail + tuple([(item.leaf_hash, item.row) for item in accepted])
+            tail = head.tail + tuple([item.leaf_hash for item in accepted])
             if len(tail) >= TILE_WIDTH:
-                _insert_tiles(connection, batch, [hashed for hashed, _ in tail])
-                _insert_blocks(connection, batch, [row for _, row in tail])
+                _insert_tiles(connection, batch, tail)
+                _insert_blocks(connection, batch)
             if given:
                 _keep_numbers(connection, given)
             # Signed last, so that a transaction that fails before its commit leaves no signature.
@@ -162,7 +178,9 @@ class SqliteStore:
             if updated.rowcount != 1:
                 raise LogMismatchError("The head of the audit log moved within a transaction.")
             connection.execute("COMMIT")
-            self._head = _Head(batch.frontier, note, tail[len(tail) - batch.frontier.size % TILE_WIDTH :])
+            self._head = _Head(
+                batch.frontier, note, tail[len(tail) - batch.frontier.size % TILE_WIDTH :], closed
+            )
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
         self._numbers |= given
@@ -202,7 +220,7 @@ class SqliteStore:
     def probe(self) -> None:
         """Prove with a durable write that the log can append, opening it anew where need be."""
         with self._writing() as connection:
-            self._current_head(connection)
+            _refuse_closed(self._current_head(connection))
             connection.execute("UPDATE probe SET count = count + 1")
             connection.execute("COMMIT")
 
@@ -246,6 +264,8 @@ class SqliteStore:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code not in _BUSY:
                 self._give_up()
+            if code == sqlite3.SQLITE_IOERR:
+                self._disk_failed = True
             if code in _DAMAGED:
                 raise LogMismatchError(
                     "The audit log is damaged; run `gateway audit fsck` and restore it."
@@ -296,10 +316,17 @@ class SqliteStore:
         connection = self._connect()
         try:
             self._fold(connection, despite_readers=False)
+            if self._disk_failed:
+                # What memory holds is no proof of what the disk does: read it from there.
+                self._give_up()
+                _forget_cached_pages(self.path)
+                connection = self._connect()
+                _verify_newest(connection)
             self._head = self._verified_head(connection)
         except BaseException:
             self._give_up()
             raise
+        self._disk_failed = False
         return connection
 
     def _give_up(self) -> None:
@@ -356,7 +383,7 @@ class SqliteStore:
             derived = TreeHashes(SqliteTiles(connection), size).frontier()
         except (ValueError, NoteError, EntryNotFoundError) as error:
             raise _contradiction() from error
-        (last,) = connection.execute("SELECT max(idx) FROM entry").fetchone()
+        last, kind = connection.execute("SELECT max(idx), kind FROM entry").fetchone()
         kept = connection.execute("SELECT note FROM checkpoint WHERE size = ?", (size,)).fetchone()
         agrees = (
             frontier == derived
@@ -375,16 +402,29 @@ class SqliteStore:
             raise LogMismatchError(
                 "The audit log lost entries that were acknowledged; restore the newest copy before going on."
             )
-        return _Head(frontier, note, _read_tail(connection, size))
+        return _Head(frontier, note, _read_tail(connection, size), kind == EntryKind.LOG_CLOSED)
 
 
-def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[tuple[bytes, IndexRow], ...]:
+def _read_tail(connection: sqlite3.Connection, size: int) -> tuple[bytes, ...]:
     rows = connection.execute(
-        "SELECT hash, time, kind, exchange, consumer, provider, dataset, reasons FROM entry "
-        "WHERE idx >= ? ORDER BY idx",
-        (size - size % TILE_WIDTH,),
+        "SELECT hash FROM entry WHERE idx >= ? ORDER BY idx", (size - size % TILE_WIDTH,)
     )
-    return tuple((hashed, IndexRow(*row)) for hashed, *row in rows)
+    return tuple(hashed for (hashed,) in rows)
+
+
+def _closes(accepted: Sequence[PendingEntry]) -> bool:
+    """Return whether the last entry closes the log; raise `LogClosedError` if an earlier one does."""
+    if any(item.row.kind == EntryKind.LOG_CLOSED for item in accepted[:-1]):
+        raise LogClosedError("Nothing may follow the entry that closes a log.")
+    return accepted[-1].row.kind == EntryKind.LOG_CLOSED
+
+
+def _refuse_closed(head: _Head) -> None:
+    if head.closed:
+        raise LogClosedError(
+            "This audit log was closed and takes no more entries; its last entry names the log that goes on "
+            "from it: set log.origin and log.database to that one."
+        )
 
 
 def _contradiction() -> LogMismatchError:
@@ -400,6 +440,25 @@ def _create_log(connection: sqlite3.Connection, identity: LogIdentity, sign: Sig
     connection.execute("INSERT INTO head VALUES (1, 0, ?, ?)", (Frontier().to_bytes(), note))
     connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
     connection.execute("COMMIT")
+
+
+def _forget_cached_pages(path: Path) -> None:
+    """Have the system drop the pages of the file that it holds in memory, all of which are flushed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def _verify_newest(connection: sqlite3.Connection) -> None:
+    """Raise `LogMismatchError` unless the newest entries have the leaf hashes stored with them."""
+    rows = connection.execute(
+        "SELECT hash, data FROM entry ORDER BY idx DESC LIMIT ?", (_VERIFIED_AFTER_FAULT,)
+    )
+    if not all(isinstance(data, bytes) and leaf_hash(data) == hashed for hashed, data in rows):
+        raise _contradiction()
 
 
 def _flush_directory(directory: Path) -> None:
@@ -440,7 +499,7 @@ def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequen
     # Many rows in one statement: each statement gives up the interpreter lock, and getting it back
     # from a busy event loop costs far more than the statement.
     for chunk in _chunks(rows):
-        connection.execute(_insert("entry", 10, len(chunk)), [value for row in chunk for value in row])
+        connection.execute(_insert("entry", 12, len(chunk)), [value for row in chunk for value in row])
 
 
 def _keep_numbers(connection: sqlite3.Connection, given: Mapping[Pair, int]) -> None:
@@ -451,22 +510,22 @@ def _keep_numbers(connection: sqlite3.Connection, given: Mapping[Pair, int]) -> 
         )
 
 
-def _insert_blocks(connection: sqlite3.Connection, batch: Batch, tail: list[IndexRow]) -> None:
-    """Sum up the blocks that the batch made full. `tail` begins with the first of them."""
-    first = batch.first // BLOCK_ENTRIES
-    for number in range(first, batch.frontier.size // BLOCK_ENTRIES):
-        start = (number - first) * BLOCK_ENTRIES
-        summary = BlockSummary.of(tail[start : start + BLOCK_ENTRIES])
+def _insert_blocks(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Sum up the blocks that the batch made full."""
+    stored = SqliteIndex(connection)
+    for number in completed_blocks(batch.first, batch.frontier.size):
+        summary = BlockSummary.of(stored.rows(number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES))
         connection.execute(
             "INSERT INTO block VALUES (?, ?, ?)", (number, summary.first_time, summary.last_time)
         )
-        for terms in _chunks(sorted(summary.terms)):
+        rows = [(term, number, bits) for term, bits in sorted(summary.bits.items())]
+        for chunk in _chunks(rows):
             connection.execute(
-                _insert("block_term", 2, len(terms)), [value for term in terms for value in (term, number)]
+                _insert("block_term", 3, len(chunk)), [value for row in chunk for value in row]
             )
 
 
-def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: list[bytes]) -> None:
+def _insert_tiles(connection: sqlite3.Connection, batch: Batch, tail: Sequence[bytes]) -> None:
     """Store the tiles that the batch made full. `tail` begins with the first of those of level 0."""
     stored = SqliteTiles(connection)
     for tile in completed_tiles(batch.first, batch.frontier.size):

@@ -16,11 +16,9 @@ from gateway.audit.errors import LogUnavailableError, NoteError
 from gateway.audit.note import parse_note
 from gateway.audit.publication import Grade, Publication
 from gateway.audit.sqlite_schema import (
-    PUBLISHED_SINCE_VERSION,
     check_schema,
     connect_for_reading,
     connect_for_writing,
-    schema_version,
 )
 from gateway.audit.store import MAX_PAGE_SIZE
 from gateway.clock import parse_rfc3339, rfc3339
@@ -96,8 +94,6 @@ class SqlitePublications:
             if self._reading is None:
                 self._reading = connect_for_reading(self.path)
                 check_schema(self._reading)
-            if schema_version(self._reading) < PUBLISHED_SINCE_VERSION:
-                return []
             rows = self._reading.execute(f"SELECT {_COLUMNS} FROM published {clauses}", values)  # noqa: S608
             return [_publication(*row) for row in rows]
 
@@ -144,8 +140,6 @@ def contradictions(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     The log's checkpoints are examined elsewhere; here only whether what was published is one of them. Works
     on a connection with any text factory.
     """
-    if schema_version(connection) < PUBLISHED_SINCE_VERSION:
-        return
     rows = connection.execute(
         "SELECT published.size, published.note, checkpoint.note FROM published "
         "LEFT JOIN checkpoint ON checkpoint.size = published.size ORDER BY published.id"

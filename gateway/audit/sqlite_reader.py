@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from gateway.audit.errors import EntryNotFoundError, LogUnavailableError
-from gateway.audit.note import Ed25519Verifier
+from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
+from gateway.audit.filter import Filter
 from gateway.audit.prover import TreeHashes
-from gateway.audit.search import BLOCK_ENTRIES, EntryFilter
+from gateway.audit.search import IndexRow, search
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
@@ -58,6 +59,48 @@ class SqliteTiles:
         return [hashed for (hashed,) in rows]
 
 
+class SqliteIndex:
+    """What a search asks of the log, as one connection sees it (`gateway.audit.search.SearchIndex`)."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def times(self, first: int, end: int) -> Sequence[tuple[str, str]]:
+        """Return (earliest, latest) time of the blocks from `first` to before `end`, in order."""
+        return self._connection.execute(
+            "SELECT first_time, last_time FROM block WHERE number >= ? AND number < ? ORDER BY number",
+            (first, end),
+        ).fetchall()
+
+    def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
+        """Return (number, bits) of the blocks in that range in which `term` occurs."""
+        return self._connection.execute(
+            "SELECT number, bits FROM block_term WHERE term = ? AND number >= ? AND number < ?",
+            (term, first, end),
+        ).fetchall()
+
+    def rows(self, start: int, end: int) -> Sequence[IndexRow]:
+        """Return the rows of the entries from `start` to before `end`, in order."""
+        rows = self._connection.execute(
+            "SELECT time, kind, exchange, consumer, provider, dataset, reasons, tier, purpose FROM entry "
+            "WHERE idx >= ? AND idx < ? ORDER BY idx",
+            (start, end),
+        )
+        return list(map(IndexRow._make, rows))
+
+    def entry_times(self, start: int, end: int) -> Sequence[str]:
+        """Return the times of the entries from `start` to before `end`, in order."""
+        rows = self._connection.execute(
+            "SELECT time FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
+        )
+        return [time for (time,) in rows]
+
+    def of_exchange(self, exchange: str) -> Sequence[int]:
+        """Return the indices of the entries of an exchange."""
+        rows = self._connection.execute("SELECT idx FROM entry WHERE exchange = ?", (exchange,))
+        return [index for (index,) in rows]
+
+
 class SqliteReader:
     """An audit log in SQLite, read-only. Safe from any thread.
 
@@ -87,13 +130,13 @@ class SqliteReader:
         for connection in idle:
             connection.close()
 
-    def verifier(self) -> Ed25519Verifier:
-        """Return the key that the log is kept under, as its writer found it to be the configured one."""
+    def identity(self) -> tuple[str, str]:
+        """Return the log's origin and verifier key, as the file states them."""
         with self._snapshot() as connection:
-            row = connection.execute("SELECT vkey FROM log").fetchone()
+            row = connection.execute("SELECT origin, vkey FROM log").fetchone()
         if row is None:
-            raise EntryNotFoundError("The log does not say which key it is kept under.")
-        return Ed25519Verifier.from_vkey(row[0])
+            raise EntryNotFoundError("The log has no origin.")
+        return str(row[0]), str(row[1])
 
     def size(self) -> int:
         """Return the number of entries."""
@@ -108,17 +151,33 @@ class SqliteReader:
             raise EntryNotFoundError("The log has no entry with this index.")
         return StoredEntry(index, row[0])
 
-    def find(self, wanted: EntryFilter, page_size: int, before: int | None = None) -> list[StoredEntry]:
-        """Return at most `page_size` entries of `wanted` with an index below `before`, newest first."""
-        if not 1 <= page_size <= MAX_PAGE_SIZE:
-            raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
-        found: list[StoredEntry] = []
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Return the leaves at the indices from `start` to before `end`, at most a page of them.
+
+        Raises `EntryNotFoundError` if the log does not hold all of them.
+        """
+        if not 0 <= end - start <= MAX_PAGE_SIZE:
+            raise ValueError(f"a page holds at most {MAX_PAGE_SIZE} entries")
         with self._snapshot() as connection:
-            for start, end in _ranges(connection, wanted, before):
-                found.extend(_matches(connection, wanted, (start, end), page_size - len(found)))
-                if len(found) == page_size:
-                    break
-        return found
+            rows = connection.execute(
+                "SELECT data FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
+            ).fetchall()
+        if len(rows) != end - start:
+            raise EntryNotFoundError("The log has no entries with these indices yet.")
+        return [data for (data,) in rows]
+
+    def find(self, wanted: Filter, page_size: int, before: int | None = None) -> list[StoredEntry]:
+        """Return at most `page_size` entries of `wanted` with an index below `before`, newest first."""
+        with self._snapshot() as connection:
+            size = _size(connection)
+            end = size if before is None else max(0, min(before, size))
+            return _page(connection, wanted, (0, end), page_size, newest_first=True)
+
+    def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
+        """Return at most `page_size` entries of `wanted` from `start` to before `end`, oldest first."""
+        with self._snapshot() as connection:
+            bounds = max(0, start), min(end, _size(connection))
+            return _page(connection, wanted, bounds, page_size, newest_first=False)
 
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
@@ -203,45 +262,26 @@ def _size(connection: sqlite3.Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _ranges(
-    connection: sqlite3.Connection, wanted: EntryFilter, before: int | None
-) -> Iterator[tuple[int, int]]:
-    """Yield the ranges (start, end) of indices that may hold a match, newest first."""
-    size = _size(connection)
-    end = size if before is None else max(0, min(before, size))
-    if wanted.exchange is not None:
-        # The one column with an index of its own: nothing to narrow down.
-        yield 0, end
-        return
-    tail = max(end - end % BLOCK_ENTRIES, 0)
-    yield tail, end
-    conditions = wanted.conditions()
-    values: dict[str, str | int] = {"tail": tail // BLOCK_ENTRIES}
-    narrowing = ["number < :tail"]
-    for name, condition in (("since", "last_time >= :since"), ("until", "first_time < :until")):
-        if name in conditions:
-            narrowing.append(condition)
-            values[name] = conditions[name][1]
-    for at, term in enumerate(wanted.terms()):
-        narrowing.append(f"number IN (SELECT number FROM block_term WHERE term = :term{at})")  # noqa: S608
-        values[f"term{at}"] = term
-    blocks = connection.execute(
-        f"SELECT number FROM block WHERE {' AND '.join(narrowing)} ORDER BY number DESC",  # noqa: S608
-        values,
-    )
-    for (number,) in blocks:
-        yield number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES
-
-
-def _matches(
-    connection: sqlite3.Connection, wanted: EntryFilter, bounds: tuple[int, int], limit: int
+def _page(
+    connection: sqlite3.Connection,
+    wanted: Filter,
+    bounds: tuple[int, int],
+    page_size: int,
+    *,
+    newest_first: bool,
 ) -> list[StoredEntry]:
-    # Only the fixed conditions become part of the statement; what is looked for stays a parameter.
-    conditions = wanted.conditions()
-    terms = ["idx >= :start", "idx < :end", *(condition for condition, _ in conditions.values())]
-    values = {name: value for name, (_, value) in conditions.items()}
-    rows = connection.execute(
-        f"SELECT idx, data FROM entry WHERE {' AND '.join(terms)} ORDER BY idx DESC LIMIT :limit",  # noqa: S608
-        {**values, "start": bounds[0], "end": bounds[1], "limit": limit},
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+    start, end = bounds
+    found = search(
+        SqliteIndex(connection), wanted, start, end, newest_first=newest_first, size=_size(connection)
     )
-    return [StoredEntry(index, data) for index, data in rows]
+    page = []
+    for index in islice(found, page_size):
+        row = connection.execute("SELECT data FROM entry WHERE idx = ?", (index,)).fetchone()
+        if row is None:
+            raise LogMismatchError(
+                "The audit log lacks an entry that its index has; run `gateway audit fsck`.", index=index
+            )
+        page.append(StoredEntry(index, row[0]))
+    return page

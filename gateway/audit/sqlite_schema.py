@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -15,12 +14,8 @@ from gateway.audit.errors import LogMismatchError, LogUnavailableError
 APPLICATION_ID: Final = 0x534C_5547
 """`SLUG` in the file's header (`PRAGMA application_id`): tells the file from other databases."""
 
-SCHEMA_VERSION: Final = 3
-"""`PRAGMA user_version` of what this release writes. Older versions are read, and completed when they are
-opened for writing; newer ones are refused, never guessed at."""
-
-PUBLISHED_SINCE_VERSION: Final = 2
-NUMBERED_SINCE_VERSION: Final = 3
+SCHEMA_VERSION: Final = 2
+"""`PRAGMA user_version`. Other versions are refused, never guessed at."""
 
 MIN_SQLITE: Final = (3, 37, 0)
 """STRICT tables."""
@@ -54,6 +49,8 @@ CREATE TABLE entry (
     provider TEXT NOT NULL,
     dataset TEXT NOT NULL,
     reasons TEXT NOT NULL,
+    tier TEXT NOT NULL,
+    purpose TEXT NOT NULL,
     data BLOB NOT NULL
 ) STRICT;
 CREATE INDEX entry_exchange ON entry (exchange);
@@ -67,6 +64,7 @@ CREATE TABLE block (
 CREATE TABLE block_term (
     term TEXT NOT NULL,
     number INTEGER NOT NULL,
+    bits BLOB NOT NULL,
     PRIMARY KEY (term, number)
 ) STRICT, WITHOUT ROWID;
 
@@ -77,6 +75,30 @@ CREATE TABLE tile (
     hashes BLOB NOT NULL,
     PRIMARY KEY (level, number)
 ) STRICT;
+
+CREATE TABLE published (
+    id INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    time TEXT NOT NULL,
+    grade TEXT NOT NULL
+) STRICT;
+CREATE INDEX published_size ON published (size);
+CREATE INDEX published_grade ON published (grade, id);
+
+CREATE TABLE pair (
+    consumer TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (consumer, provider)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER pair_counts_up BEFORE UPDATE ON pair
+WHEN new.last <= old.last OR new.consumer <> old.consumer OR new.provider <> old.provider BEGIN
+    SELECT RAISE(ABORT, 'numbers are never given twice');
+END;
+CREATE TRIGGER pair_stays BEFORE DELETE ON pair BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only');
+END;
 
 CREATE TABLE once (
     key BLOB PRIMARY KEY,
@@ -95,98 +117,41 @@ CREATE TRIGGER head_is_kept AFTER UPDATE ON head BEGIN
 END;
 """
 
-ADDITIONS: Final = {
-    2: """
-CREATE TABLE published (
-    id INTEGER PRIMARY KEY,
-    size INTEGER NOT NULL,
-    note TEXT NOT NULL,
-    time TEXT NOT NULL,
-    grade TEXT NOT NULL
-) STRICT;
-CREATE INDEX published_size ON published (size);
-CREATE INDEX published_grade ON published (grade, id);
-""",
-    3: """
-CREATE TABLE pair (
-    consumer TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    last INTEGER NOT NULL,
-    PRIMARY KEY (consumer, provider)
-) STRICT, WITHOUT ROWID;
-CREATE TRIGGER pair_counts_up BEFORE UPDATE ON pair
-WHEN new.last <= old.last OR new.consumer <> old.consumer OR new.provider <> old.provider BEGIN
-    SELECT RAISE(ABORT, 'numbers are never given twice');
-END;
-CREATE TRIGGER pair_stays BEFORE DELETE ON pair BEGIN
-    SELECT RAISE(ABORT, 'the audit log is append-only');
-END;
-""",
-}
-"""What each version after the first added, by version. Nothing is ever changed or taken away."""
-
-ADDED_APPEND_ONLY: Final[dict[int, tuple[str, ...]]] = {2: ("published",), 3: ()}
-"""The tables among the additions whose rows are never changed nor deleted."""
-
-APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile")
+APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile", "published")
 """Tables whose rows are never changed nor deleted. Triggers say so: against mistakes, not attackers,
 who can drop a trigger; what they do then is found by `gateway.audit.fsck`."""
 
 
-def schema_script(version: int = SCHEMA_VERSION) -> str:
-    """Return the SQL that makes an empty log's tables as of `version`, in one transaction."""
+def schema_script() -> str:
+    """Return the SQL that makes an empty log's tables, in one transaction."""
+    guards = "".join(
+        f"CREATE TRIGGER {table}_keeps_{verb.lower()} BEFORE {verb} ON {table} BEGIN "
+        f"SELECT RAISE(ABORT, 'the audit log is append-only'); END;\n"
+        for table in APPEND_ONLY
+        for verb in ("UPDATE", "DELETE")
+    )
     return (
-        f"BEGIN IMMEDIATE;\n{TABLES}\n{_guards(APPEND_ONLY)}\n{_additions(1, version)}"
-        f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {version};\nCOMMIT;"
+        f"BEGIN IMMEDIATE;\n{TABLES}\n{guards}\n"
+        f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
     )
 
 
-def complete_schema(connection: sqlite3.Connection) -> None:
-    """Add to a log of an older version what it lacks, in one transaction."""
-    version = schema_version(connection)
-    if version < SCHEMA_VERSION:
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{_additions(version, SCHEMA_VERSION)}"
-            f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-        )
-
-
-def schema_version(connection: sqlite3.Connection) -> int:
-    """Return the version that the file says it has."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def expected_objects(version: int = SCHEMA_VERSION) -> set[tuple[str, ...]]:
-    """Return (type, name, SQL) of every table, index and trigger of `version`."""
+def expected_objects() -> set[tuple[str, ...]]:
+    """Return (type, name, SQL) of every table, index and trigger of this version."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.executescript(schema_script(version))
+        connection.executescript(schema_script())
         return set(connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
 
 
-def _additions(version: int, upto: int) -> str:
-    return "".join(
-        f"{ADDITIONS[added]}\n{_guards(ADDED_APPEND_ONLY[added])}\n" for added in range(version + 1, upto + 1)
-    )
-
-
-def _guards(tables: Iterable[str]) -> str:
-    return "".join(
-        f"CREATE TRIGGER {table}_keeps_{verb.lower()} BEFORE {verb} ON {table} BEGIN "
-        f"SELECT RAISE(ABORT, 'the audit log is append-only'); END;\n"
-        for table in tables
-        for verb in ("UPDATE", "DELETE")
-    )
-
-
 def check_schema(connection: sqlite3.Connection) -> None:
-    """Raise `LogMismatchError` unless the database holds an audit log of a version known here."""
+    """Raise `LogMismatchError` unless the database holds an audit log of the version known here."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    version = schema_version(connection)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise LogMismatchError("This database is not an audit log; check the configured path.")
-    if not 1 <= version <= SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         raise LogMismatchError(
-            f"This audit log has schema version {version}; this release knows versions up to "
+            f"This audit log has schema version {version}; this release knows version "
             f"{SCHEMA_VERSION} only. Use the release that wrote it.",
             version=version,
         )

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from gateway.audit.errors import EntryTooLargeError
+from gateway.audit.filter import Filter
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.numbering import AWAITED, MAX_NUMBER_DIGITS, Pair, fill_number
 from gateway.audit.prover import HashReader
-from gateway.audit.search import EntryFilter, IndexRow
+from gateway.audit.search import IndexRow
 from gateway.audit.tree import Batch, leaf_hash
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import encode_canonical
@@ -180,8 +181,16 @@ class AuditReader(HashReader, Protocol):
         """Return one entry."""
         ...
 
-    def find(self, wanted: EntryFilter, page_size: int, before: int | None = None) -> list[StoredEntry]:
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Return the leaves at the indices from `start` to before `end`, at most `MAX_PAGE_SIZE`."""
+        ...
+
+    def find(self, wanted: Filter, page_size: int, before: int | None = None) -> list[StoredEntry]:
         """Return the newest entries of `wanted` with an index below `before`, newest first."""
+        ...
+
+    def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
+        """Return the oldest entries of `wanted` from `start` to before `end`, oldest first."""
         ...
 
     def checkpoint(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.audit.errors import ProofError
-from gateway.audit.tree import HASH_BYTES, MAX_SIZE, node_hash
+from gateway.audit.tree import HASH_BYTES, MAX_SIZE, hash_pairs
 
 TILE_HEIGHT: Final = 8
 TILE_WIDTH: Final = 256
@@ -84,9 +84,9 @@ def completed_tiles(old_size: int, size: int) -> Iterator[Tile]:
 
 def subtree_root(hashes: bytes) -> bytes:
     """Return the root over a power of two of adjacent 32-byte hashes."""
-    nodes = [hashes[start : start + HASH_BYTES] for start in range(0, len(hashes), HASH_BYTES)]
-    if len(nodes).bit_count() != 1:
+    count, rest = divmod(len(hashes), HASH_BYTES)
+    if rest or count.bit_count() != 1:
         raise ValueError("a complete subtree has a power of two of leaves")
-    while len(nodes) > 1:
-        nodes = [node_hash(nodes[at], nodes[at + 1]) for at in range(0, len(nodes), 2)]
-    return nodes[0]
+    while len(hashes) > HASH_BYTES:
+        hashes = hash_pairs(hashes)
+    return hashes

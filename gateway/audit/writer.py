@@ -19,6 +19,7 @@ from typing import Final, Self
 from gateway.audit.appender import BATCH_LIMIT, Appender, LogHooks, Outcome
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogOverloadedError, LogUnavailableError
+from gateway.audit.guards import Guards
 from gateway.audit.note import Ed25519Signer
 from gateway.audit.store import AuditStore, Once, PendingEntry, prepare_entry
 from gateway.clock import Clock, system_clock
@@ -57,10 +58,11 @@ class AuditLog:
         hooks: LogHooks | None = None,
         queue_limit: int = DEFAULT_QUEUE_LIMIT,
         batch_limit: int = BATCH_LIMIT,
+        guards: Guards | None = None,
     ) -> None:
         self.origin = origin
         self.verifier = signer.verifier
-        self._appender = Appender(store, signer, origin=origin, clock=clock, hooks=hooks)
+        self._appender = Appender(store, signer, origin=origin, clock=clock, hooks=hooks, guards=guards)
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()

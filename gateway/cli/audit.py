@@ -2,75 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
+from gateway.audit import filter as filters
 from gateway.audit.checkpoint import open_checkpoint
-from gateway.audit.errors import EntryNotFoundError, NoteError
+from gateway.audit.errors import NoteError
+from gateway.audit.filter import Field, Filter, Has
 from gateway.audit.fsck import fsck as examine
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
-from gateway.audit.publication import Grade
-from gateway.audit.search import EntryFilter
-from gateway.audit.sqlite_publications import SqlitePublications
+from gateway.audit.shards import Shard, find_breaks
 from gateway.audit.sqlite_reader import SqliteReader
-from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE
 from gateway.audit.tree import leaf_hash
+from gateway.cli import audit_privacy
+from gateway.cli.audit_guards import accept_clock, anchor
 from gateway.cli.exits import OF_ANSWER, Exit
 from gateway.cli.failures import CommandError
+from gateway.cli.log_place import COLUMNS, DatabaseOption, LogPlace, TrustOption, place_of, row_of, shorten
 from gateway.cli.options import parse_dataset, parse_member, parse_time, require_file, require_new_file
-from gateway.cli.output import counted, output_of
+from gateway.cli.output import Output, counted, output_of
+from gateway.cli.published import published, witnessed_note
+from gateway.cli.reading import search, tail
 from gateway.cli.reconciling import add_to
+from gateway.cli.reporting import report, verify_export
+from gateway.cli.rotation import rotate
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
-from gateway.clock import rfc3339
-from gateway.evidence.canonical import DECODE_ERRORS
-from gateway.evidence.keys import SigningKey
-from gateway.evidence.trust import Trust
-from gateway.model import Entry, EntryKind
+from gateway.cli.tiles import export, serve, verify
+from gateway.model import EntryKind
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="List, show, prove and examine the entries of the audit log, also while the gateway runs.",
+    help="Search, show, prove and examine the entries of the audit log, also while the gateway runs.",
 )
 
-_COLUMNS: Final = ("index", "time", "kind", "consumer", "dataset", "purpose", "records", "about")
-_ORDER: Final = {name: at for at, name in enumerate(Entry.__struct_fields__)}
-_PUBLISHED_COLUMNS: Final = ("size", "time", "grade")
 _FINDING_COLUMNS: Final = ("place", "what", "index")
 
 IndexArgument = Annotated[int, typer.Argument(min=0, metavar="INDEX", help="The entry's index, from 0.")]
-DatabaseOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The log, or a copy of it, in place of the configuration's."),
-]
-TrustOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Trust file with the log's key, in place of the configuration's."),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class LogPlace:
-    """Where the log is, and the keys that may have signed its checkpoints."""
-
-    database: Path
-    verifiers: tuple[Ed25519Verifier, ...] = ()
-
-    @contextmanager
-    def reading(self) -> Iterator[SqliteReader]:
-        """Open the log for reading."""
-        require_file(
-            self.database, "The audit log", "name it with --database, or its deployment with --config"
-        )
-        with SqliteReader(self.database) as reader:
-            yield reader
 
 
 @app.command("list")
@@ -98,19 +71,24 @@ def list_entries(
     database: DatabaseOption = None,
 ) -> None:
     """List entries, newest first."""
-    wanted = EntryFilter(
-        kind=kind,
-        member=None if member is None else parse_member(member),
-        dataset=None if dataset is None else parse_dataset(dataset),
-        exchange=exchange,
-        reason=_reason(reason),
-        since=parse_time("--since", since),
-        until=parse_time("--until", until),
-    )
-    with _place(config, database).reading() as reader:
+    values = {
+        Field.KIND: None if kind is None else kind.value,
+        Field.MEMBER: None if member is None else parse_member(member),
+        Field.DATASET: None if dataset is None else parse_dataset(dataset),
+        Field.EXCHANGE: exchange,
+        Field.REASON: _reason(reason),
+    }
+    parts: list[Filter] = [Has(field, value) for field, value in values.items() if value is not None]
+    begin, end = parse_time("--since", since), parse_time("--until", until)
+    parts += [] if begin is None else [filters.since(begin)]
+    parts += [] if end is None else [filters.until(end)]
+    wanted = filters.both(*parts)
+    place = place_of(config, database)
+    with place.reading() as reader:
         found = reader.find(wanted, limit, before)
+        place.record(reader, "list", wanted, len(found))
     output = output_of(context)
-    output.list([_row(entry) for entry in found], _COLUMNS, nothing="No such entry.", shorten=_shorten)
+    output.list([row_of(entry) for entry in found], COLUMNS, nothing="No such entry.", shorten=shorten)
     if len(found) == limit and found[-1].index > 0:
         output.remark(f"Older entries: --before {found[-1].index}")
 
@@ -123,9 +101,11 @@ def show(
     database: DatabaseOption = None,
 ) -> None:
     """Show one entry, as it stands in the log."""
-    with _place(config, database).reading() as reader:
+    place = place_of(config, database)
+    with place.reading() as reader:
         entry = reader.entry(index)
-    output_of(context).facts({**_row(entry), "leaf_hash": leaf_hash(entry.data).hex()})
+        place.record_one(entry)
+    output_of(context).facts({**row_of(entry), "leaf_hash": leaf_hash(entry.data).hex()})
 
 
 @app.command("prove")
@@ -148,14 +128,14 @@ def prove(
     """Prove that an entry is in the log, as a .tlog-proof (c2sp.org/tlog-proof) for any verifier."""
     if out is not None:
         require_new_file(out)
-    place = _place(config, database, trust, keys_needed=True)
+    place = place_of(config, database, trust, keys_needed=True)
     with place.reading() as reader:
         entry = reader.entry(index)
-        note = _witnessed_note(place, index) if witnessed else reader.checkpoint()
-        size = open_checkpoint(note, place.verifiers, origin=place.verifiers[0].name).size
+        note = witnessed_note(place, index) if witnessed else reader.checkpoint()
+        size = open_checkpoint(note, place.verifiers).size
         hashes = reader.inclusion_proof(index, size)
     proof = TlogProof(index, hashes, note, entry.data if with_entry else None)
-    checkpoint = proof.verify(leaf_hash(entry.data), place.verifiers, origin=place.verifiers[0].name)
+    checkpoint = proof.verify(leaf_hash(entry.data), place.verifiers)
     output = output_of(context)
     if out is None:
         output.document(proof.to_text())
@@ -167,106 +147,98 @@ def prove(
     )
 
 
-@app.command("published")
-def published(
-    context: typer.Context,
-    size: Annotated[
-        int | None, typer.Option(min=0, metavar="SIZE", help="Write the note over exactly so many entries.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(min=1, max=MAX_PAGE_SIZE, metavar="NUMBER", help="How many checkpoints.")
-    ] = 50,
-    below: Annotated[
-        int | None, typer.Option(min=0, metavar="SIZE", help="Only checkpoints over fewer entries.")
-    ] = None,
-    config: GatewayConfigOption = GATEWAY_CONFIG,
-    database: DatabaseOption = None,
-) -> None:
-    """List the checkpoints that were published, newest first, or write one of them."""
-    place = _place(config, database)
-    output = output_of(context)
-    with place.reading(), SqlitePublications(place.database) as publications:
-        if size is None:
-            found = publications.page(limit, below)
-            rows = [
-                {
-                    "size": item.size,
-                    "time": rfc3339(item.moment),
-                    "grade": item.grade.value,
-                    "note": item.note,
-                }
-                for item in found
-            ]
-            output.list(rows, _PUBLISHED_COLUMNS, nothing="No checkpoint has been published.")
-            return
-        one = publications.at(size)
-    if one is None:
-        raise EntryNotFoundError("No checkpoint over so many entries has been published.", size=size)
-    output.document(one.note)
-
-
 @app.command("fsck")
 def fsck(
     context: typer.Context,
     config: GatewayConfigOption = GATEWAY_CONFIG,
     database: DatabaseOption = None,
     trust: TrustOption = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Examine the closed logs before it too, and how they are joined.")
+    ] = False,
+    previous: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A closed log before it, oldest first; may be repeated.  [default: the configuration's]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Examine the whole log, computing every hash again; list what is not as it must be.
 
     Exit code 3 if there is a finding.
     """
-    place = _place(config, database, trust, keys_needed=True)
+    place = place_of(config, database, trust, keys_needed=True)
     require_file(place.database, "The audit log", "name it with --database, or its deployment with --config")
     output = output_of(context)
-    with output.progress("entries") as advance:
-        report = examine(place.database, _log_key(place), advance)
-    findings = [
-        {"place": finding.place, "what": finding.what, "index": finding.index} for finding in report.findings
-    ]
-    entries = counted(report.entries, "entry", "entries")
-    examined = f"{entries} and {counted(report.checkpoints, 'checkpoint')}"
+    shards = [Shard(place.database, _log_key(place))]
+    if chain:
+        shards = [*(_closed_shard(path, place) for path in previous or _previous(place, config)), *shards]
+    elif previous:
+        raise CommandError("--previous names the logs of a chain; say --chain as well.")
+    examined, findings = _examine(shards, output)
+    if chain:
+        findings += [
+            {"log": found.origin, "place": "chain", "what": found.what, "index": found.index}
+            for found in find_breaks(shards)
+        ]
     if findings:
-        output.list(findings, _FINDING_COLUMNS)
+        output.list(findings, _FINDING_COLUMNS if len(shards) == 1 else ("log", *_FINDING_COLUMNS))
         found = counted(len(findings), "finding")
         output.remark(f"{examined}: {found}. Keep the file as it is, and restore a sound copy.")
         raise typer.Exit(Exit.UNVERIFIED)
-    output.facts(
-        {"entries": report.entries, "checkpoints": report.checkpoints, "findings": []},
-        [f"{examined}: everything is as it must be."],
-    )
+    facts = {"entries": examined.entries, "checkpoints": examined.checkpoints, "findings": []}
+    logs = {"logs": [shard.origin for shard in shards]} if chain else {}
+    joined = f", and {counted(len(shards), 'log')} joined without a gap" if chain else ""
+    output.facts({**facts, **logs}, [f"{examined}: everything is as it must be{joined}."])
 
 
-add_to(app)
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    entries: int
+    checkpoints: int
+
+    def __str__(self) -> str:
+        return f"{counted(self.entries, 'entry', 'entries')} and {counted(self.checkpoints, 'checkpoint')}"
 
 
-def _place(
-    config: Path, database: Path | None, trust: Path | None = None, *, keys_needed: bool = False
-) -> LogPlace:
-    """Return where the log is; the configuration is read only for what the options do not name."""
-    verifiers: tuple[Ed25519Verifier, ...] = ()
-    if trust is not None:
-        require_file(trust, "The trust file", "the gateway's operator hands it out (`gateway keys trust`)")
-        verifiers = tuple(Ed25519Verifier.from_vkey(text) for text in Trust.load(trust).log_keys)
-        if not verifiers:
-            raise CommandError(f"The trust file {trust} names no key of the log.")
-    if database is None or (keys_needed and not verifiers):
-        settings = load_gateway_config(config)
-        database = database or settings.log.database
-        if keys_needed and not verifiers:
-            key = SigningKey.load(settings.log.key).verify_key
-            verifiers = (Ed25519Verifier(settings.log.origin, key.public),)
-    return LogPlace(database, verifiers)
+def _examine(shards: list[Shard], output: Output) -> tuple[_Examined, list[dict[str, Any]]]:
+    entries = checkpoints = 0
+    findings: list[dict[str, Any]] = []
+    for shard in shards:
+        with output.progress("entries") as advance:
+            report = examine(shard.database, shard.verifier, advance)
+        entries += report.entries
+        checkpoints += report.checkpoints
+        of_log = {"log": shard.origin} if len(shards) > 1 else {}
+        findings += [
+            {**of_log, "place": found.place, "what": found.what, "index": found.index}
+            for found in report.findings
+        ]
+    return _Examined(entries, checkpoints), findings
 
 
-def _witnessed_note(place: LogPlace, index: int) -> str:
-    with SqlitePublications(place.database) as publications:
-        latest = publications.latest(Grade.WITNESSED)
-    if latest is None or latest.size <= index:
-        raise EntryNotFoundError(
-            "No witnessed checkpoint covers this entry yet; `gateway audit published` lists those there are."
-        )
-    return latest.note
+def _previous(place: LogPlace, config: Path) -> tuple[Path, ...]:
+    deployment = place.deployment or load_gateway_config(config)
+    return deployment.log.previous
+
+
+def _closed_shard(path: Path, place: LogPlace) -> Shard:
+    """Return the closed log at `path` with the key it must be signed with.
+
+    That is the trust file's for its name; without a trust file, the key of the log that goes on from
+    it: a rotation keeps the key, and changes its name to that of the new log.
+    """
+    require_file(path, "The closed log", "name it with --previous, or in the configuration's log.previous")
+    with SqliteReader(path) as reader:
+        origin, _ = reader.identity()
+    for verifier in place.verifiers:
+        if verifier.name == origin:
+            return Shard(path, verifier)
+    if place.trusted:
+        raise CommandError(f"The trust file names no key of the log in {path}; get the newest trust file.")
+    return Shard(path, Ed25519Verifier(origin, place.verifiers[0].public))
 
 
 def _log_key(place: LogPlace) -> Ed25519Verifier:
@@ -291,23 +263,16 @@ def _reason(code: str | None) -> str | None:
     return code
 
 
-def _row(entry: StoredEntry) -> dict[str, Any]:
-    try:
-        content = msgspec.json.decode(entry.data, type=dict[str, Any])
-    except DECODE_ERRORS as error:
-        raise NoteError(
-            "An entry of the log is not JSON; run `gateway audit fsck`.", index=entry.index
-        ) from error
-    ordered = sorted(content, key=lambda name: _ORDER.get(name, len(_ORDER)))
-    return {"index": entry.index, **{name: content[name] for name in ordered}}
-
-
-def _shorten(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row as it fits into a table: seconds, short names, and one column for what stands out."""
-    provider, _, dataset = row.get("dataset", "").removeprefix("members/").partition("/datasets/")
-    return {
-        **row,
-        "time": row.get("time", "")[:19] + "Z",
-        "dataset": f"{provider}/{dataset}" if dataset else "",
-        "about": row.get("reasons") or row.get("subject"),
-    }
+app.command("search")(search)
+app.command("tail")(tail)
+app.command("report")(report)
+app.command("verify-export")(verify_export)
+app.command("published")(published)
+app.command("export")(export)
+app.command("verify")(verify)
+app.command("serve")(serve)
+app.command("rotate")(rotate)
+audit_privacy.register(app)
+app.command("anchor")(anchor)
+app.command("accept-clock")(accept_clock)
+add_to(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,12 +16,12 @@ from gateway.cli.inspection import inspect_deployment
 from gateway.cli.output import output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
+from gateway.recorded.deployment import redact_credentials
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Check and show the gateway's configuration."
 )
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+@")
 _COLUMNS: Final = ("setting", "value", "origin")
 
 
@@ -60,9 +59,11 @@ def show(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) -
 
 def redact(value: Any) -> Any:
     """Return a setting as it may be shown. Secrets stand in files; only a URL could hold one."""
+    if isinstance(value, tuple):
+        return [redact(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    return _CREDENTIALS.sub("***@", value) if isinstance(value, str) else value
+    return redact_credentials(value) if isinstance(value, str) else value
 
 
 def _settings(section: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -7,7 +7,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-from gateway.audit.errors import LogMismatchError
+from gateway.audit.errors import LogClosedError, LogMismatchError
 from gateway.errors import ConfigError, GatewayError, Reason
 
 
@@ -48,6 +48,7 @@ _UNREACHED: Final = (
     Reason.MEMBERS_UNAVAILABLE,
     Reason.LOG_UNAVAILABLE,
     Reason.WITNESS_UNAVAILABLE,
+    Reason.DETAILS_UNAVAILABLE,
     Reason.OVERLOADED,
     Reason.CANCELLED,
 )
@@ -57,6 +58,7 @@ _UNVERIFIED: Final = (
     Reason.SIGNATURE_FOREIGN,
     Reason.PROOF_INVALID,
     Reason.PROVIDER_SIGNATURE,
+    Reason.APPROVAL_INVALID,
 )
 
 OF_ANSWER: Final[Mapping[str, Exit]] = MappingProxyType(
@@ -74,7 +76,7 @@ def exit_of(error: GatewayError) -> Exit:
     """Return the exit code for an error raised on this side, without a gateway."""
     if isinstance(error, LogMismatchError) or error.reason in _UNVERIFIED:
         return Exit.UNVERIFIED
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | LogClosedError):
         return Exit.USAGE
     if error.reason in _UNREACHED:
         return Exit.UNREACHED
@@ -82,4 +84,9 @@ def exit_of(error: GatewayError) -> Exit:
     return _OF_LOCAL.get(error.reason, Exit.USAGE)
 
 
-_OF_LOCAL: Final = {Reason.INTERNAL: Exit.INTERNAL, Reason.ENTRY_NOT_FOUND: Exit.NO}
+_OF_LOCAL: Final = {
+    Reason.INTERNAL: Exit.INTERNAL,
+    Reason.ENTRY_NOT_FOUND: Exit.NO,
+    Reason.DETAILS_MISSING: Exit.NO,
+    Reason.DETAILS_ERASED: Exit.NO,
+}

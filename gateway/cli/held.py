@@ -34,6 +34,8 @@ class Held:
     holdings: Holdings
     unverified: tuple[tuple[Path, str], ...] = ()
     """Receipts that do not verify, and why."""
+    of_closed_logs: int = 0
+    """Receipts of logs before the present one. Each log numbers for itself: they are left out."""
 
 
 def read_held(path: Path, member: str, trust: Trust, advance: Advance) -> Held:
@@ -62,6 +64,7 @@ def _read_receipts(folder: Path, member: str, trust: Trust, advance: Advance) ->
     files = sorted(folder.glob("*.json"))
     items: list[Holding] = []
     unverified: list[tuple[Path, str]] = []
+    of_closed_logs = 0
     for number, file in enumerate(files, start=1):
         receipt = _receipt_in(file)
         if receipt is not None:
@@ -70,14 +73,18 @@ def _read_receipts(folder: Path, member: str, trust: Trust, advance: Advance) ->
             except GatewayError as error:
                 unverified.append((file, error.message))
             else:
-                items.append(holding_of_receipt(verified))
+                if verified.checkpoint.origin == trust.origin:
+                    items.append(holding_of_receipt(verified))
+                else:
+                    of_closed_logs += 1
         advance(number, len(files))
     others = {item.consumer for item in items} - {member}
     if others:
         raise CommandError(
             f"{folder} holds receipts of {', '.join(sorted(others))}; compare those of one member at a time."
         )
-    return Held(Holdings(Side.CONSUMER, member, tuple(items), trust.origin), tuple(unverified))
+    holdings = Holdings(Side.CONSUMER, member, tuple(items), trust.origin)
+    return Held(holdings, tuple(unverified), of_closed_logs)
 
 
 def _receipt_in(file: Path) -> Receipt | None:

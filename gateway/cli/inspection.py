@@ -15,6 +15,8 @@ from gateway.cli.failures import CommandError, describe_failure
 from gateway.cli.options import require_file
 from gateway.clock import system_clock
 from gateway.config import GatewayConfig
+from gateway.details import BlindIndex
+from gateway.details.deployed import known_cards, load_custodians, read_fields_key
 from gateway.errors import ConfigError, GatewayError
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.members import MemberStore
@@ -55,6 +57,10 @@ def inspect_deployment(config: GatewayConfig) -> list[Finding]:
     ]
     if config.policy.engine == "opa":
         parts.insert(4, ("OPA server", inspection.opa))
+    if config.details is not None:
+        parts.append(("details", inspection.details))
+    if config.disclosure is not None:
+        parts.append(("disclosure key", inspection.disclosure_key))
     return [_inspect(name, action) for name, action in parts]
 
 
@@ -97,6 +103,19 @@ class _Inspection:
         now = system_clock()
         epoch = keyring.current(now)
         return f"key epoch {epoch.id}, for {(epoch.not_after - now).days} more days"
+
+    def details(self) -> str:
+        config = self._config.details
+        assert config is not None
+        BlindIndex.load(config.index_key)
+        known_cards(config)
+        return f"kept in {config.file}; to be opened by {load_custodians(config).described()}"
+
+    def disclosure_key(self) -> str:
+        config = self._config.disclosure
+        assert config is not None
+        read_fields_key(config)
+        return f"{config.key}: fields of entries can be shown one by one"
 
     def policy(self) -> str:
         directory = self._config.policy.directory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,17 +18,19 @@ from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gatew
 from gateway.cli.trust_file import renew_trust_file, replace_file
 from gateway.clock import rfc3339, system_clock
 from gateway.config import GatewayConfig
-from gateway.deployment import export_trust, record_change, register_key
+from gateway.deployment import export_trust, record_change, register_key, revoke_key
 from gateway.evidence.keys import SigningKey, write_secret
+from gateway.members import MemberStore
 from gateway.model import EntryKind
 from gateway.pki.certificates import certificate_days_left, key_fingerprint, load_certificate
 from gateway.pki.example_keys import keyring_fingerprint
 from gateway.pseudonym import Keyring
+from gateway.recorded.deployment import keyring_digest
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Show, rotate, generate and register keys. No command prints a secret.",
+    help="Show, rotate, generate, register and revoke keys. No command prints a secret.",
 )
 
 _COLUMNS: Final = ("key", "state", "days_left", "id")
@@ -76,9 +79,9 @@ def rotate(
     epoch = rotated.current(now)
     record_change(
         settings,
-        EntryKind.KEY_ADDED,
+        EntryKind.KEYRING_ROTATED,
         f"epochs/{epoch.id}",
-        {"overlap_days": str(overlap_days)},
+        {"overlap_days": str(overlap_days), "keyring": keyring_digest(rotated)},
         key_epoch=epoch.id,
     )
     rotated.save(settings.keys.keyring, replace_existing=True)
@@ -141,6 +144,33 @@ def register(
     )
 
 
+@app.command("revoke")
+def revoke(
+    context: typer.Context,
+    member: MemberArgument,
+    key_id: Annotated[
+        str, typer.Argument(metavar="KEY-ID", help="The key's id, or the first 16 or more of its hex digits.")
+    ],
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+) -> None:
+    """Take a signing key from a member: what it signs is refused from now on, within a second.
+
+    The trust file loses it too. To verify receipts of deliveries that it has signed, keep the old trust file.
+    """
+    settings = load_gateway_config(config)
+    member = parse_member(member)
+    key_id = _whole_key_id(settings, member, key_id)
+    revoke_key(settings, member, key_id)
+    trust = renew_trust_file(settings, config)
+    output_of(context).facts(
+        {"member": member, "key_id": key_id, "trust": str(trust)},
+        [
+            f"{member} may no longer sign with {key_id}.",
+            f"The trust file {trust} is renewed; give it to everybody who verifies receipts of {member}.",
+        ],
+    )
+
+
 @app.command("trust")
 def trust_command(
     context: typer.Context,
@@ -164,6 +194,18 @@ def trust_command(
         )
     replace_file(out, content)
     output.facts({"trust": str(out)}, [f"Wrote the trust file {out}."])
+
+
+def _whole_key_id(settings: GatewayConfig, member: str, beginning: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{16,64}", beginning) is None:
+        raise CommandError(
+            "KEY-ID is 64 hex digits, of which 16 or more are given; see `gateway member list`."
+        )
+    members = MemberStore(settings.members.database).members()[1]
+    keys = [key for each in members if each.id == member for key in each.signing_keys]
+    found = [key for key in keys if key.startswith(beginning)]
+    # With none or several the member's store says what is wrong.
+    return found[0] if len(found) == 1 else beginning
 
 
 def _signing_row(name: str, path: Path) -> dict[str, Any]:

@@ -21,13 +21,20 @@ COMMANDS: Final = {
     "config": Listed("gateway.cli.config", "Check and show a deployment's configuration.", _SET_UP),
     "serve": Listed("gateway.cli.serve", "Run the gateway.", _SET_UP),
     "provider": Listed("gateway.cli.provider", "Run a provider in front of a holder's own data.", _SET_UP),
-    "member": Listed("gateway.cli.member", "Add, suspend, resume and list members.", _SET_UP),
-    "keys": Listed("gateway.cli.keys", "Show, rotate, generate and register keys.", _SET_UP),
+    "member": Listed("gateway.cli.member", "Add, suspend, resume, change and list members.", _SET_UP),
+    "keys": Listed("gateway.cli.keys", "Show, rotate, generate, register and revoke keys.", _SET_UP),
     "catalog": Listed("gateway.cli.catalog", "See which datasets there are, and what you would get.", _ASK),
     "query": Listed("gateway.cli.query", "Ask for records, or whether a record matches.", _ASK),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
-    "audit": Listed("gateway.cli.audit", "List, show, prove and examine the entries of the log.", _PROVE),
+    "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),
+    "custodian": Listed(
+        "gateway.cli.custodian", "Make a custodian's keys, approve the opening of details.", _PROVE
+    ),
+    "timestamps": Listed(
+        "gateway.cli.timestamps", "List, verify and export time-stamps of the log's checkpoints.", _PROVE
+    ),
+    "doctor": Listed("gateway.cli.doctor", "Look for changes made behind the gateway's back.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),
     "version": Listed("gateway.cli.version", "Show the versions of this product and its parts.", _MORE),
 }

@@ -15,7 +15,14 @@ from gateway.cli.output import output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.cli.trust_file import renew_trust_file
 from gateway.config import GatewayConfig
-from gateway.deployment import Deployment, MemberFiles, add_member, change_state
+from gateway.deployment import (
+    Deployment,
+    MemberFiles,
+    add_member,
+    change_endpoint,
+    change_state,
+    confirm_member,
+)
 from gateway.deployment.layout import gateway_uri, member_uri
 from gateway.deployment.onboarding import MEMBER_DAYS
 from gateway.evidence.keys import VerifyKey
@@ -28,11 +35,12 @@ from gateway.policy.strict_yaml import read_yaml
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Add, suspend, resume and list members. The audit log tells of every change.",
+    help="Add, suspend, resume, change and list members. The audit log tells of every change.",
 )
 
 _COLUMNS: Final = ("id", "title", "class", "roles", "state", "endpoint", "keys")
 _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}")
+_MAX_REASON_CHARACTERS: Final = 500
 _EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised, not listened on
 
 MemberArgument = Annotated[
@@ -136,6 +144,45 @@ def resume(
 ) -> None:
     """Serve a suspended member again."""
     _change(context, member, MemberState.ACTIVE, config)
+
+
+@app.command("move")
+def move(
+    context: typer.Context,
+    member: MemberArgument,
+    endpoint: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where its provider listens now.")],
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+) -> None:
+    """Say where a provider listens from now on; running gateways follow within a second."""
+    member = parse_member(member)
+    if _ENDPOINT.fullmatch(endpoint) is None:
+        raise CommandError("--endpoint takes host:port, such as registry.example.org:7500.")
+    change_endpoint(load_gateway_config(config), member, endpoint)
+    output_of(context).facts(
+        {"member": member, "endpoint": endpoint}, [f"{member} is asked for records at {endpoint}."]
+    )
+
+
+@app.command("confirm")
+def confirm(
+    context: typer.Context,
+    member: MemberArgument,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why the log may say so; it is recorded.")],
+    config: GatewayConfigOption = GATEWAY_CONFIG,
+) -> None:
+    """Record a member as the member store has it, where the log contradicts the store.
+
+    `gateway doctor` tells what differs. Make sure first, with the member itself, that the store is right:
+    whoever could write to it may have put a key of his own there.
+    """
+    member = parse_member(member)
+    if not 1 <= len(reason.strip()) <= _MAX_REASON_CHARACTERS:
+        raise CommandError(f"--reason takes 1 to {_MAX_REASON_CHARACTERS} characters.")
+    confirmed = confirm_member(load_gateway_config(config), member, reason.strip())
+    output_of(context).facts(
+        _row(confirmed),
+        [f"The log now tells of {member} as the store has it; it is {confirmed.state.value}."],
+    )
 
 
 @app.command("list")

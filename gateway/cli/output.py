@@ -98,6 +98,10 @@ class Output:
         for line in text:
             self._write(visible(line))
 
+    def jsonl(self, row: Mapping[str, Any]) -> None:
+        """Print one of an unknown number of results as a JSON object on a line."""
+        self._write(to_json(row))
+
     def lines(self, text: bytes) -> None:
         """Print JSON Lines as they came; a terminal is kept safe from what stands in them."""
         if self._terminal:

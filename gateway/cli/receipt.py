@@ -223,6 +223,7 @@ def _checks(found: VerifiedReceipt) -> list[str]:
         f"The inclusion proof leads from entry {found.index} to that checkpoint's root.",
         f"The digests of {pages} make up the root to which the entry commits.",
         f"{entry.provider} signed {deliveries} for this exchange, in order, to the last.",
+        *(["The entry's commitment to its members is to the members it has."] if entry.fields else []),
     ]
 
 

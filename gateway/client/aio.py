@@ -299,6 +299,23 @@ class AsyncClient:
         request = audit_service_pb2.GetEntryRequest(name=f"entries/{index}")
         return bytes((await self._repeatedly(self._audit.GetEntry, request)).data)
 
+    async def entries(self, wanted: str = "", *, page_size: int = 0) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield (index, canonical JSON) of the entries that this member may read, newest first.
+
+        `wanted` is a filter such as `kind = exchange.denied AND time >= 2026-11-01`; empty for all.
+        """
+        token = ""
+        while True:
+            request = audit_service_pb2.ListEntriesRequest(
+                filter=wanted, page_size=page_size, page_token=token
+            )
+            response = await self._repeatedly(self._audit.ListEntries, request)
+            for entry in response.entries:
+                yield int(entry.name.removeprefix("entries/")), bytes(entry.data)
+            token = response.next_page_token
+            if not token:
+                return
+
     async def checkpoint(self, tree_size: int = 0) -> str:
         """Return the log's checkpoint (latest for 0) as a signed note."""
         request = audit_service_pb2.GetCheckpointRequest(tree_size=tree_size)

@@ -84,6 +84,10 @@ class Client:
         """Return an entry of the audit log to which this member is a party."""
         return self._run(self._client.entry(index))
 
+    def entries(self, wanted: str = "", *, page_size: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, canonical JSON) of the entries that this member may read, newest first."""
+        return self._iterate(self._client.entries(wanted, page_size=page_size))
+
     def checkpoint(self, tree_size: int = 0) -> str:
         """Return the log's checkpoint as a signed note."""
         return self._run(self._client.checkpoint(tree_size))

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
+from gateway.audit.filter import EVERYTHING
 from gateway.audit.fsck import FsckReport, fsck
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.receipt import Receipt, verify_receipt
-from gateway.audit.search import EntryFilter
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import MAX_PAGE_SIZE
 from gateway.demo.narrator import Narrator
@@ -113,7 +113,7 @@ def tamper(narrator: Narrator, database: Path, index: int, trust_file: Path, cop
 def _count_kinds(database: Path, size: int) -> Counter[EntryKind]:
     kinds: Counter[EntryKind] = Counter()
     with closing(SqliteReader(database)) as reader:
-        while page := reader.find(EntryFilter(), MAX_PAGE_SIZE, before=size):
+        while page := reader.find(EVERYTHING, MAX_PAGE_SIZE, before=size):
             kinds.update(msgspec.json.decode(item.data, type=Entry).kind for item in page)
             size = page[-1].index
     return kinds

@@ -7,14 +7,18 @@ officer, a change without its entry would be a hole in the log.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from gateway.audit.note import Ed25519Signer
 from gateway.audit.sqlite import SqliteStore
+from gateway.audit.sqlite_reader import SqliteReader
+from gateway.audit.store import Once
 from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
+from gateway.log_node import log_guards, verified_anchor
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
 
 
@@ -25,19 +29,37 @@ def record_change(
     detail: Mapping[str, str],
     *,
     key_epoch: str = "",
+    exchange: str = "",
+    commitments: Mapping[str, str] | None = None,
+    once: Once | None = None,
     clock: Clock = system_clock,
+    accepts_clock: bool = False,
 ) -> int:
     """Append the entry of a change to `subject` (a resource name); return the entry's index.
 
-    What is empty in `detail` is left out. Raises `ConfigError` and `LogUnavailableError`; then nothing
-    may be changed.
+    What is empty in `detail` is left out. With `accepts_clock` a person vouches for the clock as it is: only
+    for `clock.jumped`. Raises `ConfigError`, `LogUnavailableError` and, if `once` was claimed before,
+    `OnceTakenError`; then nothing may be changed.
     """
     if not config.log.database.exists():
         raise ConfigError(
             f"The audit log {config.log.database} is missing; nothing was changed; restore it first."
         )
     signer = Ed25519Signer(config.log.origin, SigningKey.load(config.log.key))
-    with AuditLog(SqliteStore(config.log.database), signer, origin=config.log.origin, clock=clock) as log:
+    with ExitStack() as opened:
+        reader = opened.enter_context(SqliteReader(config.log.database))
+        verified_anchor(config, reader, signer.verifier)
+        log = opened.enter_context(
+            AuditLog(
+                SqliteStore(config.log.database),
+                signer,
+                origin=config.log.origin,
+                clock=clock,
+                guards=log_guards(config, reader, accepts_clock=accepts_clock),
+            )
+        )
+        # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
+        opened.callback(reader.close)
         return log.append_sync(
             Entry(
                 v=ENTRY_VERSION,
@@ -46,5 +68,8 @@ def record_change(
                 subject=subject,
                 detail={name: value for name, value in detail.items() if value},
                 key_epoch=key_epoch,
-            )
+                exchange=exchange,
+                commitments=dict(commitments or {}),
+            ),
+            once,
         ).index

@@ -5,7 +5,8 @@ trust.json          public keys, for everybody who verifies
 catalogue/          dataset descriptions (ODCS 3.1)
 policies/           the policy: Rego, data, golden cases
 data/               audit.db, members.db
-keys/   (0700)      gateway.key log.key keyring.json page-tokens.key tls.key ca.key
+keys/   (0700)      gateway.key log.key keyring.json page-tokens.key disclosure.key blind-index.key
+                    tls.key ca.key
 tls/                ca.pem gateway.pem
 members/<id>/       what a member gets: certificate, keys, client.toml, trust.json
 """
@@ -134,7 +135,8 @@ def _make_keys(deployment: Deployment, hosts: Sequence[str], addresses: Sequence
     issued.save(tls / "gateway.pem", keys / "tls.key")
     for name in ("gateway.key", "log.key"):
         write_secret(keys / name, SigningKey.generate().to_pem())
-    write_secret(keys / "page-tokens.key", secrets.token_bytes(32))
+    for name in ("page-tokens.key", "disclosure.key", "blind-index.key"):
+        write_secret(keys / name, secrets.token_bytes(32))
     Keyring.generate(clock()).save(keys / "keyring.json")
 
 
@@ -164,6 +166,17 @@ key = "keys/log.key"
 signing = "keys/gateway.key"
 keyring = "keys/keyring.json"
 page_tokens = "keys/page-tokens.key"
+
+[disclosure]
+# Lets chosen fields of an entry be shown to an outsider (`gateway audit disclose`).
+key = "keys/disclosure.key"
+
+# Whom exchanges concerned, kept for officers, sealed to custodians (`gateway custodian init`), of whom
+# any two can open an entry together. Without this section it is not kept.
+# [details]
+# file = "data/details.sqlite"
+# index_key = "keys/blind-index.key"
+# custodians = ["custodians/NAME.card", "custodians/NAME.card"]
 
 [policy]
 directory = "policies"

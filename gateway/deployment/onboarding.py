@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +11,25 @@ from typing import Final
 import msgspec
 
 from gateway.audit.note import Ed25519Verifier
+from gateway.audit.sqlite_reader import SqliteReader
 from gateway.clock import Clock, system_clock
 from gateway.config import GatewayConfig
 from gateway.deployment.changes import record_change
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey, VerifyKey, write_secret
 from gateway.evidence.trust import Trust, TrustedMember
-from gateway.members import MemberError, MemberStore
+from gateway.members import MemberError, MemberStore, Record
 from gateway.model import (
     EntryKind,
     Member,
     MemberState,
+    Role,
     member_host,
     member_name,
     parse_member_name,
 )
 from gateway.pki.authority import CertificateAuthority
+from gateway.recorded.members import describe_member
 
 MEMBER_DAYS: Final = 398
 
@@ -87,20 +90,10 @@ def add_member(
         keys = _write_keys(files, member, authority, hosts, addresses, csr_pem, valid_days)
         (directory / "ca.pem").write_bytes(authority.certificate_pem)
         files.client_config.write_text(_CLIENT_CONFIG.format(address=gateway_address, member=member.id))
-        record_change(
-            config,
-            EntryKind.MEMBER_ADDED,
-            member_name(member.id),
-            {
-                "class": member.member_class,
-                "roles": ",".join(sorted(member.roles)),
-                "uri": member.uri,
-                "keys": ",".join(sorted(keys)),
-                "endpoint": member.endpoint or "",
-            },
-            clock=clock,
+        store.add(
+            msgspec.structs.replace(member, signing_keys=keys),
+            _recording(config, EntryKind.MEMBER_ADDED, clock),
         )
-        store.add(msgspec.structs.replace(member, signing_keys=keys))
     (directory / "trust.json").write_bytes(export_trust(config).to_json())
     return files
 
@@ -173,23 +166,91 @@ def change_state(
     config: GatewayConfig, member_id: str, state: MemberState, *, clock: Clock = system_clock
 ) -> None:
     """Suspend or resume a member; running gateways follow within a second."""
-    store = MemberStore(config.members.database)
-    if all(member.id != member_id for member in store.members()[1]):
-        raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
     kind = EntryKind.MEMBER_SUSPENDED if state is MemberState.SUSPENDED else EntryKind.MEMBER_RESUMED
-    record_change(config, kind, member_name(member_id), {}, clock=clock)
-    store.set_state(member_id, state)
+    MemberStore(config.members.database).change(
+        member_id,
+        lambda member: msgspec.structs.replace(member, state=state),
+        _recording(config, kind, clock),
+    )
+
+
+def change_endpoint(
+    config: GatewayConfig, member_id: str, endpoint: str, *, clock: Clock = system_clock
+) -> None:
+    """Say where a provider listens now (`host:port`); raise `MemberError` if it is no provider."""
+
+    def move(member: Member) -> Member:
+        if Role.PROVIDER not in member.roles:
+            raise MemberError(f"{member_id} is no provider; only providers have an endpoint.")
+        return msgspec.structs.replace(member, endpoint=endpoint)
+
+    MemberStore(config.members.database).change(
+        member_id, move, _recording(config, EntryKind.MEMBER_CHANGED, clock)
+    )
+
+
+def confirm_member(
+    config: GatewayConfig, member_id: str, reason: str, *, clock: Clock = system_clock
+) -> Member:
+    """Record a member as the store has it, whatever the log said of it before; return it.
+
+    For a member whom the log contradicts and of whom a person has made sure: after a store was restored,
+    or for one registered by a release that did not record states.
+    """
+    return MemberStore(config.members.database).change(
+        member_id,
+        lambda member: member,
+        _recording(config, EntryKind.MEMBER_CONFIRMED, clock, {"reason": reason}),
+    )
 
 
 def register_key(
     config: GatewayConfig, member_id: str, key: VerifyKey, *, clock: Clock = system_clock
 ) -> None:
     """Register one more signing key of a member, for a change of keys without a gap."""
-    store = MemberStore(config.members.database)
-    if all(member.id != member_id for member in store.members()[1]):
-        raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
-    record_change(config, EntryKind.KEY_ADDED, member_name(member_id), {"key": key.key_id}, clock=clock)
-    store.add_key(member_id, key)
+
+    def extend(member: Member) -> Member:
+        if key.key_id in member.signing_keys:
+            raise MemberError(f"This key of {member_id} is registered already.")
+        return msgspec.structs.replace(member, signing_keys={**member.signing_keys, key.key_id: key.public})
+
+    MemberStore(config.members.database).change(
+        member_id, extend, _recording(config, EntryKind.KEY_ADDED, clock, {"key": key.key_id})
+    )
+
+
+def revoke_key(config: GatewayConfig, member_id: str, key_id: str, *, clock: Clock = system_clock) -> None:
+    """Take a signing key from a member; running gateways follow within a second.
+
+    Raises `MemberError` if the member does not have it, or has no other: who cannot sign is suspended.
+    """
+
+    def reduce(member: Member) -> Member:
+        keys = {known: public for known, public in member.signing_keys.items() if known != key_id}
+        if len(keys) == len(member.signing_keys):
+            raise MemberError(f"{member_id} has no signing key of this id; see `gateway member list`.")
+        if not keys:
+            raise MemberError(
+                f"This is the only signing key of {member_id}; register its new one first "
+                "(`gateway keys register`), or suspend the member (`gateway member suspend`)."
+            )
+        return msgspec.structs.replace(member, signing_keys=keys)
+
+    MemberStore(config.members.database).change(
+        member_id, reduce, _recording(config, EntryKind.KEY_REVOKED, clock, {"key": key_id})
+    )
+
+
+def _recording(
+    config: GatewayConfig, kind: EntryKind, clock: Clock, more: Mapping[str, str] | None = None
+) -> Record:
+    """Return what records a member as it is about to be, in the entry that a gateway will compare it with."""
+
+    def record(member: Member) -> None:
+        detail = {**(more or {}), **describe_member(member)}
+        record_change(config, kind, member_name(member.id), detail, clock=clock)
+
+    return record
 
 
 def export_trust(config: GatewayConfig) -> Trust:
@@ -201,13 +262,20 @@ def export_trust(config: GatewayConfig) -> Trust:
     return Trust(
         v=1,
         origin=config.log.origin,
-        log_keys=(Ed25519Verifier(config.log.origin, log_key.public).vkey(),),
+        log_keys=(Ed25519Verifier(config.log.origin, log_key.public).vkey(), *_closed_log_keys(config)),
         gateway_keys={gateway_key.key_id: gateway_key.public},
         members={
             member.id: TrustedMember(title=member.title, signing_keys=member.signing_keys)
             for member in members
         },
     )
+
+
+def _closed_log_keys(config: GatewayConfig) -> Iterator[str]:
+    """Yield the verifier keys of the logs that this one goes on from, newest first."""
+    for database in reversed(config.log.previous):
+        with SqliteReader(database) as reader:
+            yield reader.identity()[1]
 
 
 _CLIENT_CONFIG: Final = """\

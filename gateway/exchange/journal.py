@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any
 
 from gateway.audit.appender import Log
@@ -13,10 +14,20 @@ from gateway.audit.committed import Committed
 from gateway.audit.numbering import AWAITED
 from gateway.audit.store import Once
 from gateway.clock import Clock, rfc3339
+from gateway.details import (
+    Details,
+    DetailsKeeper,
+    DetailsUnavailableError,
+    SealedDetails,
+    SubjectDetails,
+    Term,
+)
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import encode_canonical
 from gateway.evidence.commitment import commit
+from gateway.evidence.fields import commit_fields
 from gateway.evidence.records import records_root
+from gateway.exchange.resolution import Resolved
 from gateway.exchange.state import Exchange
 from gateway.exchange.transform import ReleasedPage
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
@@ -28,32 +39,39 @@ class Journal:
     Each method sends its entry on its way at once; what it returns is done when the entry is durable.
     """
 
-    def __init__(self, log: Log, clock: Clock, known_names: AbstractSet[str]) -> None:
-        """Take the log and the names (purposes, legal bases, memoranda) that policy knows."""
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        known_names: AbstractSet[str],
+        *,
+        details: DetailsKeeper | None = None,
+        fields_key: bytes | None = None,
+    ) -> None:
+        """Take the log and the names (purposes, legal bases, memoranda) that policy knows.
+
+        `details` keeps what entries only commit to; with `fields_key` (32 bytes) closing entries commit
+        to each of their members, so that some can be shown without the others.
+        """
         self._log = log
         self._clock = clock
         self._known_names = known_names
+        self._details = details
+        self._fields_key = fields_key
 
     def requested(self, exchange: Exchange) -> asyncio.Future[Committed]:
         """Record that an allowed exchange begins; claims the statement's nonce in the same commit.
 
-        Raises `GatewayError`: `REPLAYED` if the nonce was used before, `LOG_UNAVAILABLE`.
+        Raises `GatewayError`: `REPLAYED` if the nonce was used before, `LOG_UNAVAILABLE`, and
+        `DETAILS_UNAVAILABLE` while details are to be kept and cannot be.
         """
         statement = exchange.statement
         if statement is None or exchange.resolved is None or exchange.consumer is None:
             raise RuntimeError("an exchange is recorded as requested after its statement is resolved")
-        resolved = exchange.resolved
-        subject = {
-            "field": resolved.subject_field,
-            "subjects": resolved.subjects,
-            "filters": resolved.filters,
-        }
-        for name, value in (("query", statement.payload), ("subject", encode_canonical(subject))):
-            exchange.commitments[name], exchange.openings[name] = commit(value)
+        sealed = self._commit(exchange, EntryKind.EXCHANGE_REQUESTED)
         once = Once(_nonce_key(exchange.consumer.id, statement.query.nonce), until=statement.expires)
-        return self._log.append(
-            self._entry(exchange, EntryKind.EXCHANGE_REQUESTED, commitments=exchange.commitments), once
-        )
+        entry = self._entry(exchange, EntryKind.EXCHANGE_REQUESTED, commitments={**exchange.commitments})
+        return self._append(entry, sealed, once)
 
     def page(self, exchange: Exchange, page: ReleasedPage, number: int) -> asyncio.Future[Committed]:
         """Record one page of a stream before it leaves."""
@@ -75,15 +93,17 @@ class Journal:
     def released(self, exchange: Exchange) -> asyncio.Future[Committed]:
         """Record the release, with totals and the commitment to every record released; it is numbered."""
         root = base64.b64encode(records_root(exchange.page_digests)).decode()
-        return self._log.append(
-            self._entry(
-                exchange,
-                EntryKind.EXCHANGE_RELEASED,
-                sequence=AWAITED,
-                commitments={**exchange.commitments, "records": root},
-                **_outcome(exchange),
-            )
+        entry = self._entry(
+            exchange,
+            EntryKind.EXCHANGE_RELEASED,
+            sequence=AWAITED,
+            commitments={**exchange.commitments, "records": root},
+            **_outcome(exchange),
         )
+        if self._fields_key is not None:
+            entry, seed = commit_fields(entry, self._fields_key)
+            exchange.openings["fields"] = base64.b64encode(seed).decode()
+        return self._log.append(entry)
 
     def refused(self, exchange: Exchange, error: GatewayError) -> asyncio.Future[Committed]:
         """Record a denial, or after `requested` a failure, with its reasons and what had left."""
@@ -94,17 +114,74 @@ class Journal:
             detail["detail"] = {"uri": caller.uri[:300], "certificate": caller.fingerprint}
         decision = exchange.decision
         reasons = decision.reasons if decision is not None and decision.reasons else (error.reason.value,)
-        return self._log.append(
-            self._entry(
-                exchange,
-                kind,
-                reasons=reasons,
-                commitments=exchange.commitments,
-                withdraws=exchange.withdraws,
-                **(_outcome(exchange) if exchange.requested else {}),
-                **detail,
-            )
+        sealed = None if exchange.requested else self._commit_refused(exchange)
+        entry = self._entry(
+            exchange,
+            kind,
+            reasons=reasons,
+            commitments={**exchange.commitments},
+            withdraws=exchange.withdraws,
+            **(_outcome(exchange) if exchange.requested else {}),
+            **detail,
         )
+        if self._fields_key is not None:
+            entry, _ = commit_fields(entry, self._fields_key)
+        return self._append(entry, sealed)
+
+    def _append(
+        self, entry: Entry, sealed: SealedDetails | None, once: Once | None = None
+    ) -> asyncio.Future[Committed]:
+        """Append `entry`; hand over its details unless the log says that there is no such entry."""
+        recording = self._log.append(entry, once)
+        if sealed is not None:
+            recording.add_done_callback(partial(self._keep, sealed))
+        return recording
+
+    def _keep(self, sealed: SealedDetails, recording: asyncio.Future[Committed]) -> None:
+        # Cancelled: whoever waited is gone, the entry is on its way. With nothing kept of it, cancelling in
+        # time would be a way to ask without anybody being able to find out about whom.
+        if self._details is not None and (recording.cancelled() or recording.exception() is None):
+            self._details.keep(sealed)
+
+    def _commit(self, exchange: Exchange, kind: EntryKind) -> SealedDetails | None:
+        """Commit to what was asked; return it sealed, if details are kept."""
+        statement, resolved = exchange.statement, exchange.resolved
+        if statement is None:
+            raise RuntimeError("there is nothing to commit to before the statement is opened")
+        values = {"query": statement.payload}
+        subject = None
+        if resolved is not None:
+            subject = SubjectDetails(
+                field=resolved.subject_field, subjects=resolved.subjects, filters=resolved.filters
+            )
+            values["subject"] = encode_canonical(subject)
+        for name, value in values.items():
+            exchange.commitments[name], exchange.openings[name] = commit(value)
+        if self._details is None:
+            return None
+        details = Details(
+            v=1,
+            openings={name: exchange.openings[name] for name in values},
+            envelope=statement.envelope,
+            subject=subject,
+        )
+        day = rfc3339(self._clock())[:10]
+        sealed = self._details.seal(
+            exchange.id, kind.value, day, details, () if resolved is None else _terms(resolved)
+        )
+        exchange.commitments["details"] = sealed.commitment
+        return sealed
+
+    def _commit_refused(self, exchange: Exchange) -> SealedDetails | None:
+        """Do the same for a denial: whom somebody wanted to know about, and was not let."""
+        if self._details is None or exchange.statement is None:
+            return None
+        exchange.commitments.pop("details", None)
+        try:
+            return self._commit(exchange, EntryKind.EXCHANGE_DENIED)
+        except DetailsUnavailableError:
+            # Nothing is released, and every attempt leaves its entry.
+            return None
 
     def _entry(self, exchange: Exchange, kind: EntryKind, **members: Any) -> Entry:
         query = exchange.statement.query if exchange.statement else None
@@ -141,6 +218,14 @@ class Journal:
 def _nonce_key(consumer: str, nonce: str) -> bytes:
     """Return what is remembered of a nonce: a digest, as callers may have written anything into it."""
     return hashlib.sha256(f"{consumer}/{nonce}".encode()).digest()
+
+
+def _terms(resolved: Resolved) -> tuple[Term, ...]:
+    """Return the identifiers that a query asks about, by which officers can find its entry."""
+    asked = [(resolved.subject_field, value) for value in resolved.subjects]
+    asked += [*resolved.filters.items(), *resolved.match.items()]
+    fields = resolved.dataset.fields
+    return tuple(Term(kind, value) for name, value in asked if (kind := fields[name].identifier) is not None)
 
 
 def _outcome(exchange: Exchange) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class OpenedStatement:
     """The key that signed it; empty for an unsigned statement."""
     expires: datetime
     """Until when its nonce must be remembered."""
+    envelope: dsse.Envelope
+    """As it came, with its signatures."""
 
 
 def open_statement(
@@ -91,7 +93,7 @@ def open_statement(
             "The statement's time is more than five minutes ahead; set the clock.",
             reason=Reason.CLOCK_SKEW,
         )
-    return OpenedStatement(query, envelope.payload, key_id, signed_at + MAX_CLOCK_SKEW)
+    return OpenedStatement(query, envelope.payload, key_id, signed_at + MAX_CLOCK_SKEW, envelope)
 
 
 def _parse(payload: bytes) -> Query:

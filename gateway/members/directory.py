@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import VerifyKey
-from gateway.members.store import MemberStore
+from gateway.members.store import MemberSource
 from gateway.model import Member, MemberState
 
 REFRESH_INTERVAL_S: Final = 0.25
@@ -34,7 +34,7 @@ class _Snapshot:
 class Directory:
     """Answers who a caller is. Only the event loop reads it; a background task renews it."""
 
-    def __init__(self, store: MemberStore) -> None:
+    def __init__(self, store: MemberSource) -> None:
         self._store = store
         self._snapshot = _Snapshot(*store.members())
         self._read_at: float | None = None

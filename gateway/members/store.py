@@ -6,10 +6,10 @@ Every change raises one revision number, by which running gateways notice it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import ConfigError
 from gateway.evidence.keys import VerifyKey
@@ -48,7 +48,27 @@ COMMIT;
 
 
 class MemberError(ConfigError):
-    """A change to the members cannot be made."""
+    """A change to the members cannot be made, or they cannot be read."""
+
+
+Record = Callable[[Member], object]
+"""Hears of a member as it is about to be, before that counts; the change is undone if it raises."""
+
+
+def _unrecorded(_: Member) -> None:
+    """Tell nobody: for stores that no gateway serves from."""
+
+
+class MemberSource(Protocol):
+    """Where members are read from. Every method blocks and raises `MemberError`."""
+
+    def revision(self) -> int:
+        """Return the number that every change raises."""
+        ...
+
+    def members(self) -> tuple[int, list[Member]]:
+        """Return (revision, every member), of one moment."""
+        ...
 
 
 class MemberStore:
@@ -77,67 +97,48 @@ class MemberStore:
     def members(self) -> tuple[int, list[Member]]:
         """Return (revision, every member), read in one transaction."""
         with self._transaction() as connection:
-            keys: dict[str, dict[str, bytes]] = {}
-            for member, key_id, public in connection.execute(
-                "SELECT member, key_id, public FROM signing_keys"
-            ):
-                keys.setdefault(member, {})[key_id] = public
-            rows = connection.execute(
-                "SELECT id, title, member_class, roles, uri, endpoint, state FROM members ORDER BY id"
-            )
-            members = [_member(row, keys.get(row[0], {})) for row in rows]
-            return _revision(connection), members
+            return _revision(connection), _read_members(connection)
 
-    def add(self, member: Member) -> None:
-        """Add `member`; raise `MemberError` if its id, URI or a key is already there."""
-        for key_id, public in member.signing_keys.items():
-            if VerifyKey(public).key_id != key_id:
-                raise MemberError("A signing key does not have the id it is given under.")
+    def add(self, member: Member, record: Record = _unrecorded) -> None:
+        """Add `member`; raise `MemberError` if its id, URI or a key is already there.
+
+        `record` is called with it before it counts; if that raises, nothing is added.
+        """
         try:
             with self._transaction(write=True) as connection:
-                connection.execute(
-                    "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        member.id,
-                        member.title,
-                        member.member_class,
-                        ",".join(sorted(member.roles)),
-                        member.uri,
-                        member.endpoint,
-                        member.state.value,
-                    ),
-                )
-                connection.executemany(
-                    "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
-                    [(key_id, member.id, public) for key_id, public in member.signing_keys.items()],
-                )
+                _insert(connection, member)
+                record(member)
         except sqlite3.IntegrityError as error:
             raise MemberError(
                 f"The member {member.id}, its URI or its signing key is already registered."
             ) from error
 
-    def set_state(self, member_id: str, state: MemberState) -> None:
-        """Suspend or resume a member; raise `MemberError` if there is none of this id."""
-        with self._transaction(write=True) as connection:
-            changed = connection.execute(
-                "UPDATE members SET state = ? WHERE id = ?", (state.value, member_id)
-            ).rowcount
-            if changed != 1:
-                raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+    def change(
+        self, member_id: str, alter: Callable[[Member], Member], record: Record = _unrecorded
+    ) -> Member:
+        """Put what `alter` makes of a member in its place, and return it.
 
-    def add_key(self, member_id: str, key: VerifyKey) -> None:
-        """Register one more signing key of a member."""
+        `record` is called with it before it counts. All in one transaction, so that nobody else changes
+        a member meanwhile, and nothing is changed if either raises. Raises `MemberError` if there is no
+        such member, or if a key or the URI is another's.
+        """
         try:
             with self._transaction(write=True) as connection:
-                connection.execute(
-                    "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
-                    (key.key_id, member_id, key.public),
-                )
+                known = next((each for each in _read_members(connection) if each.id == member_id), None)
+                if known is None:
+                    raise MemberError(f"There is no member {member_id}; see `gateway member list`.")
+                changed = alter(known)
+                if changed.id != member_id:
+                    raise MemberError("A member keeps its id; add a new member instead.")
+                connection.execute("DELETE FROM signing_keys WHERE member = ?", (member_id,))
+                connection.execute("DELETE FROM members WHERE id = ?", (member_id,))
+                _insert(connection, changed)
+                record(changed)
         except sqlite3.IntegrityError as error:
             raise MemberError(
-                f"There is no member {member_id}, or this key is already registered."
+                f"The URI or a signing key of {member_id} is registered for another member already."
             ) from error
+        return changed
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -176,6 +177,39 @@ class MemberStore:
         return connection
 
 
+def _read_members(connection: sqlite3.Connection) -> list[Member]:
+    keys: dict[str, dict[str, bytes]] = {}
+    for member, key_id, public in connection.execute("SELECT member, key_id, public FROM signing_keys"):
+        keys.setdefault(member, {})[key_id] = public
+    rows = connection.execute(
+        "SELECT id, title, member_class, roles, uri, endpoint, state FROM members ORDER BY id"
+    )
+    return [_member(row, keys.get(row[0], {})) for row in rows]
+
+
+def _insert(connection: sqlite3.Connection, member: Member) -> None:
+    for key_id, public in member.signing_keys.items():
+        if VerifyKey(public).key_id != key_id:
+            raise MemberError("A signing key does not have the id it is given under.")
+    connection.execute(
+        "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            member.id,
+            member.title,
+            member.member_class,
+            ",".join(sorted(member.roles)),
+            member.uri,
+            member.endpoint,
+            member.state.value,
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO signing_keys (key_id, member, public) VALUES (?, ?, ?)",
+        [(key_id, member.id, public) for key_id, public in member.signing_keys.items()],
+    )
+
+
 def _revision(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT revision FROM registry").fetchone()[0])
 
@@ -187,13 +221,19 @@ def _reason(error: OSError | sqlite3.Error) -> str:
 
 def _member(row: tuple[str, str, str, str, str, str | None, str], keys: dict[str, bytes]) -> Member:
     member_id, title, member_class, roles, uri, endpoint, state = row
-    return Member(
-        id=member_id,
-        title=title,
-        member_class=member_class,
-        roles=frozenset(Role(role) for role in roles.split(",") if role),
-        uri=uri,
-        signing_keys=keys,
-        state=MemberState(state),
-        endpoint=endpoint,
-    )
+    try:
+        return Member(
+            id=member_id,
+            title=title,
+            member_class=member_class,
+            roles=frozenset(Role(role) for role in roles.split(",") if role),
+            uri=uri,
+            signing_keys=keys,
+            state=MemberState(state),
+            endpoint=endpoint,
+        )
+    except ValueError as error:
+        raise MemberError(
+            f"The member store says of {member_id} what no command writes (an unknown role or state); "
+            "restore the store."
+        ) from error

@@ -22,9 +22,27 @@ class EntryKind(StrEnum):
     MEMBER_ADDED = "member.added"
     MEMBER_SUSPENDED = "member.suspended"
     MEMBER_RESUMED = "member.resumed"
+    MEMBER_CHANGED = "member.changed"
+    MEMBER_CONFIRMED = "member.confirmed"
     KEY_ADDED = "key.added"
+    DETAILS_SEARCHED = "details.searched"
+    DETAILS_OPENED = "details.opened"
+    DETAILS_ERASED = "details.erased"
+    ENTRY_DISCLOSED = "entry.disclosed"
+    KEY_REVOKED = "key.revoked"
+    KEYRING_ROTATED = "keyring.rotated"
+    POLICY_CHANGED = "policy.changed"
+    CATALOGUE_CHANGED = "catalogue.changed"
+    CONFIGURATION_CHANGED = "configuration.changed"
+    AUTHORITIES_CHANGED = "authorities.changed"
+    KEYS_CHANGED = "keys.changed"
     GATEWAY_STARTED = "gateway.started"
     GATEWAY_STOPPED = "gateway.stopped"
+    GATEWAY_CRASHED = "gateway.crashed"
+    CLOCK_JUMPED = "clock.jumped"
+    AUDIT_READ = "audit.read"
+    LOG_OPENED = "log.opened"
+    LOG_CLOSED = "log.closed"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -73,7 +91,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     bytes: int = 0
     duration_ms: int = 0
     commitments: dict[str, str] = {}
-    """Name (`query`, `subjects`, `actor`, `records`) to base64 of the salted SHA-256 commitment."""
+    """Name (`query`, `subject`, `records`) to base64 of the salted SHA-256 commitment; `details` to base64
+    of the SHA-256 of the details as they are kept, sealed."""
+    fields: dict[str, str] = {}
+    """`root` over the salted digests of all other members, and a `blind`: what lets chosen members be
+    shown without the rest (`gateway.evidence.fields`)."""
     envelope_key: str = ""
     """Key id that signed the query, or the acknowledgement."""
     acknowledges: int | None = None

@@ -4,58 +4,104 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
 import msgspec
 
 from gateway.api.v1 import audit_service_pb2 as api
-from gateway.audit.store import AuditReader
-from gateway.clock import Clock
+from gateway.audit.filter import Field, Filter, Has, both
+from gateway.audit.filter_parser import parse_filter
+from gateway.audit.paging import open_page_token, page_token
+from gateway.audit.reading import ENTRIES, reading_detail
+from gateway.audit.store import MAX_PAGE_SIZE, AuditReader, StoredEntry
+from gateway.clock import Clock, rfc3339
 from gateway.errors import GatewayError, Reason
 from gateway.exchange.admission import admit
 from gateway.members import Directory
-from gateway.model import Entry, Member, Role
+from gateway.model import ENTRY_VERSION, Entry, EntryKind, Member, Role, member_name
 from gateway.rpc.calls import describe_call, parse_request
 from gateway.rpc.status import abort
 
 TIMEOUT_S: Final = 30.0
+DEFAULT_PAGE_SIZE: Final = 50
+MAX_PAGE_BYTES: Final = 1024 * 1024
+"""Of an answer with entries: far below the 4 MiB that gRPC's clients take by default."""
+_ENTRY_OVERHEAD_BYTES: Final = 64
 _ENTRY_NAME: Final = re.compile(r"entries/(0|[1-9][0-9]{0,17})")
 _decode_entry: Final = msgspec.json.Decoder(Entry).decode
 
 _Message = TypeVar("_Message")
 
+AppendEntry = Callable[[Entry], Awaitable[object]]
+"""Makes an entry durable; returns when it is, and raises `GatewayError` if it is not."""
+
 
 class AuditServicer:
     """Answers from the log's own readers; reading never waits for writing."""
 
-    def __init__(self, reader: AuditReader, directory: Directory, clock: Clock) -> None:
+    def __init__(self, reader: AuditReader, directory: Directory, clock: Clock, append: AppendEntry) -> None:
+        """Take what is read, who may read, and `append`, which makes the entry of a reading durable."""
         self._reader = reader
         self._directory = directory
         self._clock = clock
+        self._append = append
 
     async def GetEntry(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> api.Entry:  # noqa: N802
         """Answer with one entry of an exchange that the caller took part in; auditors see all."""
 
-        def answer(request: api.GetEntryRequest, member: Member) -> api.Entry:
+        def answer(request: api.GetEntryRequest, member: Member) -> tuple[api.Entry, Entry | None]:
             index = _index(request.name)
             if index >= self._reader.size():
                 raise _not_found()
             data = self._reader.entry(index).data
             entry = _decode_entry(data)
-            if Role.AUDITOR not in member.roles and member.id not in {entry.consumer, entry.provider}:
+            is_party = member.id in {entry.consumer, entry.provider}
+            if Role.AUDITOR not in member.roles and not is_party:
                 raise _not_found()
-            return api.Entry(name=request.name, data=data)
+            # A party holds the receipt of this entry; that somebody else reads it is worth an entry.
+            detail = {"by": member_name(member.id), "through": "GetEntry", "entries": "1"}
+            recorded = None if is_party else self._reading(request.name, detail)
+            return api.Entry(name=request.name, data=data), recorded
 
         return await self._answer(body, context, api.GetEntryRequest, answer)
+
+    async def ListEntries(  # noqa: N802
+        self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> api.ListEntriesResponse:
+        """Answer with a page of the entries that the caller may read, newest first."""
+
+        def answer(
+            request: api.ListEntriesRequest, member: Member
+        ) -> tuple[api.ListEntriesResponse, Entry | None]:
+            if request.page_size < 0:
+                raise GatewayError("page_size must not be negative.", reason=Reason.REQUEST_MALFORMED)
+            asked = parse_filter(request.filter)
+            wanted = permitted(asked, member)
+            before = open_page_token(request.page_token, wanted) if request.page_token else None
+            page_size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+            found = self._reader.find(wanted, page_size, before)
+            shown = found[: _fitting(found)]
+            cut = len(shown) < len(found) or len(found) == page_size
+            more = cut and shown[-1].index > 0
+            response = api.ListEntriesResponse(
+                entries=[api.Entry(name=f"entries/{entry.index}", data=entry.data) for entry in shown],
+                next_page_token=page_token(wanted, shown[-1].index) if more else "",
+            )
+            detail = reading_detail(
+                self._reader, member_name(member.id), "ListEntries", asked, count=len(shown)
+            )
+            return response, self._reading(ENTRIES, detail)
+
+        return await self._answer(body, context, api.ListEntriesRequest, answer)
 
     async def GetCheckpoint(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.Checkpoint:
         """Answer with the signed checkpoint at a tree size, 0 for the latest."""
 
-        def answer(request: api.GetCheckpointRequest, _member: Member) -> api.Checkpoint:
+        def answer(request: api.GetCheckpointRequest, _member: Member) -> tuple[api.Checkpoint, None]:
             size = self._tree_size(request.tree_size)
             note = self._reader.checkpoint_at(size)
             if note is None:
@@ -63,7 +109,7 @@ class AuditServicer:
                     "No checkpoint was made at this tree size; ask for the latest with 0.",
                     reason=Reason.ENTRY_NOT_FOUND,
                 )
-            return api.Checkpoint(note=note, tree_size=size)
+            return api.Checkpoint(note=note, tree_size=size), None
 
         return await self._answer(body, context, api.GetCheckpointRequest, answer)
 
@@ -72,12 +118,12 @@ class AuditServicer:
     ) -> api.InclusionProof:
         """Answer with the proof that an entry stands in the tree of a size."""
 
-        def answer(request: api.GetInclusionProofRequest, _member: Member) -> api.InclusionProof:
+        def answer(request: api.GetInclusionProofRequest, _member: Member) -> tuple[api.InclusionProof, None]:
             index, size = _index(request.name), self._tree_size(request.tree_size)
             if index >= size:
                 raise _not_found()
             hashes = self._reader.inclusion_proof(index, size)
-            return api.InclusionProof(index=index, tree_size=size, hashes=hashes)
+            return api.InclusionProof(index=index, tree_size=size, hashes=hashes), None
 
         return await self._answer(body, context, api.GetInclusionProofRequest, answer)
 
@@ -86,7 +132,9 @@ class AuditServicer:
     ) -> api.ConsistencyProof:
         """Answer with the proof that the tree of one size is a beginning of that of another."""
 
-        def answer(request: api.GetConsistencyProofRequest, _member: Member) -> api.ConsistencyProof:
+        def answer(
+            request: api.GetConsistencyProofRequest, _member: Member
+        ) -> tuple[api.ConsistencyProof, None]:
             old, new = request.old_tree_size, self._tree_size(request.new_tree_size)
             if not 1 <= old <= new:
                 raise GatewayError(
@@ -94,9 +142,18 @@ class AuditServicer:
                     reason=Reason.REQUEST_MALFORMED,
                 )
             hashes = self._reader.consistency_proof(old, new)
-            return api.ConsistencyProof(old_tree_size=old, new_tree_size=new, hashes=hashes)
+            return api.ConsistencyProof(old_tree_size=old, new_tree_size=new, hashes=hashes), None
 
         return await self._answer(body, context, api.GetConsistencyProofRequest, answer)
+
+    def _reading(self, subject: str, detail: Mapping[str, str]) -> Entry:
+        return Entry(
+            v=ENTRY_VERSION,
+            kind=EntryKind.AUDIT_READ,
+            time=rfc3339(self._clock()),
+            subject=subject,
+            detail=dict(detail),
+        )
 
     def _tree_size(self, asked: int) -> int:
         latest = self._reader.size()
@@ -113,16 +170,39 @@ class AuditServicer:
         body: bytes,
         context: grpc.aio.ServicerContext[Any, Any],
         request_type: type[Any],
-        answer: Callable[[Any, Member], _Message],
+        answer: Callable[[Any, Member], tuple[_Message, Entry | None]],
     ) -> _Message:
-        """Admit the caller and run `answer` on a thread: it reads the disk."""
+        """Admit the caller and run `answer` on a thread: it reads the disk.
+
+        If it gives an entry of what was read, nothing leaves before that is durable.
+        """
         try:
             call = describe_call(context, body, TIMEOUT_S)
             member = _any_role(call, self._directory, self._clock)
-            return await asyncio.to_thread(answer, parse_request(body, request_type), member)
+            message, reading = await asyncio.to_thread(answer, parse_request(body, request_type), member)
+            if reading is not None:
+                await self._append(reading)
         except GatewayError as error:
             await abort(context, error)
             raise
+        return message
+
+
+def permitted(asked: Filter, member: Member) -> Filter:
+    """Return `asked` narrowed down to what `member` may read: its own entries, unless it is an auditor."""
+    if Role.AUDITOR in member.roles:
+        return asked
+    return both(Has(Field.MEMBER, member.id), asked)
+
+
+def _fitting(found: Sequence[StoredEntry]) -> int:
+    """Return how many of the entries fit into an answer; at least one does."""
+    room = MAX_PAGE_BYTES
+    for count, entry in enumerate(found):
+        room -= len(entry.data) + _ENTRY_OVERHEAD_BYTES
+        if room < 0 and count:
+            return count
+    return len(found)
 
 
 def _any_role(call: Any, directory: Directory, clock: Clock) -> Member:

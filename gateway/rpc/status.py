@@ -63,7 +63,12 @@ _BY_CODE: Final = {
         Reason.SUBJECT_MISSING,
         Reason.FILTER_UNSUPPORTED,
     ),
-    grpc.StatusCode.NOT_FOUND: (Reason.DATASET_UNKNOWN, Reason.ENTRY_NOT_FOUND),
+    grpc.StatusCode.NOT_FOUND: (
+        Reason.DATASET_UNKNOWN,
+        Reason.ENTRY_NOT_FOUND,
+        Reason.DETAILS_MISSING,
+        Reason.DETAILS_ERASED,
+    ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.MESSAGE_TOO_LARGE, Reason.OVERLOADED),
     grpc.StatusCode.UNAVAILABLE: (
@@ -74,6 +79,7 @@ _BY_CODE: Final = {
         Reason.MEMBERS_UNAVAILABLE,
         Reason.LOG_UNAVAILABLE,
         Reason.WITNESS_UNAVAILABLE,
+        Reason.DETAILS_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -84,6 +90,7 @@ _BY_CODE: Final = {
         Reason.KEY_EPOCH_MISSING,
         Reason.RELEASE_MISMATCH,
         Reason.ACKNOWLEDGEMENT_LATE,
+        Reason.APPROVAL_INVALID,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),

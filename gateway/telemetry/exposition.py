@@ -22,11 +22,21 @@ _CLIENT_TIMEOUT_S: Final = 5.0
 class MetricsServer:
     """Serves one registry over HTTP. It has no access control: bind it where only Prometheus is."""
 
-    def __init__(self, registry: CollectorRegistry, host: str = "127.0.0.1", port: int = 9464) -> None:
-        """Bind and serve at once; port 0 takes a free one. Raise `ConfigError` if the address is taken."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        host: str = "127.0.0.1",
+        port: int = 9464,
+        *,
+        shares_port: bool = False,
+    ) -> None:
+        """Bind and serve at once; port 0 takes a free one. Raise `ConfigError` if the address is taken.
+
+        With `shares_port` other processes of this user may listen there too (SO_REUSEPORT).
+        """
         server_class = _ServerOverIPv6 if ":" in host else _Server
         try:
-            self._server = server_class((host, port), _handler_class(registry))
+            self._server = server_class((host, port), _handler_class(registry), shares_port=shares_port)
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"The metrics endpoint cannot listen on {host} port {port}; "
@@ -74,6 +84,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # Open readers are cut with the process instead of holding up its end.
     block_on_close = False
+
+    def __init__(self, address: tuple[str, int], handler: type[MetricsHandler], *, shares_port: bool) -> None:
+        self.allow_reuse_port = shares_port
+        super().__init__(address, handler)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """Log a fault of ours; a reader that hangs up or stalls is no event."""

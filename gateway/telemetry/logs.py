@@ -32,12 +32,13 @@ ALLOWED_FIELDS: Final = frozenset(
         # the exchange
         *("exchange", "consumer", "provider", "operation", "dataset", "tier", "purpose"),
         *("decision", "reason", "reasons", "outcome", "records", "page", "pages", "bytes", "duration_ms"),
-        *("entry", "engine", "bundle", "key_epoch", "user_agent"),
+        *("entry", "kind", "engine", "bundle", "key_epoch", "user_agent"),
         *("unknown_fields", "invalid_identifiers"),
         # the deployment
         *("member", "role", "path", "host", "port", "origin", "version", "pid", "signal", "workers"),
         *("certificate", "certificate_days", "fingerprint", "key_id"),
         *("queue_depth", "batch_size", "log_entries", "healthy", "attempt", "delay_ms", "count", "witness"),
+        *("jump_s", "used_ratio"),
         # faults
         *("reference", "error_type", "frames", "method", "status"),
     }

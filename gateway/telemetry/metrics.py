@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from time import perf_counter
 from typing import Final, Literal, get_args
@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from gateway.errors import Reason
 from gateway.model.query import Operation
 from gateway.telemetry.logs import LogLosses
+from gateway.telemetry.merging import MergeRule
 
 Step = Literal[
     "identity",
@@ -57,6 +58,16 @@ _OUTCOMES: Final = frozenset(get_args(Outcome))
 _OPERATIONS: Final = frozenset(operation.value for operation in Operation)
 _REASONS: Final = frozenset(reason.value for reason in Reason)
 
+_PROCESS_GAUGES: Final[Mapping[str, MergeRule]] = {
+    "process_virtual_memory_bytes": "sum",
+    "process_resident_memory_bytes": "sum",
+    "process_open_fds": "sum",
+    "process_max_fds": "sum",
+    # Since when all have run: it changes whenever one is started anew.
+    "process_start_time_seconds": "max",
+}
+"""The rules of the gauges that `ProcessCollector` makes."""
+
 
 class Metrics:
     """The instruments of one process."""
@@ -67,6 +78,8 @@ class Metrics:
         A registry takes one `Metrics`; a second raises `ValueError`.
         """
         self.registry = registry if registry is not None else CollectorRegistry()
+        self.gauge_rules: dict[str, MergeRule] = dict(_PROCESS_GAUGES)
+        """How the gauges of several workers make one, by name."""
         self._make_exchange_instruments()
         self._make_log_instruments()
         self._make_deployment_instruments()
@@ -110,8 +123,8 @@ class Metrics:
             ["dataset", "kind"],
             registry=self.registry,
         )
-        self._open_streams = Gauge(
-            "sluicegate_open_streams", "StreamQuery calls now open.", registry=self.registry
+        self._open_streams = self._gauge(
+            "sluicegate_open_streams", "StreamQuery calls now open.", merge="sum"
         )
 
     def _make_log_instruments(self) -> None:
@@ -127,22 +140,29 @@ class Metrics:
             buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
-        self._queue_depth = Gauge(
-            "sluicegate_log_queue_depth", "Entries that wait for a commit.", registry=self.registry
+        self._queue_depth = self._gauge(
+            "sluicegate_log_queue_depth", "Entries that wait for a commit.", merge="sum"
         )
-        self._log_entries = Gauge(
-            "sluicegate_log_entries", "Tree size of the audit log.", registry=self.registry
+        self._log_entries = self._gauge("sluicegate_log_entries", "Tree size of the audit log.", merge="max")
+        self._log_disk = self._gauge(
+            "sluicegate_log_disk_used_ratio", "How much of the audit log's disk is used.", merge="max"
         )
-        self._log_healthy = Gauge(
+        self._timestamp_age = self._gauge(
+            "sluicegate_log_timestamp_age_seconds",
+            "Time since a checkpoint was last stamped; infinite if none was, NaN without an authority.",
+            merge="max",
+        )
+        self._timestamp_age.set(math.nan)
+        self._log_healthy = self._gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
-            registry=self.registry,
+            merge="min",
         )
 
-        self._witnessed_age = Gauge(
+        self._witnessed_age = self._gauge(
             "sluicegate_log_witnessed_age_seconds",
             "Time since a quorum last cosigned the log; infinite if none ever did, NaN without witnesses.",
-            registry=self.registry,
+            merge="max",
         )
         self._witnessed_age.set(math.nan)
         self._witness_failures = Counter(
@@ -153,15 +173,25 @@ class Metrics:
         )
 
     def _make_deployment_instruments(self) -> None:
-        self._certificate_days = Gauge(
+        self._certificate_days = self._gauge(
             "sluicegate_certificate_days_left",
             "Days until a certificate in use ends; negative when it has ended.",
             ["certificate"],
-            registry=self.registry,
+            merge="min",
         )
-        self._build = Gauge(
-            "sluicegate_build_info", "1; the label names the version.", ["version"], registry=self.registry
+        self._members_contradicted = self._gauge(
+            "sluicegate_members_contradicted",
+            "Members whom the audit log contradicts; they are not served.",
+            merge="max",
         )
+        self._build = self._gauge(
+            "sluicegate_build_info", "1; the label names the version.", ["version"], merge="max"
+        )
+        self._gauge("sluicegate_workers", "Worker processes that answered.", merge="sum").set(1)
+
+    def _gauge(self, name: str, documentation: str, labels: Sequence[str] = (), *, merge: MergeRule) -> Gauge:
+        self.gauge_rules[name] = merge
+        return Gauge(name, documentation, labels, registry=self.registry)
 
     # What is known
 
@@ -247,6 +277,14 @@ class Metrics:
         """Ask `tree_size` for the number of entries in the log whenever the metrics are read."""
         self._log_entries.set_function(tree_size)
 
+    def watch_log_disk(self, used_ratio: Callable[[], float]) -> None:
+        """Ask `used_ratio` how much of the log's disk is used whenever the metrics are read."""
+        self._log_disk.set_function(used_ratio)
+
+    def watch_timestamps(self, age_s: Callable[[], float]) -> None:
+        """Ask `age_s` for the seconds since the newest time-stamp whenever the metrics are read."""
+        self._timestamp_age.set_function(age_s)
+
     def set_log_healthy(self, healthy: bool) -> None:
         """Say whether the audit log can append."""
         self._log_healthy.set(1 if healthy else 0)
@@ -271,6 +309,10 @@ class Metrics:
     def watch_certificate(self, certificate: str, days_left: Callable[[], float]) -> None:
         """Ask `days_left` for `certificate` (a name of ours, such as `server`) at every reading."""
         self._certificate_days.labels(certificate).set_function(days_left)
+
+    def set_members_contradicted(self, number: int) -> None:
+        """Say how many members the log contradicts."""
+        self._members_contradicted.set(number)
 
     def watch_losses(self, losses: LogLosses) -> None:
         """Show what the operators' log leaves out."""

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from gateway.api.v1 import exchange_service_pb2
+from gateway.audit.note import Ed25519Signer, Ed25519Verifier
 from gateway.audit.receipt import RECEIPT_TYPE, Receipt, verify_receipt
 from gateway.client import ReceiptInvalidError, TransportError
 from gateway.demo.world import COMPANIES
@@ -404,3 +405,22 @@ async def test_a_stream_cut_by_the_network_is_refused(world: SimulatedWorld) -> 
     with pytest.raises(TransportError):
         await read()
     assert len(received) == 3
+
+
+# -- after the log was closed ----------------------------------------------------------------------
+
+
+async def test_a_receipt_of_a_closed_log_verifies_with_the_trust_file_of_the_next(
+    world: SimulatedWorld,
+) -> None:
+    receipt = (await a_page(world)).receipt
+    old = Ed25519Verifier.from_vkey(world.trust.log_keys[0])
+    name = "audit.example.org/log/next"
+    following = Ed25519Verifier(name, old.public).vkey()
+    trust = msgspec.structs.replace(world.trust, origin=name, log_keys=(following, old.vkey()))
+    assert verify_receipt(receipt, trust).checkpoint.origin == world.trust.origin
+    # The controls: a trust file without the closed log, and one with another key under its name.
+    strange = Ed25519Signer.from_seed(world.trust.origin, bytes(32)).verifier.vkey()
+    for keys in ((following,), (following, strange)):
+        with pytest.raises(GatewayError):
+            verify_receipt(receipt, msgspec.structs.replace(trust, log_keys=keys))

@@ -74,6 +74,7 @@ class Report(msgspec.Struct):
     """The figures. Ratios are of rounds that ran side by side; medians over rounds."""
 
     cores: int
+    workers: int
     relay_rps: float
     gateway_rps: float
     ratio: float
@@ -100,7 +101,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--requests", type=int, default=2000, help="requests a round")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of relay and gateway, alternating")
-    parser.add_argument("--workers", type=int, default=32, help="requests in flight")
+    parser.add_argument("--in-flight", type=int, default=32, help="requests in flight")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the gateway")
     parser.add_argument("--bulk", type=int, default=200_000, help="records of the bulk answer")
     parser.add_argument("--idle-streams", type=int, default=1000, help="streams left open and unread")
     options = parser.parse_args()
@@ -117,7 +119,12 @@ def main() -> None:
         )
         started = time.perf_counter()
         gateway = stack.enter_context(
-            _process("gateway", "serve", "--config", str(world.deployment.config), wait="gateway.started")
+            _process(
+                *("gateway", "serve", "--config", str(world.deployment.config)),
+                *("--workers", str(options.workers)),
+                wait="gateway.started",
+                times=options.workers,
+            )
         )
         start_s = time.perf_counter() - started
         report = uvloop.run(_measure(world, ports, gateway.pid, start_s, options, say))
@@ -145,8 +152,8 @@ async def _measure(
     queries = _Queries(key, keys)
 
     say("warming up ...")
-    await run_round(relay_channels, relay.METHOD, orders.make(300), options.workers)
-    await run_round(channels, QUERY, queries.make(300), options.workers)
+    await run_round(relay_channels, relay.METHOD, orders.make(300), options.in_flight)
+    await run_round(channels, QUERY, queries.make(300), options.in_flight)
     unloaded: list[tuple[Round, Round]] = [
         (
             await run_round(relay_channels[:1], relay.METHOD, orders.make(300), 1),
@@ -161,8 +168,8 @@ async def _measure(
         relay_requests, queries_sealed = orders.make(options.requests), queries.make(options.requests)
         loaded.append(
             (
-                await run_round(relay_channels, relay.METHOD, relay_requests, options.workers),
-                await run_round(channels, QUERY, queries_sealed, options.workers),
+                await run_round(relay_channels, relay.METHOD, relay_requests, options.in_flight),
+                await run_round(channels, QUERY, queries_sealed, options.in_flight),
             )
         )
     steps = _difference(before, _steps(ports[3]))
@@ -186,6 +193,7 @@ async def _measure(
     unloaded_gateway = median(percentile_ms(pair[1].latencies_s, 50) for pair in unloaded)
     return Report(
         cores=os.cpu_count() or 0,
+        workers=options.workers,
         relay_rps=round(median(pair[0].per_second for pair in loaded), 1),
         gateway_rps=round(median(pair[1].per_second for pair in loaded), 1),
         ratio=round(median(pair[1].per_second / pair[0].per_second for pair in loaded), 3),
@@ -382,14 +390,17 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def _process(module: str, *arguments: str, wait: str = "serving") -> Iterator[subprocess.Popen[str]]:
-    """Run a module until the block ends; the block begins when it has said `wait`."""
+def _process(
+    module: str, *arguments: str, wait: str = "serving", times: int = 1
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a module until the block ends; the block begins when it has said `wait` so many times."""
     process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
     try:
         stdout = process.stdout
         assert stdout is not None
         for line in stdout:
-            if wait in line:
+            times -= wait in line
+            if not times:
                 break
         else:
             raise RuntimeError(f"{module} ended before it served")
@@ -405,7 +416,7 @@ def _process(module: str, *arguments: str, wait: str = "serving") -> Iterator[su
 
 def _show(report: Report) -> None:
     console = Console()
-    table = Table(title=f"Single-record queries, {report.cores} cores")
+    table = Table(title=f"Single-record queries, {report.cores} cores, {report.workers} gateway workers")
     for column in ("", "requests/s", "p50 ms", "p99 ms", "unloaded p50 ms"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row(

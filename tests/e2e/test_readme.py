@@ -27,12 +27,19 @@ OURS = (
     "CHANGELOG.md",
     "docs/developers.md",
     "docs/operate.md",
+    "docs/security-officers.md",
     "docs/threat-model.md",
+    "docs/formats/export.md",
+    "docs/formats/filter.md",
     "docs/formats/receipt.md",
     "docs/formats/acknowledgement.md",
     "docs/formats/holdings.md",
+    "docs/formats/tiles.md",
     "docs/adr/0001-record-architecture-decisions.md",
     "docs/adr/0006-wire-api.md",
+    "docs/adr/0019-search-by-bits.md",
+    "docs/adr/0020-reading-is-recorded.md",
+    "docs/adr/0021-shards.md",
 )
 WITH_COMMANDS = (
     "README.md",
@@ -104,6 +111,8 @@ def test_the_readme_leads_to_an_answer_that_is_verified(kept_demo, tmp_path):
     assert "company.jsonl verifies: 1 record" in told
     assert "exit code 3" in told, "the changed record was not refused"
     assert '"consumer":"harbour-bank"' in told
+    assert "each as the log's key has signed it" in told
+    assert "changed: exit code 3" in told, "the changed export was not refused"
 
 
 @needs_tools
@@ -122,6 +131,15 @@ def test_a_statement_signed_by_hand_is_answered_with_a_receipt(kept_demo, tmp_pa
 
 def test_the_operators_page_works(kept_demo, tmp_path):
     run_document("docs/operate.md", kept_demo, tmp_path, grpcurl=False)
+
+
+def test_the_officers_page_works(kept_demo, tmp_path):
+    told = run_document("docs/security-officers.md", kept_demo, tmp_path, grpcurl=False)
+    assert "everything is as it must be" in told
+    assert '"through":"search"' in told, "the reading before was not recorded"
+    assert "november.csv verifies" in told
+    assert told.count("exit code 3") == 1, "the changed report was not refused"
+    assert "exit code 2" in told, "a rotation under a running gateway was not refused"
 
 
 def test_the_receipt_page_recomputes_what_the_log_commits_to(kept_demo, tmp_path):

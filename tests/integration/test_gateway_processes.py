@@ -7,16 +7,15 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import threading
+import socket
+import urllib.request
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from queue import Queue
-from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Verifier
@@ -26,6 +25,7 @@ from gateway.demo.processes import free_ports
 from gateway.demo.world import COMPANIES, World, build_world
 from gateway.evidence.keys import SigningKey
 from gateway.model import EntryKind
+from tests.simulators.commands import Command, running
 from tests.simulators.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,60 +33,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PUBLIC = "public-lookup"
 
 
-class Command:
-    """A running `gateway` command, and the events it has told of."""
-
-    def __init__(self, *words: object) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from gateway.cli.main import run; run()", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")},
-        )
-        self.events: list[dict[str, Any]] = []
-        self._new: Queue[dict[str, Any] | None] = Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._new.put(json.loads(line))
-        self._new.put(None)
-
-    def wait_for(self, name: str) -> dict[str, Any]:
-        """Return the next event of this name."""
-        while (event := self._new.get(timeout=60)) is not None:
-            self.events.append(event)
-            if event["event"] == name:
-                return event
-        assert self.process.stderr is not None
-        raise AssertionError(self.process.stderr.read())
-
-    def below(self) -> list[int]:
-        """Return the processes it has started: the log process first."""
-        pid = self.process.pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def stop(self) -> int:
-        self.process.terminate()
-        self.process.wait(30)
-        return self.process.returncode
-
-
-@contextmanager
-def running(*words: object) -> Iterator[Command]:
-    command = Command(*words)
-    try:
-        yield command
-    finally:
-        command.process.kill()
-        command.process.communicate()
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    ports = dict(zip(("gateway_port", "registry_port", "tax_port"), free_ports(3), strict=True))
+    names = ("gateway_port", "registry_port", "tax_port", "metrics_port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     world = build_world(tmp_path_factory.mktemp("processes"), **ports, company_count=50)
     with running("provider", "--config", world.provider_configs[0]) as registry:
         registry.wait_for("provider.started")
@@ -159,6 +109,30 @@ async def test_only_the_log_process_holds_the_logs_key(world: World, gateway: Co
     assert gateway.stop() == 0
 
 
+async def test_a_worker_cannot_answer_in_the_place_of_the_log(world: World, gateway: Command) -> None:
+    """None but the log process, and the supervisor that starts it anew, holds the socket that is asked."""
+    log, *workers = gateway.below()
+    asked = listening()
+    assert asked & sockets(log)
+    for worker in workers:
+        # Each listens for its own metrics at most.
+        others = set().union(*(sockets(each) for each in (log, *workers) if each != worker))
+        assert not asked & sockets(worker) & others
+    assert gateway.stop() == 0
+
+
+def listening() -> set[str]:
+    """Return the inodes of all local sockets that take connections."""
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    return {words[6] for words in map(str.split, lines) if words[3] == "00010000"}
+
+
+def sockets(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process holds."""
+    links = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+
+
 async def test_without_the_log_process_nothing_is_released_and_it_comes_back(
     world: World, gateway: Command
 ) -> None:
@@ -190,6 +164,55 @@ async def test_a_worker_that_dies_is_replaced(world: World, gateway: Command) ->
     examine(world)
 
 
+async def scrape(world: World) -> dict[str, float]:
+    """Return the metrics without labels and the number of exchanges, from whichever worker is asked."""
+    port = world.deployment.load().metrics.port
+
+    def fetch() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+    values: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(await asyncio.to_thread(fetch)):
+        for sample in family.samples:
+            if not sample.labels or sample.name == "sluicegate_exchanges_total":
+                values[sample.name] += sample.value
+    return values
+
+
+async def test_metrics_are_those_of_all_workers_and_outlive_each(world: World, gateway: Command) -> None:
+    workers = gateway.below()[1:]
+    for _ in range(6):
+        assert await ask(world) == ""
+    seen = [await scrape(world) for _ in range(8)]
+    assert {values["sluicegate_exchanges_total"] for values in seen} == {6}
+    assert {values["sluicegate_workers"] for values in seen} == {len(workers)}
+
+    os.kill(workers[-1], signal.SIGKILL)
+    gateway.wait_for("process.ended")
+    if len(workers) > 1:
+        while_one_is_missing = await scrape(world)
+        assert while_one_is_missing["sluicegate_exchanges_total"] == 6
+    gateway.wait_for("gateway.started")
+    assert await ask(world) == ""
+    seen = [await scrape(world) for _ in range(8)]
+    # One worker alone begins at zero, as it always has: Prometheus sees the restart.
+    assert {values["sluicegate_exchanges_total"] for values in seen} == {7 if len(workers) > 1 else 1}
+    assert {values["sluicegate_workers"] for values in seen} == {len(workers)}
+    assert gateway.stop() == 0
+
+
+async def test_a_metrics_port_that_is_taken_is_said_and_ends_all(world: World, gateway: Command) -> None:
+    assert gateway.stop() == 0
+    with socket.create_server(("127.0.0.1", world.deployment.load().metrics.port)):
+        for workers in (1, 2):
+            with running("serve", "--config", world.deployment.config, "--workers", workers) as second:
+                _, errors = second.process.communicate(timeout=30)
+                assert second.process.returncode == 2
+                assert errors.count("error") == 1
+                assert "free" in errors
+
+
 async def test_a_stop_lets_every_worker_write_its_last_entry(world: World, gateway: Command) -> None:
     workers = len(gateway.below()) - 1
     database = world.deployment.load().log.database
@@ -203,8 +226,10 @@ async def test_a_stop_lets_every_worker_write_its_last_entry(world: World, gatew
 
 
 async def test_a_port_that_is_taken_is_said_and_ends_all(world: World, gateway: Command) -> None:
+    config = world.deployment.config.with_name("no-metrics.toml")
+    config.write_text(world.deployment.config.read_text().replace("[metrics]", "[metrics]\nenabled = false"))
     for workers in (1, 2):
-        with running("serve", "--config", world.deployment.config, "--workers", workers) as second:
+        with running("serve", "--config", config, "--workers", workers) as second:
             _, errors = second.process.communicate(timeout=30)
             assert second.process.returncode == 2
             assert "is the port free" in errors

@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -25,11 +25,12 @@ from gateway.audit.cosignature import cosigner_of
 from gateway.audit.note import Ed25519Signer, parse_note
 from gateway.audit.prover import TreeHashes
 from gateway.audit.tree import Frontier, append, leaf_hash
+from gateway.evidence.keys import SigningKey
 from gateway.witness.submission import Submission
+from tests.simulators.campaign import scaled
 from tests.unit.cli.conftest import Commands
 
-SCALE = float(os.environ.get("SLUICEGATE_FAULT_SCALE", "1"))
-CYCLES = max(5, int(15 * SCALE))
+CYCLES = scaled(15, 100)
 ORIGIN = "audit.example.org/log/2026"
 NAME = "witness.example.org/w1"
 
@@ -80,7 +81,7 @@ class Deployment:
         self.witness = folder / "witness" / "witness.toml"
         self.config = folder / "gateway" / "config.toml"
         self.database = folder / "gateway" / "data" / "audit.db"
-        port = free_port()
+        port = self.port = free_port()
         made = Commands().json(
             "witness", "init", folder / "witness", "--name", NAME, "--listen", f"127.0.0.1:{port}"
         )
@@ -98,7 +99,7 @@ class Deployment:
         )
 
     def ask_witnesses(self):
-        settings = '\n[log.witnesses]\npolicy = "witnesses.policy"\ninterval_s = 0.1\n'
+        settings = '\n[log.witnesses]\npolicy = "witnesses.policy"\ninterval_s = 0.1\nrefresh_s = 1\n'
         self.config.write_text(self.config.read_text() + settings)
 
     def serving(self):
@@ -185,6 +186,53 @@ def test_without_witnesses_yesterday_s_database_is_taken_for_today_s(deployment)
         deployment.config.write_text(text.partition("\n[log.witnesses]")[0])
         with deployment.serving():
             assert deployment.size() == size + 1
+
+
+class Forger:
+    """Somebody with the log's key, who shows the witness another continuation of the log."""
+
+    def __init__(self, deployment):
+        signing_key = SigningKey.load(deployment.config.parent / "keys" / "log.key")
+        self.signer = Ed25519Signer(ORIGIN, signing_key)
+        with closing(sqlite3.connect(deployment.database)) as connection:
+            self.rows = [row for (row,) in connection.execute("SELECT hash FROM entry ORDER BY idx")]
+        self.known = len(self.rows)
+        self.rows.append(leaf_hash(b"what never happened"))
+
+    def tile(self, level, number, width):
+        assert (level, number) == (0, 0)
+        return b"".join(self.rows[:width])
+
+    def submission(self):
+        size = len(self.rows)
+        checkpoint = Checkpoint(ORIGIN, size, append(Frontier(), self.rows).root)
+        proof = TreeHashes(self, size).consistency_proof(self.known)
+        return Submission.of(self.known, proof, sign_checkpoint(checkpoint, self.signer)).to_bytes()
+
+
+async def _submit_once(url, body):
+    async with aiohttp.ClientSession() as session, session.post(url, data=body) as answer:
+        return answer.status
+
+
+def test_a_running_gateway_ends_when_its_witness_has_seen_another_history(deployment):
+    deployment.ask_witnesses()
+    with deployment.witnessing():
+        gateway = spawn("serve", "--config", deployment.config)
+        try:
+            while (found := wait_for(gateway, "log.published"))["log_entries"] < 1:
+                continue
+            assert found["outcome"] == "witnessed"
+            url = f"http://127.0.0.1:{deployment.port}/add-checkpoint"
+            assert asyncio.run(_submit_once(url, Forger(deployment).submission())) == 200
+            # The control: as long as nothing is appended it agrees with neither; with the witness's next
+            # question it must end, by itself and with the code for what does not verify.
+            _, errors = gateway.communicate(timeout=60)
+        finally:
+            gateway.kill()
+            gateway.communicate()
+        assert gateway.returncode == 3
+        assert "error:" in errors
 
 
 class Branches:

@@ -1,9 +1,8 @@
 """Notes, cosignatures, proofs, submissions and policies, altered: none is accepted.
 
-The number of alterations is scaled by SLUICEGATE_FAULT_SCALE (1: above ten thousand in a normal run).
+The number of alterations is scaled by SLUICEGATE_FAULT_SCALE (above ten thousand in a normal run).
 """
 
-import os
 import random
 from datetime import UTC, datetime
 
@@ -23,9 +22,9 @@ from gateway.evidence.keys import SigningKey
 from gateway.evidence.ml_dsa import MlDsaSigningKey, is_ml_dsa_available
 from gateway.witness.judgement import SubmissionRefusedError, TreeHead, verify_submission
 from gateway.witness.submission import Submission, parse_size
+from tests.simulators.campaign import scaled
 
-SCALE = float(os.environ.get("SLUICEGATE_FAULT_SCALE", "1"))
-ALTERATIONS = max(50, int(3000 * SCALE))
+ALTERATIONS = scaled(3000, 100_000)
 """Of each kind of text; there are five kinds."""
 
 LOG = Ed25519Signer.from_seed("audit.example.org/log/2026", bytes(range(32)))
@@ -178,7 +177,7 @@ def test_the_alterations_hit_what_they_are_meant_to():
     assert accepted > 20
 
 
-@settings(max_examples=max(100, int(300 * SCALE)))
+@settings(max_examples=scaled(300, 1000))
 @given(st.binary(max_size=400) | st.text(max_size=200).map(lambda text: text.encode(errors="surrogatepass")))
 @example(POLICY.to_bytes())
 @example(b"quorum none")
@@ -192,7 +191,7 @@ def test_whatever_reads_as_a_policy_is_written_back_with_the_same_meaning(raw):
         assert WitnessPolicy.parse(policy.to_bytes()) == policy
 
 
-@settings(max_examples=max(100, int(300 * SCALE)))
+@settings(max_examples=scaled(300, 1000))
 @given(st.integers(0, len(POLICY.to_bytes()) - 1), st.binary(max_size=3), st.integers(0, 20))
 def test_an_altered_policy_is_refused_or_read_and_its_error_names_a_line(at, inserted, cut):
     raw = POLICY.to_bytes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.client import AsyncClient
 from gateway.config import GatewayConfig, ProviderConfig
 from gateway.demo.world import COMPANIES, World, build_world
-from gateway.deployment import MemberFiles, add_member, change_state
+from gateway.deployment import MemberFiles, add_member, change_endpoint, change_state
 from gateway.deployment.layout import member_uri
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.trust import Trust
@@ -184,9 +183,7 @@ class SimulatedWorld:
 
     def _connect(self, member: str, port: int) -> None:
         """Tell the gateway where a provider listens, which is known only once it does."""
-        with closing(sqlite3.connect(self.config.members.database)) as database, database:
-            database.execute("UPDATE members SET endpoint = ? WHERE id = ?", (f"127.0.0.1:{port}", member))
-            database.execute("UPDATE registry SET revision = revision + 1")
+        change_endpoint(self.config, member, f"127.0.0.1:{port}", clock=self.clock)
 
     # -- callers ---------------------------------------------------------------------------------
 

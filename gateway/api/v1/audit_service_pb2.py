@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"gateway/api/v1/audit_service.proto\x12\x0egateway.api.v1\x1a\x1fgoogle/api/field_behavior.proto\"%\n\x0fGetEntryRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x05\x45ntry\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x14GetCheckpointRequest\x12\x17\n\ttree_size\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\"-\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x11\n\ttree_size\x18\x02 \x01(\x03\"G\n\x18GetInclusionProofRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\ttree_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"B\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\ttree_size\x18\x02 \x01(\x03\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"V\n\x1aGetConsistencyProofRequest\x12\x1b\n\rold_tree_size\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x1b\n\rnew_tree_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"P\n\x10\x43onsistencyProof\x12\x15\n\rold_tree_size\x18\x01 \x01(\x03\x12\x15\n\rnew_tree_size\x18\x02 \x01(\x03\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x32\xe9\x02\n\x0c\x41uditService\x12\x42\n\x08GetEntry\x12\x1f.gateway.api.v1.GetEntryRequest\x1a\x15.gateway.api.v1.Entry\x12Q\n\rGetCheckpoint\x12$.gateway.api.v1.GetCheckpointRequest\x1a\x1a.gateway.api.v1.Checkpoint\x12]\n\x11GetInclusionProof\x12(.gateway.api.v1.GetInclusionProofRequest\x1a\x1e.gateway.api.v1.InclusionProof\x12\x63\n\x13GetConsistencyProof\x12*.gateway.api.v1.GetConsistencyProofRequest\x1a .gateway.api.v1.ConsistencyProofb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"gateway/api/v1/audit_service.proto\x12\x0egateway.api.v1\x1a\x1fgoogle/api/field_behavior.proto\"%\n\x0fGetEntryRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x05\x45ntry\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"]\n\x12ListEntriesRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"V\n\x13ListEntriesResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.gateway.api.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"/\n\x14GetCheckpointRequest\x12\x17\n\ttree_size\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\"-\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x11\n\ttree_size\x18\x02 \x01(\x03\"G\n\x18GetInclusionProofRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\ttree_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"B\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\ttree_size\x18\x02 \x01(\x03\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"V\n\x1aGetConsistencyProofRequest\x12\x1b\n\rold_tree_size\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x1b\n\rnew_tree_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"P\n\x10\x43onsistencyProof\x12\x15\n\rold_tree_size\x18\x01 \x01(\x03\x12\x15\n\rnew_tree_size\x18\x02 \x01(\x03\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x32\xc1\x03\n\x0c\x41uditService\x12\x42\n\x08GetEntry\x12\x1f.gateway.api.v1.GetEntryRequest\x1a\x15.gateway.api.v1.Entry\x12V\n\x0bListEntries\x12\".gateway.api.v1.ListEntriesRequest\x1a#.gateway.api.v1.ListEntriesResponse\x12Q\n\rGetCheckpoint\x12$.gateway.api.v1.GetCheckpointRequest\x1a\x1a.gateway.api.v1.Checkpoint\x12]\n\x11GetInclusionProof\x12(.gateway.api.v1.GetInclusionProofRequest\x1a\x1e.gateway.api.v1.InclusionProof\x12\x63\n\x13GetConsistencyProof\x12*.gateway.api.v1.GetConsistencyProofRequest\x1a .gateway.api.v1.ConsistencyProofb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENTRYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_ENTRY'].fields_by_name['name']._loaded_options = None
   _globals['_ENTRY'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTENTRIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_GETCHECKPOINTREQUEST'].fields_by_name['tree_size']._loaded_options = None
   _globals['_GETCHECKPOINTREQUEST'].fields_by_name['tree_size']._serialized_options = b'\342A\001\001'
   _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['name']._loaded_options = None
@@ -50,18 +56,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENTRYREQUEST']._serialized_end=124
   _globals['_ENTRY']._serialized_start=126
   _globals['_ENTRY']._serialized_end=167
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=169
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=216
-  _globals['_CHECKPOINT']._serialized_start=218
-  _globals['_CHECKPOINT']._serialized_end=263
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=265
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=336
-  _globals['_INCLUSIONPROOF']._serialized_start=338
-  _globals['_INCLUSIONPROOF']._serialized_end=404
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=406
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=492
-  _globals['_CONSISTENCYPROOF']._serialized_start=494
-  _globals['_CONSISTENCYPROOF']._serialized_end=574
-  _globals['_AUDITSERVICE']._serialized_start=577
-  _globals['_AUDITSERVICE']._serialized_end=938
+  _globals['_LISTENTRIESREQUEST']._serialized_start=169
+  _globals['_LISTENTRIESREQUEST']._serialized_end=262
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=264
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=350
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=352
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=399
+  _globals['_CHECKPOINT']._serialized_start=401
+  _globals['_CHECKPOINT']._serialized_end=446
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=448
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=519
+  _globals['_INCLUSIONPROOF']._serialized_start=521
+  _globals['_INCLUSIONPROOF']._serialized_end=587
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=589
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=675
+  _globals['_CONSISTENCYPROOF']._serialized_start=677
+  _globals['_CONSISTENCYPROOF']._serialized_end=757
+  _globals['_AUDITSERVICE']._serialized_start=760
+  _globals['_AUDITSERVICE']._serialized_end=1209
 # @@protoc_insertion_point(module_scope)

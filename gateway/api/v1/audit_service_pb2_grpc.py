@@ -40,6 +40,11 @@ class AuditServiceStub:
                 request_serializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.GetEntryRequest.SerializeToString,
                 response_deserializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.Entry.FromString,
                 _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/gateway.api.v1.AuditService/ListEntries',
+                request_serializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
         self.GetCheckpoint = channel.unary_unary(
                 '/gateway.api.v1.AuditService/GetCheckpoint',
                 request_serializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.GetCheckpointRequest.SerializeToString,
@@ -64,6 +69,15 @@ class AuditServiceServicer:
     def GetEntry(self, request, context):
         """Returns one entry. Members with the role `auditor` may read every entry, all others those in
         which they are consumer or provider; any other index is answered NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """Lists entries, newest first. Members with the role `auditor` may list every entry, all others those
+        in which they are consumer or provider; of the rest they learn nothing. Every call is recorded in
+        the log before it is answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +111,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetEntry,
                     request_deserializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.GetEntryRequest.FromString,
                     response_serializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.Entry.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.ListEntriesRequest.FromString,
+                    response_serializer=gateway_dot_api_dot_v1_dot_audit__service__pb2.ListEntriesResponse.SerializeToString,
             ),
             'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCheckpoint,
@@ -142,6 +161,33 @@ class AuditService:
             '/gateway.api.v1.AuditService/GetEntry',
             gateway_dot_api_dot_v1_dot_audit__service__pb2.GetEntryRequest.SerializeToString,
             gateway_dot_api_dot_v1_dot_audit__service__pb2.Entry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.api.v1.AuditService/ListEntries',
+            gateway_dot_api_dot_v1_dot_audit__service__pb2.ListEntriesRequest.SerializeToString,
+            gateway_dot_api_dot_v1_dot_audit__service__pb2.ListEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,11 @@ class AuditServiceStub:
     """Returns one entry. Members with the role `auditor` may read every entry, all others those in
     which they are consumer or provider; any other index is answered NOT_FOUND.
     """
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListEntriesRequest, _audit_service_pb2.ListEntriesResponse]
+    """Lists entries, newest first. Members with the role `auditor` may list every entry, all others those
+    in which they are consumer or provider; of the rest they learn nothing. Every call is recorded in
+    the log before it is answered.
+    """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.Checkpoint]
     """Returns the latest checkpoint, or the one of a given tree size."""
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetInclusionProofRequest, _audit_service_pb2.InclusionProof]
@@ -52,6 +57,11 @@ class AuditServiceAsyncStub(AuditServiceStub):
     GetEntry: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetEntryRequest, _audit_service_pb2.Entry]  # type: ignore[assignment]
     """Returns one entry. Members with the role `auditor` may read every entry, all others those in
     which they are consumer or provider; any other index is answered NOT_FOUND.
+    """
+    ListEntries: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListEntriesRequest, _audit_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """Lists entries, newest first. Members with the role `auditor` may list every entry, all others those
+    in which they are consumer or provider; of the rest they learn nothing. Every call is recorded in
+    the log before it is answered.
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.Checkpoint]  # type: ignore[assignment]
     """Returns the latest checkpoint, or the one of a given tree size."""
@@ -71,6 +81,17 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_service_pb2.Entry, _abc.Awaitable[_audit_service_pb2.Entry]]:
         """Returns one entry. Members with the role `auditor` may read every entry, all others those in
         which they are consumer or provider; any other index is answered NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _audit_service_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ListEntriesResponse, _abc.Awaitable[_audit_service_pb2.ListEntriesResponse]]:
+        """Lists entries, newest first. Members with the role `auditor` may list every entry, all others those
+        in which they are consumer or provider; of the rest they learn nothing. Every call is recorded in
+        the log before it is answered.
         """
 
     @_abc_1.abstractmethod

@@ -4,77 +4,46 @@ import fcntl
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 
 import gateway.audit.sqlite
-from gateway.audit.errors import LogUnavailableError
+from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.fsck import fsck
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.sqlite_schema import connect_for_writing
 from gateway.audit.store import prepare_entry
-from gateway.audit.tree import leaf_hash
+from tests.simulators.campaign import scaled
+from tests.simulators.log_process import (
+    FAULTS,
+    acknowledged,
+    finish,
+    kill_after,
+    lost,
+    start_appender,
+    traced,
+)
 
 from .conftest import NOON
 
-APPENDER = str(Path(__file__).with_name("appender.py"))
-CYCLES = 12
-FAULTS = re.compile(r"failed LOG_UNAVAILABLE|healed")
+CYCLES = scaled(12, 300)
 
-
-def start(path, mode, *before):
-    return subprocess.Popen(
-        [*before, sys.executable, APPENDER, str(path), mode], stdout=subprocess.PIPE, text=True
-    )
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return output.splitlines()
-
-
-def acknowledged(lines):
-    return [
-        (int(line.split()[0]), bytes.fromhex(line.split()[1]))
-        for line in lines
-        if line.endswith("\n") or "\n" not in line
-        if line[:1].isdigit()
-    ]
-
-
-def lost(path, acks):
-    """Return the acknowledged entries that the log does not hold."""
-    with SqliteReader(path) as reader:
-        size = reader.size()
-        return [
-            (index, hashed)
-            for index, hashed in acks
-            if index >= size or leaf_hash(reader.entry(index).data) != hashed
-        ]
-
-
-def kill_after(process, count):
-    """Read `count` acknowledgements, kill the process at once, and return all it has given."""
-    lines = [process.stdout.readline() for _ in range(count + 1)]
-    process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=60)
-    # The last line may be cut short by the kill: then nobody was told.
-    return acknowledged(lines + [line for line in rest.splitlines(keepends=True) if line.endswith("\n")])
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
 def test_a_process_killed_while_it_appends_loses_nothing_it_acknowledged(path, identity):
     chance = random.Random(3)
     total = []
     for _ in range(CYCLES):
-        acks = kill_after(start(path, "for-ever"), chance.randrange(1, 120))
+        acks = kill_after(start_appender(path, "for-ever"), chance.randrange(1, 120))
         assert acks
         total.extend(acks)
         assert lost(path, total) == []
@@ -87,14 +56,14 @@ def test_a_process_killed_while_it_appends_loses_nothing_it_acknowledged(path, i
 def test_the_control_an_answer_before_the_commit_is_found_lost(path, store, identity, sign):
     store.open(identity, sign)
     store.close()
-    acks = kill_after(start(path, "too-early"), 1)
+    acks = kill_after(start_appender(path, "too-early"), 1)
     assert lost(path, acks) == acks != []
 
 
 def test_two_processes_append_to_one_log_without_gap_or_overlap(path, identity, store, sign):
     store.open(identity, sign)
     store.close()
-    processes = [start(path, "200"), start(path, "200")]
+    processes = [start_appender(path, "200"), start_appender(path, "200")]
     acks = [ack for process in processes for ack in acknowledged(finish(process))]
     assert sorted(index for index, _ in acks) == list(range(400))
     assert lost(path, acks) == []
@@ -102,7 +71,7 @@ def test_two_processes_append_to_one_log_without_gap_or_overlap(path, identity, 
 
 
 def test_a_full_disk_refuses_and_serves_again_when_there_is_space(path, identity):
-    lines = finish(start(path, "full-disk"))
+    lines = finish(start_appender(path, "full-disk"))
     events = [line for line in lines if FAULTS.fullmatch(line)]
     assert events == ["failed LOG_UNAVAILABLE"] * 3 + ["healed"]
     acks = acknowledged(lines)
@@ -112,33 +81,68 @@ def test_a_full_disk_refuses_and_serves_again_when_there_is_space(path, identity
     assert report.findings == ()
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
-def test_a_disk_that_fails_one_call_is_survived(path, identity, store, sign, call):
+def break_disk(store, path, batch, sign):
+    """Let one append fail with an error of the disk."""
+    size = max(file.stat().st_size for file in path.parent.iterdir())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(LogUnavailableError, match="disk"):
+            append_until_it_fails(store, batch, sign)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def damage_an_entry(path):
+    """Change a byte of an entry, as a disk does that has lost what it was given."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DROP TRIGGER entry_keeps_update")
+        other.execute("UPDATE entry SET data = CAST(x'20' || substr(data, 2) AS BLOB) WHERE idx = 0")
+
+
+def test_after_an_error_of_the_disk_the_newest_entries_are_read_back(path, store, identity, sign, pending):
+    store.open(identity, sign)
+    store.append(pending(0), sign, NOON)
+    break_disk(store, path, pending(1), sign)
+    damage_an_entry(path)
+    with pytest.raises(LogMismatchError, match="contradicts"):
+        store.append(pending(2), sign, NOON)
+
+
+def test_the_control_without_an_error_they_are_not_read_back(path, store, identity, sign, pending):
+    store.open(identity, sign)
+    store.append(pending(0), sign, NOON)
+    damage_an_entry(path)
+    store.append(pending(2), sign, NOON)
+    assert fsck(path, identity.verifier).findings
+
+
+@needs_strace
+def test_after_an_error_of_the_disk_the_system_is_told_to_forget_its_pages(
+    path, store, identity, sign, tmp_path
+):
+    """What memory holds of the file after a failed flush is no proof of what the disk holds."""
     store.open(identity, sign)
     store.close()
-    seen = set()
-    for when in range(1, 40, 6):
-        injection = f"inject={call}:error=EIO:when={when}"
-        traced = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", injection)
-        process = start(path, "12", *traced)
-        output, _ = process.communicate(timeout=60)
-        lines = output.splitlines()
-        if process.returncode == 0:
-            assert len(acknowledged(lines)) == 12
-        else:
-            # The fault struck while the log was opened: it refused to start.
-            assert acknowledged(lines) == []
-        seen.update(line for line in lines if FAULTS.fullmatch(line))
-        assert lost(path, acknowledged(lines)) == []
-        assert fsck(path, identity.verifier).findings == ()
-    assert seen == {"failed LOG_UNAVAILABLE", "healed"}, "no fault has struck an append"
+    trace = tmp_path / "trace"
+    options = ("-o", str(trace), "-e", "trace=fdatasync,fadvise64,pread64")
+    for injection, forgotten in (
+        ("fdatasync:error=EIO:when=8", True),
+        ("fdatasync:delay_exit=1:when=8", False),
+    ):
+        under = traced(path, *options, "-e", f"inject={injection}")
+        finish(start_appender(path, "12", under=under))
+        told = trace.read_text()
+        assert ("POSIX_FADV_DONTNEED" in told) is forgotten
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@needs_strace
 def test_every_acknowledged_append_was_flushed(path, tmp_path):
     trace = tmp_path / "trace"
-    lines = finish(start(path, "30", "strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,fsync"))
+    strace = ("strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,fsync")
+    lines = finish(start_appender(path, "30", under=strace))
     flushes = len(re.findall(r"f(?:data)?sync\(", trace.read_text()))
     assert len(acknowledged(lines)) == 30
     assert flushes >= 30

@@ -13,22 +13,37 @@ from gateway.model.entry import EntryKind
 
 from .conftest import ORIGIN
 
-COUNT = 600
+COUNT = 4200
 
 APPENDED = """
-INSERT INTO entry SELECT 600, hash, time, kind, exchange, consumer, provider, dataset, reasons, data
-FROM entry WHERE idx = 599
+INSERT INTO entry SELECT 4200, hash, time, kind, exchange, consumer, provider, dataset, reasons, tier,
+purpose, data FROM entry WHERE idx = 4199
 """
 MOVED = "UPDATE checkpoint SET note = (SELECT note FROM checkpoint WHERE size = 46) WHERE size = 23"
 
 
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """Where the log that the tests copy is kept, once the first of them has made it."""
+    return tmp_path_factory.mktemp("pristine") / "audit.db"
+
+
 @pytest.fixture
-def log(path, fill, make_entry):
+def log(path, pristine, fill, make_entry):
     def make(number):
         reasons = ("REPLAYED", "ROLE_MISSING") if number % 50 == 0 else ()
-        return make_entry(number, reasons=reasons)
+        return make_entry(number, reasons=reasons, tier="closed", purpose="credit-check")
 
-    fill(path, COUNT, batch=23, make=make)
+    if not pristine.exists():
+        fill(pristine, COUNT, batch=23, make=make)
+    shutil.copy(pristine, path)
+    return path
+
+
+@pytest.fixture
+def short_log(path, fill, make_entry):
+    """A log without a full block, for tests that examine it hundreds of times."""
+    fill(path, 600, batch=23, make=make_entry)
     return path
 
 
@@ -83,6 +98,8 @@ def test_a_log_signed_by_another_key_is_not_sound(log):
         ("UPDATE entry SET provider = 'nobody' WHERE idx = 300", "index"),
         ("UPDATE entry SET dataset = '' WHERE idx = 300", "index"),
         ("UPDATE entry SET reasons = '' WHERE idx = 300", "index"),
+        ("UPDATE entry SET tier = 'open' WHERE idx = 300", "index"),
+        ("UPDATE entry SET purpose = '' WHERE idx = 300", "index"),
         ("DELETE FROM entry WHERE idx = 300", "entry"),
         ("DELETE FROM entry WHERE idx = 0", "entry"),
         ("DELETE FROM entry WHERE idx >= 300", "head"),
@@ -91,18 +108,20 @@ def test_a_log_signed_by_another_key_is_not_sound(log):
         ("UPDATE tile SET root = zeroblob(32) WHERE level = 0 AND number = 1", "tile"),
         ("DELETE FROM tile WHERE number = 0", "tile"),
         ("INSERT INTO tile VALUES (1, 0, zeroblob(32), zeroblob(8192))", "tile"),
-        ("UPDATE block SET first_time = '2026' WHERE number = 1", "index"),
-        ("UPDATE block SET last_time = '2027' WHERE number = 1", "index"),
-        ("DELETE FROM block WHERE number = 1", "index"),
-        ("INSERT INTO block VALUES (2, '', '')", "index"),
-        ("DELETE FROM block_term WHERE number = 1 AND term LIKE 'reason:%'", "index"),
-        ("INSERT INTO block_term VALUES ('member:nobody', 1)", "index"),
+        ("UPDATE block SET first_time = '2026' WHERE number = 0", "index"),
+        ("UPDATE block SET last_time = '2027' WHERE number = 0", "index"),
+        ("DELETE FROM block WHERE number = 0", "index"),
+        ("INSERT INTO block VALUES (1, '', '')", "index"),
+        ("DELETE FROM block_term WHERE number = 0 AND term = 'reason=REPLAYED'", "index"),
+        ("UPDATE block_term SET bits = zeroblob(512) WHERE term = 'reason=REPLAYED'", "index"),
+        ("UPDATE block_term SET bits = x'' WHERE term = 'consumer=bank-1'", "index"),
+        ("INSERT INTO block_term VALUES ('consumer=nobody', 0, zeroblob(512))", "index"),
         ("UPDATE checkpoint SET note = replace(note, 'a', 'b') WHERE size = 23", "checkpoint"),
         (MOVED, "checkpoint"),
         ("DELETE FROM checkpoint WHERE size = 0", "checkpoint"),
-        ("DELETE FROM checkpoint WHERE size = 600", "head"),
-        ("INSERT INTO checkpoint SELECT 700, note FROM head", "checkpoint"),
-        ("UPDATE head SET size = 599", "head"),
+        ("DELETE FROM checkpoint WHERE size = 4200", "head"),
+        ("INSERT INTO checkpoint SELECT 5000, note FROM head", "checkpoint"),
+        ("UPDATE head SET size = 4199", "head"),
         ("UPDATE head SET frontier = zeroblob(length(frontier))", "head"),
         ("UPDATE head SET note = replace(note, 'a', 'b')", "head"),
         ("DELETE FROM head", "head"),
@@ -211,12 +230,12 @@ def evidence(path):
     connection.close()
 
 
-def test_one_flipped_bit_anywhere_in_the_evidence_is_found(log, tmp_path, identity):
+def test_one_flipped_bit_anywhere_in_the_evidence_is_found(short_log, tmp_path, identity):
     chance = random.Random(11)
-    raw = log.read_bytes()
+    raw = short_log.read_bytes()
     damaged = tmp_path / "damaged.db"
     kinds = []
-    for kind, value in evidence(log):
+    for kind, value in evidence(short_log):
         start = raw.find(value[:200])
         assert start >= 0, f"{kind} is not found in the file"
         for _ in range(6):
@@ -231,9 +250,9 @@ def test_one_flipped_bit_anywhere_in_the_evidence_is_found(log, tmp_path, identi
     assert fsck(damaged, identity.verifier).findings == ()  # the control: the copy itself is sound
 
 
-def test_a_page_of_garbage_anywhere_is_found_and_never_an_error(log, tmp_path, identity):
+def test_a_page_of_garbage_anywhere_is_found_and_never_an_error(short_log, tmp_path, identity):
     chance = random.Random(5)
-    raw = log.read_bytes()
+    raw = short_log.read_bytes()
     damaged = tmp_path / "damaged.db"
     for page in range(1, len(raw) // 4096, 5):
         spoilt = bytearray(raw)
@@ -242,8 +261,8 @@ def test_a_page_of_garbage_anywhere_is_found_and_never_an_error(log, tmp_path, i
         assert fsck(damaged, identity.verifier).findings, f"page {page} went unseen"
 
 
-def test_a_truncated_file_is_found(log, tmp_path, identity):
-    raw = log.read_bytes()
+def test_a_truncated_file_is_found(short_log, tmp_path, identity):
+    raw = short_log.read_bytes()
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(raw[: len(raw) // 2 // 4096 * 4096])
     assert fsck(damaged, identity.verifier).findings
@@ -259,3 +278,50 @@ def test_a_running_log_is_examined_without_stopping_it(path, store, open_log, ma
 
     report = fsck(path, identity.verifier, progress)
     assert (report.entries, report.findings) == (100, ())
+
+
+def test_values_with_line_breaks_are_told_apart(path, fill, tamper, make_entry, identity):
+    """The rows are looked at together, a line for each: moving a line break must not go unseen."""
+    names = {3: "bank\none", 4: "bank"}
+    fill(path, 10, make=lambda number: make_entry(number, consumer=names.get(number, "bank")))
+    assert places(path, identity) == set()
+    tamper(
+        path,
+        ("UPDATE entry SET consumer = ? WHERE idx = 3", "bank"),
+        ("UPDATE entry SET consumer = ? WHERE idx = 4", "one\nbank"),
+    )
+    assert places(path, identity) == {"index"}
+
+
+def test_hashes_whose_borders_were_moved_are_found(log, tamper, identity):
+    with sqlite3.connect(log) as connection:
+        first, second = (
+            hashed
+            for (hashed,) in connection.execute("SELECT hash FROM entry WHERE idx IN (7, 8) ORDER BY idx")
+        )
+    connection.close()
+    tamper(
+        log,
+        ("UPDATE entry SET hash = ? WHERE idx = 7", first[:-1]),
+        ("UPDATE entry SET hash = ? WHERE idx = 8", first[-1:] + second),
+    )
+    found = fsck(log, identity.verifier).findings
+    assert {(finding.place, finding.index) for finding in found} == {("entry", 7), ("entry", 8)}
+
+
+def test_what_is_found_in_one_chunk_does_not_spoil_the_others(path, fill, tamper, identity):
+    fill(path, 2000, batch=500)
+    tamper(path, "UPDATE entry SET kind = 'exchange.denied' WHERE idx IN (5, 1999)")
+    found = fsck(path, identity.verifier).findings
+    assert [(finding.place, finding.index) for finding in found] == [("index", 5), ("index", 1999)]
+
+
+def test_damaged_text_is_a_finding(log, tamper, identity):
+    tamper(log, "UPDATE entry SET consumer = CAST(x'ff' AS TEXT) WHERE idx = 3")
+    assert places(log, identity) == {"index"}
+
+
+def test_a_second_entry_hidden_in_the_bytes_of_one_is_found(log, tamper, identity):
+    tamper(log, "UPDATE entry SET data = CAST(data || char(10) || data AS BLOB) WHERE idx = 300")
+    found = fsck(log, identity.verifier).findings
+    assert {("entry", 300)} <= {(finding.place, finding.index) for finding in found}

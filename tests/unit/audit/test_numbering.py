@@ -14,7 +14,6 @@ from gateway.audit.numbering import AWAITED, Numbering, fill_number
 from gateway.audit.remote import RemoteLog
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
-from gateway.audit.sqlite_schema import schema_script
 from gateway.audit.store import Once, prepare_entry
 from gateway.audit.tree import leaf_hash
 from gateway.errors import GatewayError
@@ -142,14 +141,14 @@ def test_numbers_go_on_after_a_restart(opened, path, identity, sign, release):
     assert [number for *_, number in numbers(path)] == [1, 2]
 
 
-def test_a_log_of_before_is_completed_and_numbers_from_one(path, store, identity, sign, make_entry, release):
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript(schema_script(2))
-    path.chmod(0o600)
-    store.open(identity, sign)
-    store.append([prepare_entry(make_entry(consumer="a")), prepare_entry(release("a"))], sign, NOON)
+def test_releases_without_a_number_stand_before_the_first_numbered_one(
+    opened, path, identity, sign, make_entry, release
+):
+    opened.append([prepare_entry(make_entry(consumer="a")), prepare_entry(release("a"))], sign, NOON)
     assert [number for *_, number in numbers(path)] == [None, 1]
     assert fsck(path, identity.verifier).findings == ()
+    opened.append([prepare_entry(make_entry(consumer="b"))], sign, NOON)
+    assert [finding.index for finding in fsck(path, identity.verifier).findings] == [2]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.cosignature import Ed25519CosignatureSigner
 from gateway.audit.errors import (
     LogForkedError,
-    LogMismatchError,
     LogRolledBackError,
     LogUnavailableError,
     NoteSignatureError,
@@ -22,7 +21,6 @@ from gateway.audit.publication import Grade, LogHistory, Publication, Publicatio
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_publications import SqlitePublications
 from gateway.audit.sqlite_reader import SqliteReader
-from gateway.audit.sqlite_schema import SCHEMA_VERSION, schema_script, schema_version
 from gateway.audit.witness_policy import WitnessPolicy
 from gateway.evidence.keys import SigningKey
 
@@ -296,43 +294,3 @@ def test_publishing_waits_for_the_writer_s_lock_and_gives_up(publications, ident
         with pytest.raises(LogUnavailableError, match="holds the log's lock"):
             impatient.record(publication(publications, identity, 10))
     impatient.record(publication(publications, identity, 10))
-
-
-def old_log(path):
-    """A log as the first release made it."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.executescript(schema_script(1))
-    connection.close()
-    path.chmod(0o600)
-
-
-def test_a_log_of_the_first_version_is_completed_when_it_is_opened(path, identity, sign):
-    old_log(path)
-    with SqliteStore(path) as store:
-        store.open(identity, sign)
-    connection = sqlite3.connect(path)
-    assert schema_version(connection) == SCHEMA_VERSION
-    connection.close()
-    assert fsck(path, identity.verifier).findings == ()
-
-
-def test_a_log_of_the_first_version_can_be_read_and_examined_as_it_is(path, identity, sign, monkeypatch):
-    from gateway.audit import sqlite as module
-
-    old_log(path)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "complete_schema", lambda connection: None)
-        with SqliteStore(path) as store:
-            store.open(identity, sign)
-    with SqlitePublications(path) as publications:
-        assert publications.latest() is None
-    assert fsck(path, identity.verifier).findings == ()
-
-
-def test_a_log_of_a_later_version_is_refused(path, identity, sign):
-    old_log(path)
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    connection.close()
-    with SqliteStore(path) as store, pytest.raises(LogMismatchError, match="up to"):
-        store.open(identity, sign)

@@ -29,7 +29,7 @@ from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import Once
 from gateway.audit.tree import leaf_hash
-from gateway.log_node import listen_locally
+from gateway.local_socket import listen_locally
 from gateway.model.entry import Entry, EntryKind
 from tests.simulators.log_faults import entries_refused
 from tests.simulators.waiting import until

@@ -163,7 +163,7 @@ def test_a_log_whose_end_contradicts_itself_is_refused(store, path, identity, si
 
 def test_rows_are_neither_changed_nor_deleted_by_mistake(store, path, identity, sign, pending):
     store.open(identity, sign)
-    store.append(pending(*range(300)), sign, NOON)
+    store.append(pending(*range(4100)), sign, NOON)
     with sqlite3.connect(path) as connection:
         for table in ("log", "checkpoint", "entry", "block", "block_term", "tile"):
             column = connection.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchone()[0]

@@ -8,7 +8,7 @@ from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
 from gateway.audit.tree import leaf_hash
 from gateway.evidence.trust import Trust
-from tests.unit.cli.conftest import Commands, add_bank, add_registry
+from tests.unit.cli.conftest import ORIGIN, Commands, add_bank, add_registry
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def filled(gateway, tmp_path):
 def test_list_shows_the_newest_first(filled):
     assert [entry["index"] for entry in filled.json("audit", "list")] == [3, 2, 1, 0]
     lines = filled("audit", "list").stdout.splitlines()
-    assert json.loads(lines[0])["kind"] == "member.resumed"
+    assert [json.loads(line)["kind"] for line in lines[:2]] == ["audit.read", "member.resumed"]
 
 
 def test_list_as_a_table_has_its_columns_and_no_colours_on_a_pipe(filled):
@@ -43,7 +43,7 @@ def test_list_filters(filled):
     assert [entry["index"] for entry in filled.json("audit", "list", "--kind", "member.suspended")] == [2]
     assert filled.json("audit", "list", "--reason", "PURPOSE_NOT_PERMITTED") == []
     assert filled.json("audit", "list", "--until", "2020-01-01") == []
-    assert len(filled.json("audit", "list", "--since", "2020-01-01T00:00:00Z")) == 4
+    assert len(filled.json("audit", "list", "--since", "2020-01-01T00:00:00Z")) == 4 + 3, "three of reading"
     assert filled.json("audit", "list", "--member", "members/nobody", "--dataset", "registry/companies") == []
 
 
@@ -152,7 +152,8 @@ def test_fsck_finds_one_flipped_byte_in_a_copy(filled, settings, tmp_path):
 def test_reading_works_while_somebody_writes(filled, settings):
     with sqlite3.connect(settings.log.database) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        assert len(filled.json("audit", "list")) == 4
+        where = ("--database", settings.log.database)
+        assert len(filled.json("audit", "list", *where)) == 4
         assert filled("audit", "fsck").exit_code == 0
         writer.rollback()
 
@@ -178,3 +179,53 @@ def test_a_configuration_that_is_not_there_is_told(tmp_path):
     result = Commands(tmp_path / "none.toml")("audit", "list")
     assert result.exit_code == 2
     assert "gateway init" in result.stderr
+
+
+def test_an_exported_log_is_verified_without_the_gateway(filled, tmp_path, cli):
+    exported = tmp_path / "evidence" / "log"
+    told = filled.json("audit", "export", exported)
+    assert (told["entries"], told["new_entries"], told["new_files"]) == (4, 4, 2)
+    trust = tmp_path / "trust.json"
+    shutil.copy(filled.config.parent / "trust.json", trust)
+    shutil.rmtree(filled.config.parent)
+    verified = cli.json("audit", "verify", exported, "--trust", trust)
+    assert (verified["log"], verified["entries"], verified["findings"]) == (ORIGIN, 4, [])
+    text = cli("audit", "verify", exported, "--trust", trust).stdout
+    assert text == f"{ORIGIN}: 4 entries, each as the log's key has signed it.\n"
+    kept = exported / "checkpoint"
+    assert cli("audit", "verify", exported, "--trust", trust, "--kept", kept).exit_code == 0
+
+
+def test_verify_names_what_is_wrong_with_an_exported_log(filled, tmp_path, cli):
+    exported = tmp_path / "log"
+    assert filled("audit", "export", exported).exit_code == 0
+    bundle = exported / "tile/entries/000.p/4"
+    bundle.write_bytes(bundle.read_bytes().replace(b"harbour-bank", b"harbour-bonk"))
+    result = cli(
+        "audit", "verify", exported, "--trust", filled.config.parent / "trust.json", "--output", "jsonl"
+    )
+    assert result.exit_code == 3
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {"entry", "tile", "checkpoint"} == {finding["place"] for finding in found}
+
+
+def test_verify_says_what_it_takes(filled, tmp_path, cli):
+    trust = filled.config.parent / "trust.json"
+    missing = cli("audit", "verify", tmp_path / "none", "--trust", trust)
+    assert (missing.exit_code, "not a folder" in missing.stderr) == (2, True)
+    assert cli("audit", "verify", tmp_path).exit_code == 2
+    (tmp_path / "kept").write_bytes(b"\xff")
+    spoilt = cli("audit", "verify", tmp_path, "--trust", trust, "--kept", tmp_path / "kept")
+    assert (spoilt.exit_code, "UTF-8" in spoilt.stderr) == (3, True)
+
+
+def test_export_says_why_it_refuses(filled, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.odt").write_text("")
+    result = filled("audit", "export", tmp_path / "full")
+    assert (result.exit_code, "other files" in result.stderr) == (2, True)
+
+
+def test_serve_says_what_listen_takes(gateway):
+    result = gateway("audit", "serve", "--listen", "everywhere")
+    assert (result.exit_code, "HOST:PORT" in result.stderr) == (2, True)

@@ -10,7 +10,7 @@ import pytest
 from gateway.cli.config import redact
 from gateway.evidence.keys import SigningKey, write_secret
 
-PARTS = ["certificates", "keys", "keyring", "policy", "catalogue", "members", "audit log"]
+PARTS = ["certificates", "keys", "keyring", "policy", "catalogue", "members", "audit log", "disclosure key"]
 
 
 def findings(gateway):

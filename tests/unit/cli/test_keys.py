@@ -54,7 +54,7 @@ def test_rotate_begins_an_epoch_and_leaves_an_entry(gateway, settings):
     assert stat.S_IMODE(settings.keys.keyring.stat().st_mode) == 0o600
     [entry] = gateway.json("audit", "list")
     assert (entry["kind"], entry["subject"], entry["key_epoch"]) == (
-        "key.added",
+        "keyring.rotated",
         f"epochs/{told['epoch']}",
         told["epoch"],
     )

@@ -45,7 +45,9 @@ class Live:
         return f"uscc={self.world.companies[0].uscc}"
 
     def entries(self) -> int:
-        return len(self.operator.json("audit", "list", "--limit", "1000"))
+        # Read as a copy is read: to look must not add an entry.
+        database = self.world.deployment.load().log.database
+        return len(self.operator.json("audit", "list", "--limit", "1000", "--database", database))
 
 
 def free_port():

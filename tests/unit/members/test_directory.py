@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from gateway.errors import ConfigError, GatewayError, Reason
-from gateway.evidence.keys import SigningKey
+from gateway.evidence.keys import SigningKey, VerifyKey
 from gateway.members import Directory, MemberError, MemberStore
 from gateway.members.directory import STALE_AFTER_S
 from gateway.model import Member, MemberState, Role
@@ -36,6 +38,19 @@ def store(tmp_path: Path) -> MemberStore:
     return MemberStore(tmp_path / "members.db")
 
 
+def set_state(store: MemberStore, member: str, state: MemberState) -> None:
+    store.change(member, lambda known: msgspec.structs.replace(known, state=state))
+
+
+def add_key(store: MemberStore, member: str, key: VerifyKey) -> None:
+    store.change(
+        member,
+        lambda known: msgspec.structs.replace(
+            known, signing_keys={**known.signing_keys, key.key_id: key.public}
+        ),
+    )
+
+
 def reason_of(call, *arguments: str) -> Reason:
     with pytest.raises(GatewayError) as raised:
         call(*arguments)
@@ -51,9 +66,9 @@ def test_every_change_raises_the_revision(store: MemberStore) -> None:
     seen = [store.revision()]
     store.add(bank())
     seen.append(store.revision())
-    store.set_state("bank", MemberState.SUSPENDED)
+    set_state(store, "bank", MemberState.SUSPENDED)
     seen.append(store.revision())
-    store.add_key("bank", SigningKey.generate().verify_key)
+    add_key(store, "bank", SigningKey.generate().verify_key)
     seen.append(store.revision())
     assert seen == sorted(set(seen))
 
@@ -74,9 +89,48 @@ def test_a_key_under_another_id_is_refused(store: MemberStore) -> None:
 
 def test_nobody_changes_a_member_that_is_not_there(store: MemberStore) -> None:
     with pytest.raises(MemberError):
-        store.set_state("nobody", MemberState.SUSPENDED)
+        set_state(store, "nobody", MemberState.SUSPENDED)
     with pytest.raises(MemberError):
-        store.add_key("nobody", KEY.verify_key)
+        add_key(store, "nobody", KEY.verify_key)
+
+
+@pytest.mark.parametrize("act", ["add", "change"])
+def test_what_cannot_be_recorded_is_not_done(store: MemberStore, act: str) -> None:
+    def refuse(_: Member) -> None:
+        raise GatewayError("the log is full")
+
+    store.add(bank("other", key=SigningKey.generate()))
+    before = store.members()
+    acts = {
+        "add": lambda: store.add(bank(), refuse),
+        "change": lambda: store.change(
+            "other", lambda known: msgspec.structs.replace(known, title="x"), refuse
+        ),
+    }
+    with pytest.raises(GatewayError, match="the log is full"):
+        acts[act]()
+    assert store.members() == before
+
+
+def test_what_cannot_be_done_is_not_recorded(store: MemberStore) -> None:
+    """An entry of a change that never came would contradict the store for ever."""
+    store.add(bank())
+    recorded: list[Member] = []
+    with pytest.raises(MemberError):
+        store.add(bank("other"), recorded.append)
+    with pytest.raises(MemberError):
+        store.change("nobody", lambda known: known, recorded.append)
+    assert recorded == []
+    store.change("bank", lambda known: known, recorded.append)
+    assert recorded == [bank()]
+
+
+def test_a_row_that_no_command_writes_is_told(store: MemberStore, tmp_path: Path) -> None:
+    store.add(bank())
+    with closing(sqlite3.connect(tmp_path / "members.db")) as database, database:
+        database.execute("UPDATE members SET roles = 'emperor'")
+    with pytest.raises(MemberError, match="restore the store"):
+        store.members()
 
 
 def test_a_store_is_not_made_twice(store: MemberStore, tmp_path: Path) -> None:
@@ -100,7 +154,7 @@ async def test_a_caller_is_found_by_its_uri_and_by_nothing_else(store: MemberSto
     assert directory.caller(bank().uri).id == "bank"
     for uri in ("bank", bank().uri.upper(), bank().uri + "/", ""):
         assert reason_of(directory.caller, uri) is Reason.MEMBER_UNKNOWN
-    store.set_state("bank", MemberState.SUSPENDED)
+    set_state(store, "bank", MemberState.SUSPENDED)
     await directory.refresh()
     assert reason_of(directory.caller, bank().uri) is Reason.MEMBER_SUSPENDED
 
@@ -112,7 +166,7 @@ async def test_a_provider_must_be_active_and_have_an_endpoint(store: MemberStore
     assert directory.provider("registry").endpoint == "127.0.0.1:1"
     assert reason_of(directory.provider, "bank") is Reason.PROVIDER_UNAVAILABLE
     assert reason_of(directory.provider, "nobody") is Reason.PROVIDER_UNAVAILABLE
-    store.set_state("registry", MemberState.SUSPENDED)
+    set_state(store, "registry", MemberState.SUSPENDED)
     await directory.refresh()
     assert reason_of(directory.provider, "registry") is Reason.PROVIDER_UNAVAILABLE
     assert not directory.is_active("registry")
@@ -122,7 +176,7 @@ async def test_a_new_key_is_known_after_a_refresh(store: MemberStore) -> None:
     store.add(bank())
     directory = Directory(store)
     fresh = SigningKey.generate()
-    store.add_key("bank", fresh.verify_key)
+    add_key(store, "bank", fresh.verify_key)
     heard: list[int] = []
     directory.on_change(lambda: heard.append(1))
     await directory.refresh()

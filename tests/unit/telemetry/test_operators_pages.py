@@ -48,6 +48,10 @@ def test_every_metric_is_explained_with_its_labels():
             assert explained[name] == labels
 
 
+def test_the_rules_for_several_workers_are_those_that_hold():
+    assert {name: rule.strip() for name, rule in rows("## Several workers")} == Metrics().gauge_rules
+
+
 def test_every_step_is_explained():
     (explained,) = re.findall(r"\| `sluicegate_step_seconds` .*", PAGE)
     assert all(re.search(rf"\b{step}\b", explained) for step in get_args(Step))

@@ -1,0 +1,152 @@
+"""Comparing members and files with what the audit log says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from gateway import __version__
+from gateway.audit.errors import LogUnavailableError
+from gateway.clock import parse_rfc3339
+from gateway.config import GatewayConfig
+from gateway.deployment import export_trust
+from gateway.doctor.finding import Finding, State
+from gateway.evidence.keys import SigningKey
+from gateway.members import MemberStore
+from gateway.model import EntryKind, MemberState
+from gateway.policy.bundle import load_bundle
+from gateway.recorded.deployment import PartChange, changes_between, observe_deployment
+from gateway.recorded.entries import RecordedEntries
+from gateway.recorded.members import Contradiction, MemberContradiction, RecordedMembers, told
+from gateway.recorded.starts import last_state
+
+_LOOKED_BACK: Final = timedelta(days=7)
+_CRASHES_LOOKED_AT: Final = 50
+
+_WORDS: Final = {
+    "policy": "the policy",
+    "catalogue": "the dataset descriptions",
+    "configuration": "the configuration",
+    "authorities": "the members' authority",
+    "signing_key": "the gateway's signing key",
+    "keyring": "the keyring",
+}
+
+
+def examine_members(config: GatewayConfig, entries: RecordedEntries) -> Iterator[Finding]:
+    """Compare every member of the store with the last entry about it."""
+    members = MemberStore(config.members.database).members()[1]
+    found = RecordedMembers(entries).contradictions(members)
+    for contradiction in found:
+        yield Finding("members", State.FAIL, told(contradiction), _advice(contradiction))
+    if not found:
+        suspended = sum(member.state is MemberState.SUSPENDED for member in members)
+        yield Finding("members", State.OK, f"{len(members)}, {suspended} of them suspended, all as recorded")
+
+
+def _advice(contradiction: MemberContradiction) -> str:
+    if contradiction.what is Contradiction.MISSING:
+        return "Restore the member store from its newest copy; nobody is served under this name meanwhile."
+    return (
+        "It is not served. Unless you know why, somebody has written to the member store: restore it. If the "
+        f"store is right, run `gateway member confirm {contradiction.member} --reason …`."
+    )
+
+
+def examine_changes(config: GatewayConfig, entries: RecordedEntries) -> Iterator[Finding]:
+    """Compare the files that decide with what the gateway was last started with."""
+    last = last_state(entries)
+    if last is None:
+        yield Finding("changes", State.OK, "the gateway has not been started with this log yet")
+        return
+    started, before = last
+    bundle = load_bundle(config.policy.directory)
+    signing_key = SigningKey.load(config.keys.signing)
+    now = observe_deployment(config, bundle.digest, signing_key.key_id)
+    changes = changes_between(before, now)
+    rotated = {
+        item.entry.detail.get("keyring")
+        for item in entries.newest(EntryKind.KEYRING_ROTATED, _CRASHES_LOOKED_AT)
+        if item.entry.time > started.entry.time
+    }
+    for change in changes:
+        if change.part == "keyring" and change.after in rotated:
+            yield Finding(
+                "changes",
+                State.WARN,
+                "the keyring was rotated, and the gateway still uses the old one",
+                "Restart the gateway.",
+            )
+            continue
+        yield Finding("changes", State.FAIL, _sentence(change, started.name), _ADVICE_OF_CHANGE)
+    if not changes:
+        yield Finding("changes", State.OK, f"none since the last start ({started.name})")
+
+
+_ADVICE_OF_CHANGE: Final = (
+    "If you have changed it, restart the gateway, and the log tells of it. If not, somebody else has: put "
+    "the right files back, and find out who could write there."
+)
+
+
+def _sentence(change: PartChange, entry: str) -> str:
+    settings = f" ({', '.join(change.settings)})" if change.settings else ""
+    verb = "are" if change.part == "catalogue" else "is"
+    return f"{_WORDS[change.part]}{settings} {verb} not what the gateway was last started with ({entry})"
+
+
+def examine_starts(entries: RecordedEntries, now: datetime) -> Iterator[Finding]:
+    """Look for processes that have died lately, jumps of the clock, and another version at work."""
+    for kind, name, words, advice in (
+        (EntryKind.GATEWAY_CRASHED, "crashes", "process died", "Look at the operators' log of that time."),
+        (EntryKind.CLOCK_JUMPED, "clock jumps", "jump of the clock", "Look after the clock's source."),
+    ):
+        lately = [
+            item
+            for item in entries.newest(kind, _CRASHES_LOOKED_AT)
+            if now - parse_rfc3339(item.entry.time) < _LOOKED_BACK
+        ]
+        if lately:
+            yield Finding(
+                name,
+                State.WARN,
+                f"{len(lately)} times: {words}, in the last 7 days, {lately[0].name}",
+                advice,
+            )
+        else:
+            yield Finding(name, State.OK, "none in the last 7 days")
+    last = last_state(entries)
+    running = last[0].entry.detail.get("version", "") if last else ""
+    if running and running != __version__:
+        yield Finding(
+            "version",
+            State.WARN,
+            f"this is {__version__}, and the gateway was last started with {running}",
+            "Restart the gateway with the installed version.",
+        )
+    else:
+        yield Finding("version", State.OK, __version__)
+
+
+def examine_trust(config: GatewayConfig, path: Path) -> Iterator[Finding]:
+    """Compare the trust file beside the configuration with members and keys."""
+    try:
+        current = export_trust(config).to_json()
+    except LogUnavailableError as error:
+        yield Finding("trust file", State.FAIL, error.message)
+        return
+    if not path.exists():
+        yield Finding(
+            "trust file", State.WARN, f"{path} is missing", f"Run `gateway keys trust --out {path}`."
+        )
+    elif path.read_bytes() != current:
+        yield Finding(
+            "trust file",
+            State.WARN,
+            f"{path} is not that of the members and keys as they are",
+            f"Run `gateway keys trust --out {path}`, and hand it out anew.",
+        )
+    else:
+        yield Finding("trust file", State.OK, "as members and keys are")

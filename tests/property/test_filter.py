@@ -1,0 +1,167 @@
+"""Filters: their text comes back as the same filter; a search finds what a look at each entry finds."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.audit import search as searching
+from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present, format_filter
+from gateway.audit.filter_parser import FilterError, parse_filter
+from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow, search
+from gateway.clock import rfc3339
+from gateway.model import Entry, EntryKind
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+MEMBERS = ["bank-a", "bank-b", "registry"]
+DATASETS = ["members/registry/datasets/companies", "members/tax/datasets/arrears"]
+NAMES = ["open", "closed", 'with "quotes" and \\', "AND", "(unknown)"]
+REASONS = ["REPLAYED", "FIELD_ABOVE_TIER", "FIELD"]
+EXCHANGES = [f"0195512e-0000-7000-8000-{number:012x}" for number in range(3)]
+KINDS = [kind.value for kind in EntryKind]
+
+values = {
+    Field.KIND: [*KINDS, "exchange.*", "member.*"],
+    Field.MEMBER: MEMBERS,
+    Field.CONSUMER: MEMBERS,
+    Field.PROVIDER: MEMBERS,
+    Field.DATASET: DATASETS,
+    Field.TIER: NAMES,
+    Field.PURPOSE: NAMES,
+    Field.REASON: REASONS,
+    Field.EXCHANGE: EXCHANGES,
+}
+restrictions = st.one_of(
+    *(st.builds(Has, st.just(field), st.sampled_from(known)) for field, known in values.items()),
+    st.builds(Present, st.sampled_from(Field)),
+    st.builds(Before, st.integers(-10, 200).map(lambda minutes: rfc3339(START + timedelta(minutes=minutes)))),
+)
+filters = st.recursive(
+    restrictions,
+    lambda inner: st.one_of(
+        st.builds(Not, inner),
+        st.builds(And, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(Or, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+    ),
+    max_leaves=8,
+)
+entries = st.builds(
+    Entry,
+    v=st.just(1),
+    kind=st.sampled_from(EntryKind),
+    time=st.integers(0, 180).map(lambda minutes: rfc3339(START + timedelta(minutes=minutes))),
+    exchange=st.sampled_from(["", *EXCHANGES]),
+    consumer=st.sampled_from(["", *MEMBERS]),
+    provider=st.sampled_from(["", *MEMBERS]),
+    dataset=st.sampled_from(["", *DATASETS]),
+    tier=st.sampled_from(["", *NAMES]),
+    purpose=st.sampled_from(["", *NAMES]),
+    reasons=st.lists(st.sampled_from(REASONS), unique=True, max_size=2).map(tuple),
+)
+
+
+def texts(field: Field, entry: Entry) -> set[str]:
+    """Return the values that an entry has for a field."""
+    by_field = {
+        Field.KIND: {entry.kind.value, entry.kind.value.split(".")[0] + ".*"},
+        Field.MEMBER: {entry.consumer, entry.provider},
+        Field.REASON: set(entry.reasons),
+    }
+    return by_field.get(field) or {getattr(entry, field.value, "")}
+
+
+def holds(wanted: Filter, entry: Entry) -> bool:
+    """Say the same of one entry, in the plainest way."""
+    match wanted:
+        case Has(field, value):
+            found = value in texts(field, entry)
+        case Present(field):
+            found = bool(texts(field, entry) - {""})
+        case Before(time):
+            found = entry.time < time
+        case Not(operand):
+            found = not holds(operand, entry)
+        case And(operands):
+            found = all(holds(operand, entry) for operand in operands)
+        case Or(operands):
+            found = any(holds(operand, entry) for operand in operands)
+    return found
+
+
+class Rows:
+    """A search index over rows in memory; full blocks are known by their summaries alone."""
+
+    def __init__(self, log: Sequence[Entry]) -> None:
+        self._rows = [IndexRow.of(entry) for entry in log]
+        full = len(log) // BLOCK_ENTRIES
+        self._blocks = [
+            BlockSummary.of(self._rows[at * BLOCK_ENTRIES : (at + 1) * BLOCK_ENTRIES]) for at in range(full)
+        ]
+
+    def times(self, first, end):
+        return [(block.first_time, block.last_time) for block in self._blocks[first:end]]
+
+    def bits(self, term, first, end):
+        return [
+            (number, self._blocks[number].bits[term])
+            for number in range(first, end)
+            if term in self._blocks[number].bits
+        ]
+
+    def rows(self, start, end):
+        return self._rows[start:end]
+
+    def entry_times(self, start, end):
+        return [row.time for row in self._rows[start:end]]
+
+    def of_exchange(self, exchange):
+        return [at for at, row in enumerate(self._rows) if row.exchange == exchange]
+
+
+@given(filters)
+def test_the_text_of_a_filter_is_read_back_as_the_same_filter(wanted):
+    assert parse_filter(format_filter(wanted)) == wanted
+
+
+@given(st.text(st.sampled_from("abtime ANDORNOT()-=!<>:*\"'\\.2026-11T\n"), max_size=60))
+def test_any_text_is_a_filter_or_an_error_with_its_place(text):
+    try:
+        wanted = parse_filter(text)
+    except FilterError as error:
+        place = int(error.details["position"])
+    else:
+        place = 1
+        assert parse_filter(format_filter(wanted)) == wanted
+    assert 1 <= place <= len(text) + 1
+
+
+@settings(max_examples=25)
+@given(st.lists(entries, min_size=1, max_size=40), filters, st.integers(0, 2**32), st.booleans(), st.data())
+def test_a_search_finds_what_a_look_at_each_entry_finds(few, wanted, seed, newest_first, data):
+    # Two blocks and a tail, made of few different entries in an order without a pattern.
+    log = [few[(at * 2654435761 + seed) % 2**32 % len(few)] for at in range(2 * BLOCK_ENTRIES + 100)]
+    start = data.draw(st.integers(0, len(log)))
+    end = data.draw(st.integers(0, len(log)))
+    held = {id(entry): holds(wanted, entry) for entry in few}
+    expected = [at for at in range(start, end) if held[id(log[at])]]
+    found = search(Rows(log), wanted, start, end, newest_first=newest_first, size=len(log))
+    assert list(found) == (expected[::-1] if newest_first else expected)
+
+
+def test_a_search_of_many_blocks_takes_them_in_growing_strides(monkeypatch):
+    monkeypatch.setattr(searching, "_FIRST_STRIDE", 1)
+    log = [
+        Entry(
+            v=1,
+            kind=EntryKind.EXCHANGE_PAGE,
+            time=rfc3339(START),
+            consumer="bank-a" if at % 5000 == 3 else "",
+        )
+        for at in range(12 * BLOCK_ENTRIES)
+    ]
+    wanted = Has(Field.CONSUMER, "bank-a")
+    expected = list(range(3, len(log), 5000))
+    for newest_first in (True, False):
+        found = list(search(Rows(log), wanted, 0, len(log), newest_first=newest_first, size=len(log)))
+        assert found == (expected[::-1] if newest_first else expected)

@@ -1,0 +1,44 @@
+"""A log that answers before it has committed: the control of tests that kill it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import gateway.audit.sqlite
+from gateway.audit.sqlite_schema import connect_for_writing
+
+_APPENDS_AT_ONCE = 500
+
+
+class _LateConnection:
+    """A connection that takes COMMIT for done, and does it only now and then."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._held = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    @property
+    def in_transaction(self) -> bool:
+        return not self._held and self._connection.in_transaction
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement == "BEGIN IMMEDIATE" and self._held:
+            statement = "SELECT 1"
+        elif statement == "COMMIT":
+            self._held = (self._held + 1) % _APPENDS_AT_ONCE
+            statement = "SELECT 1" if self._held else statement
+        return self._connection.execute(statement, *values)
+
+
+def commit_late() -> None:
+    """Make every log that this process opens from now on answer before it has committed."""
+
+    def connect(path: Path, busy_timeout_s: float) -> Any:
+        return _LateConnection(connect_for_writing(path, busy_timeout_s))
+
+    gateway.audit.sqlite.connect_for_writing = connect
