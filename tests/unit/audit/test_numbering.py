@@ -18,7 +18,7 @@ from gateway.audit.store import Once, prepare_entry
 from gateway.audit.tree import leaf_hash
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import encode_canonical
-from gateway.log_node import listen_locally
+from gateway.local_socket import listen_locally
 from gateway.model.entry import Entry, EntryKind
 from tests.simulators.log_faults import entries_refused
 
