@@ -85,6 +85,8 @@ class WitnessesConfig(_Section):
     """How long all witnesses together may take."""
     refresh_s: Annotated[float, Field(ge=1, le=86400)] = 600.0
     """When to ask again though the log has not grown, to show that it has not."""
+    release_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    """How long a release at a tier that policy wants witnessed waits for a quorum; then it is refused."""
     ca: Path | None = None
     """Authorities of the witnesses' certificates (PEM); those of the system without it."""
 
@@ -298,6 +300,8 @@ class ProviderConfig(_File):
     """The URI in the gateway's certificate; nobody else may call."""
     mapping: Path
     """Which columns of which tables or files are which fields."""
+    deliveries: Path | None = None
+    """Where to keep what was delivered, signed; without it nothing is kept."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 5.0
     logging: LoggingConfig = LoggingConfig()
 

@@ -32,12 +32,14 @@ from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
+from gateway.exchange.acknowledging import Acknowledging
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
+from gateway.exchange.witnessing import Witnessing
 from gateway.identifiers import KINDS, load_area_table
 from gateway.log_node import (
     disk_limits,
@@ -162,7 +164,8 @@ class Node(ServingProcess):
         )
         self._know(catalogue, log, reader, credentials)
         # Before anything is appended: a log that was rolled back or forked must not grow.
-        await self._publish(log, reader)
+        witnessed = witnessed_tiers(bundle)
+        witnessing = await self._publish(log, reader, witnessed)
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -180,6 +183,8 @@ class Node(ServingProcess):
                 page_tokens=page_tokens,
                 metrics=self.metrics,
                 on_outcome=self._tell_outcome,
+                witnessed_tiers=witnessed,
+                witnessing=witnessing,
             ),
             moving_streams=config.server.moving_streams,
         )
@@ -188,7 +193,9 @@ class Node(ServingProcess):
             self._serve_metrics(config.metrics)
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
-                exchange, self.metrics
+                exchange,
+                Acknowledging(config.log.origin, self._clock, directory, reader, log),
+                self.metrics,
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
                 reader, directory, self._clock, log.append
@@ -318,16 +325,24 @@ class Node(ServingProcess):
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
 
-    async def _publish(self, log: Log, reader: AuditReader) -> None:
+    async def _publish(self, log: Log, reader: AuditReader, witnessed: frozenset[str]) -> Witnessing | None:
         """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
 
-        Raises `LogRolledBackError` or `LogForkedError` if a witness has seen another history.
+        Return what has releases witnessed before they leave; None without witnesses. Raises `ConfigError`
+        if there are none and releases at the tiers `witnessed` need some, and `LogRolledBackError` or
+        `LogForkedError` if a witness has seen another history.
         """
         config = self.config.log
         if config.witnesses is None:
-            return
+            if witnessed:
+                raise ConfigError(
+                    f"Policy wants releases at the tiers {', '.join(sorted(witnessed))} witnessed; name the "
+                    "witnesses in the section [log.witnesses]."
+                )
+            return None
         # Only here: its HTTP client costs half a second and 12 MiB.
         from gateway.witness.publishing import publishing  # noqa: PLC0415
+        from gateway.witness.releases import ReleaseWitnessing  # noqa: PLC0415
 
         publisher = await self._stack.enter_async_context(
             publishing(config.witnesses, config.database, reader, log.verifier, self._clock, self.metrics)
@@ -337,6 +352,7 @@ class Node(ServingProcess):
         if self._siblings is None or self._siblings.own == 0:
             interval = timedelta(seconds=config.witnesses.interval_s)
             self._watch(asyncio.create_task(publisher.run(interval)), vital=True)
+        return ReleaseWitnessing(publisher, reader, timedelta(seconds=config.witnesses.release_timeout_s))
 
     def _batch_committed(self, entries: int, seconds: float) -> None:
         self.metrics.time_append(seconds)
@@ -509,6 +525,12 @@ def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Met
 def tier_names(bundle: Bundle) -> list[str]:
     """Return the names of the sharing tiers, from the most open to the most closed."""
     return list(bundle.data["tiers"])
+
+
+def witnessed_tiers(bundle: Bundle) -> frozenset[str]:
+    """Return the tiers at which nothing may leave before its entry is witnessed."""
+    tiers = bundle.data["tiers"].items()
+    return frozenset(name for name, tier in tiers if tier.get("evidence") == "witnessed")
 
 
 def known_names(bundle: Bundle) -> frozenset[str]:

@@ -21,6 +21,7 @@ from gateway.pki.tls13 import require_tls13, verify_only_tls13
 from gateway.process import ServingProcess
 from gateway.rpc.provider import ProviderIdentity, ProviderServicer
 from gateway.rpc.server import RpcServer
+from gateway.sources.deliveries import DeliveryFile
 from gateway.sources.mapping import ProviderMapping, load_mapping
 from gateway.sources.opening import open_sources
 
@@ -61,6 +62,9 @@ class ProviderNode(ServingProcess):
                 _log.warning("rows.skipped", dataset=name, count=entry.report.skipped_rows)
             if entry.report.lookups_without_index:
                 _log.warning("lookups.unindexed", dataset=name, count=len(entry.report.lookups_without_index))
+        deliveries = None
+        if config.deliveries is not None:
+            deliveries = self._stack.enter_context(DeliveryFile(config.deliveries))
         servicer = ProviderServicer(
             ProviderIdentity(
                 gateway=trust.origin,
@@ -71,6 +75,7 @@ class ProviderNode(ServingProcess):
             mapping,
             {name: entry.source for name, entry in opened.items()},
             self._clock,
+            deliveries,
         )
         service = provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"]
         server = RpcServer({service: servicer}, with_reflection=False)

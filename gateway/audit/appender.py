@@ -199,13 +199,16 @@ def _outcomes(batch: Sequence[PendingEntry], appended: Appended) -> list[Outcome
     outcomes: list[Outcome] = []
     done = appended.batch
     offset = 0
-    for at, item in enumerate(batch):
+    for at in range(len(batch)):
         if at in appended.refused:
             outcomes.append(OnceTakenError("This was seen before; sign a new query with a fresh nonce."))
             continue
         assert done is not None
+        item, index = appended.entries[offset], done.first + offset
         outcomes.append(
-            Committed(done.first + offset, item.leaf_hash, done.frontier.size, appended.note, done)
+            Committed(
+                index, item.data, item.leaf_hash, done.frontier.size, appended.note, done, item.sequence
+            )
         )
         offset += 1
     return outcomes

@@ -13,12 +13,16 @@ class Committed:
     """An entry that is durable, under a signed checkpoint that covers it."""
 
     index: int
+    data: bytes
+    """The entry as it stands in the log: the leaf, with its number if it has one."""
     leaf_hash: bytes
     size: int
     """Size of the tree under the checkpoint."""
     checkpoint_note: str
     proof: Batch | tuple[bytes, ...]
     """The append the entry came in with, whose proofs are computed when asked for; or the proof itself."""
+    sequence: int | None = None
+    """The number that the log gave it, if it awaited one."""
 
     @property
     def inclusion_hashes(self) -> tuple[bytes, ...]:

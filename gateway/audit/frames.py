@@ -26,9 +26,11 @@ class AppendRequest(msgspec.Struct, array_like=True, frozen=True):
     number: int
     """Chosen by the caller; the answer names it."""
     data: bytes
-    """The leaf: canonical, at most 16 KiB."""
+    """The leaf: canonical, at most 16 KiB; where it awaits a number, without that."""
     row: IndexRow
     once: Once | None
+    sequence: int | None
+    """0 if the log is to fill in the number that the leaf awaits."""
 
 
 class Placed(msgspec.Struct, array_like=True, frozen=True):
@@ -38,6 +40,8 @@ class Placed(msgspec.Struct, array_like=True, frozen=True):
     index: int
     proof: tuple[bytes, ...]
     """Inclusion proof under the note of the answer."""
+    sequence: int | None
+    """The number that was filled in."""
 
 
 class Failed(msgspec.Struct, array_like=True, frozen=True):

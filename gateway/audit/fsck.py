@@ -26,6 +26,7 @@ from gateway.audit.errors import LogMismatchError, LogUnavailableError, NoteErro
 from gateway.audit.findings import MAX_FINDINGS, Finding, Progress
 from gateway.audit.growth import GrownTile, TreeGrowth
 from gateway.audit.note import Ed25519Verifier
+from gateway.audit.numbering import Numbering
 from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.sqlite_publications import contradictions
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
@@ -65,6 +66,8 @@ class _Chunk:
     leaves: Sequence[bytes]
     columns: Sequence[tuple[str, ...]]
     """What the index must say of them, column by column."""
+    entries: Sequence[Entry | None]
+    """None where the bytes are not an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class _Examination:
         self._full_tiles = 0
         self._block: list[IndexRow] = []
         self._block_terms = 0
+        self._numbering = Numbering()
         self._notes: list[tuple[int, bytes, bytes]] = []
         self._opened: list[tuple[list[tuple[int, bytes, bytes]], Future[list[Checkpoint | None]]]] = []
         self._last_sound_size = 0
@@ -144,6 +148,7 @@ class _Examination:
         yield from self._examine_entries()
         yield from self._examine_head()
         yield from self._examine_surplus()
+        yield from self._examine_numbers()
         for size, what in contradictions(self._connection):
             yield Finding("published", what, size)
         # Last, as it names no entry: what SQLite's own structures (pages, indices) have to say.
@@ -216,7 +221,7 @@ class _Examination:
             # With a line break in a value, lines are no rows.
             if text.count("\n") != count - 1 or text.encode() != listed:
                 return None
-        return _Chunk(leaves, expected)
+        return _Chunk(leaves, expected, examined)
 
     def _read_rows(self) -> list[_Row]:
         """Return the next rows of the table of entries, after whatever is missing."""
@@ -241,7 +246,7 @@ class _Examination:
             if entry is not None and listed != [text.encode() for text in IndexRow.of(entry)]:
                 what = "the entry's row in the index says something else than the entry"
                 findings.append(Finding("index", what, index))
-        return _Chunk(leaves, _columns(examined.entries)), findings
+        return _Chunk(leaves, _columns(examined.entries), examined.entries), findings
 
     def _add(self, chunk: _Chunk) -> Iterator[Finding]:
         """Let the tree grow by examined entries, and examine what they make complete."""
@@ -252,13 +257,25 @@ class _Examination:
             for tile in tiles:
                 yield from self._examine_tile(tile)
             together = rows[start : start + TILE_WIDTH]
+            first = self.size - len(together)
             for offset, row in enumerate(together):
                 if row.kind == EntryKind.ENTRY_DISCLOSED:
-                    yield from self._examine_disclosure(self.size - len(together) + offset)
+                    yield from self._examine_disclosure(first + offset)
+            yield from self._examine_sequence(
+                self.size - len(together), chunk.entries[start : start + TILE_WIDTH]
+            )
             self._block.extend(together)
             if len(self._block) == BLOCK_ENTRIES:
                 yield from self._examine_block()
             yield from self._examine_checkpoints(self.size)
+
+    def _examine_sequence(self, first: int, entries: Sequence[Entry | None]) -> Iterator[Finding]:
+        """Examine whether releases are numbered as they must be, and nothing else is."""
+        for index, entry in enumerate(entries, first):
+            if entry is None or (entry.sequence is None and entry.kind is not EntryKind.EXCHANGE_RELEASED):
+                continue
+            if (fault := self._numbering.find_fault(entry)) is not None:
+                yield Finding("entry", fault, index)
 
     def _examine_disclosure(self, index: int) -> Iterator[Finding]:
         """Compare what the log has told an outsider of an entry with that entry (see docs/privacy.md)."""
@@ -392,6 +409,13 @@ class _Examination:
             if stored > count:
                 place = "tile" if table == "tile" else "index"
                 yield Finding(place, f"table {table} has rows that belong to no entry")
+
+    def _examine_numbers(self) -> Iterator[Finding]:
+        """Compare the numbers that the writer goes on from with those that the entries have."""
+        rows = self._connection.execute("SELECT consumer, provider, last FROM pair")
+        kept = {(consumer, provider): last for consumer, provider, last in rows}
+        if kept != {(one.encode(), two.encode()): last for (one, two), last in self._numbering.last.items()}:
+            yield Finding("index", "the last numbers kept for pairs of members are not those of the entries")
 
 
 def _objects(connection: sqlite3.Connection) -> set[tuple[str, ...]]:

@@ -9,7 +9,7 @@ another history of this log is such a reason, and raises.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -182,8 +182,10 @@ class Publisher:
         self._refresh = refresh
         self._hooks = hooks or PublicationHooks()
 
-    async def publish(self) -> Publication:
+    async def publish(self, *, in_haste: bool = False) -> Publication:
         """Publish the latest checkpoint, unless it is witnessed and fresh already; return its publication.
+
+        In haste, no more witnesses are waited for than a quorum takes: somebody waits for it.
 
         A round that adds no evidence to what is kept, as in a long outage of witnesses, is not kept.
 
@@ -195,7 +197,7 @@ class Publisher:
         known = await asyncio.to_thread(self._publications.latest)
         if known is not None and self._is_fresh(known, checkpoint):
             return known
-        signatures = await self._ask(note, checkpoint)
+        signatures = await self._ask(note, checkpoint, in_haste=in_haste)
         cosigned = note + "".join(signature.line() for signature in signatures)
         publication = Publication(checkpoint.size, cosigned, self._clock(), self._grade(cosigned))
         if known is not None and not _adds_to(known, publication):
@@ -218,27 +220,46 @@ class Publisher:
                 self._hooks.failed(error)
             await asyncio.sleep(interval.total_seconds())
 
+    def newest_witnessed(self) -> Publication | None:
+        """Return the newest witnessed publication, by whichever process; None if there is none."""
+        return self._publications.latest(Grade.WITNESSED)
+
     def last_witnessed(self) -> tuple[Cosignature, ...]:
         """Return the cosignatures of the newest witnessed publication, for the age of the evidence."""
-        latest = self._publications.latest(Grade.WITNESSED)
+        latest = self.newest_witnessed()
         return () if latest is None else self._policy.cosignatures(latest.note)
 
-    async def _ask(self, note: str, checkpoint: Checkpoint) -> list[NoteSignature]:
+    async def _ask(self, note: str, checkpoint: Checkpoint, *, in_haste: bool) -> list[NoteSignature]:
         """Return what the witnesses gave within the time; report who gave nothing."""
         tasks = {
             witness.name: asyncio.create_task(witness.cosign(note, checkpoint, self._history))
             for witness in self._witnesses
         }
+        satisfied = False
         try:
-            if tasks:
+            if tasks and in_haste:
+                satisfied = await self._await_quorum(tasks)
+            elif tasks:
                 await asyncio.wait(tasks.values(), timeout=self._timeout_s)
         finally:
             for task in tasks.values():
                 task.cancel()
             outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
+        if satisfied:
+            # Who was not waited for has not failed.
+            answered = zip(tasks, outcomes, strict=True)
+            return self._signatures(
+                {name: found for name, found in answered if not isinstance(found, asyncio.CancelledError)}
+            )
+        return self._signatures(dict(zip(tasks, outcomes, strict=True)))
+
+    def _signatures(
+        self, outcomes: Mapping[str, tuple[NoteSignature, ...] | BaseException]
+    ) -> list[NoteSignature]:
+        """Return what the witnesses gave; raise what one of them found wrong with the log's history."""
         signatures: list[NoteSignature] = []
         history_error: LogMismatchError | None = None
-        for name, outcome in zip(tasks, outcomes, strict=True):
+        for name, outcome in outcomes.items():
             match outcome:
                 case tuple():
                     signatures.extend(outcome)
@@ -256,6 +277,25 @@ class Publisher:
         if history_error is not None:
             raise history_error
         return signatures
+
+    async def _await_quorum(self, tasks: Mapping[str, asyncio.Task[tuple[NoteSignature, ...]]]) -> bool:
+        """Wait until the witnesses that have cosigned are a quorum, or all have answered, or the time is up.
+
+        Return whether they are a quorum. One that found another history is waited for no longer either.
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        pending = set(tasks.values())
+        while pending:
+            remaining_s = max(0.0, deadline - asyncio.get_running_loop().time())
+            done, pending = await asyncio.wait(
+                pending, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                return False
+            given = {name for name, task in tasks.items() if task.done() and task.exception() is None}
+            if self._policy.meets_quorum(given):
+                return True
+        return False
 
     def _grade(self, cosigned: str) -> Grade:
         try:

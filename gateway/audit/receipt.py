@@ -111,7 +111,6 @@ class VerifiedReceipt:
 
 
 def issue_receipt(
-    entry: Entry,
     committed: Committed,
     *,
     origin: str,
@@ -120,12 +119,12 @@ def issue_receipt(
     deliveries: Iterable[dsse.Envelope],
     signer: SigningKey,
 ) -> Receipt:
-    """Return the receipt of an entry that has been committed."""
+    """Return the receipt of a release that has been committed."""
     statement = ReceiptStatement(
         v=1,
         gateway=origin,
         index=committed.index,
-        entry=msgspec.Raw(encode_canonical(entry)),
+        entry=msgspec.Raw(committed.data),
         openings=dict(openings),
         pages=tuple(base64.b64encode(digest).decode() for digest in page_digests),
     )
@@ -189,8 +188,8 @@ def _parse_entry(raw: msgspec.Raw) -> Entry:
         raise ReceiptError("The entry in the receipt has not the form of one.") from error
     if encode_canonical(entry) != bytes(raw):
         raise ReceiptError("The entry in the receipt is not in canonical form.")
-    if entry.kind is not EntryKind.EXCHANGE_RELEASED:
-        raise ReceiptError("The entry in the receipt is not of a release.")
+    if entry.kind is not EntryKind.EXCHANGE_RELEASED or (entry.sequence is not None and entry.sequence < 1):
+        raise ReceiptError("The entry in the receipt is not of a release as it stands in a log.")
     return entry
 
 

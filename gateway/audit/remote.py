@@ -15,9 +15,9 @@ from gateway.audit.errors import (
     LogUnavailableError,
     OnceTakenError,
 )
-from gateway.audit.frames import Answer, AppendRequest, Failed, FrameReader, encode_frame
+from gateway.audit.frames import Answer, AppendRequest, Failed, FrameReader, Placed, encode_frame
 from gateway.audit.note import Ed25519Verifier
-from gateway.audit.store import Once, prepare_entry
+from gateway.audit.store import Once, PendingEntry, prepare_entry
 from gateway.errors import GatewayError
 from gateway.model.entry import Entry
 
@@ -48,7 +48,7 @@ class RemoteLog:
         self._queue_limit = queue_limit
         self._hooks = hooks or LogHooks()
         self._connection: _Connection | None = None
-        self._waiting: dict[int, tuple[bytes, asyncio.Future[Committed]]] = {}
+        self._waiting: dict[int, tuple[PendingEntry, asyncio.Future[Committed]]] = {}
         self._last_number = 0
         self._heard_s = 0.0
         self._writes = False
@@ -97,9 +97,9 @@ class RemoteLog:
             self._heard_s = time.monotonic()
         number = self._last_number = self._last_number + 1
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = (pending.leaf_hash, future)
+        self._waiting[number] = (pending, future)
         self._connection.transport.write(
-            encode_frame(AppendRequest(number, pending.data, pending.row, pending.once))
+            encode_frame(AppendRequest(number, pending.data, pending.row, pending.once, pending.sequence))
         )
         return future
 
@@ -139,9 +139,9 @@ class RemoteLog:
         if answer.vkey:
             self._verifier = Ed25519Verifier.from_vkey(answer.vkey)
         for placed in answer.placed:
-            leaf_hash, future = self._waiting.pop(placed.number)
+            pending, future = self._waiting.pop(placed.number)
             if not future.done():
-                future.set_result(Committed(placed.index, leaf_hash, answer.size, answer.note, placed.proof))
+                future.set_result(_committed(pending, placed, answer))
         for failed in answer.failed:
             _, future = self._waiting.pop(failed.number)
             if not future.done():
@@ -192,6 +192,19 @@ class _Connection(asyncio.Protocol):
         self._log.lost()
         if not self.closed.done():
             self.closed.set_result(None)
+
+
+def _committed(pending: PendingEntry, placed: Placed, answer: Answer) -> Committed:
+    entry = pending if placed.sequence is None else pending.numbered(placed.sequence)
+    return Committed(
+        placed.index,
+        entry.data,
+        entry.leaf_hash,
+        answer.size,
+        answer.note,
+        placed.proof,
+        entry.sequence,
+    )
 
 
 def _error(failed: Failed) -> GatewayError:

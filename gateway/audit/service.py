@@ -75,7 +75,8 @@ class LogService:
 
     def take(self, connection: _Connection, request: AppendRequest) -> None:
         """Put an entry with those that wait; they are appended once every socket has been read."""
-        pending = PendingEntry(request.data, leaf_hash(request.data), request.row, request.once)
+        hashed = leaf_hash(request.data)
+        pending = PendingEntry(request.data, hashed, request.row, request.once, request.sequence)
         self._waiting.append(_Waiting(connection, request.number, pending))
         if self._due is None:
             self._due = asyncio.get_running_loop().call_soon(self._commit)
@@ -163,7 +164,7 @@ def _answer(
     for number, outcome in outcomes:
         if isinstance(outcome, Committed):
             size, note = outcome.size, outcome.checkpoint_note
-            placed.append(Placed(number, outcome.index, outcome.inclusion_hashes))
+            placed.append(Placed(number, outcome.index, outcome.inclusion_hashes, outcome.sequence))
         else:
             failed.append(Failed(number, _kind(outcome), outcome.message))
     return Answer(healthy, size, note, tuple(placed), tuple(failed), batch)

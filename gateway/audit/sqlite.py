@@ -7,18 +7,19 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
+from gateway.audit.numbering import Pair
 from gateway.audit.sqlite_reader import SqliteIndex, SqliteTiles
 from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
-from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead
+from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead, give_numbers
 from gateway.audit.tiles import TILE_WIDTH
 from gateway.audit.transaction import (
     Head,
@@ -95,6 +96,8 @@ class SqliteStore:
         self._identity: LogIdentity | None = None
         self._file: tuple[int, int] | None = None
         self._head: Head | None = None
+        self._numbers: dict[Pair, int] = {}
+        """Last numbers of pairs as of `_head`."""
         self._prune_from_us = 0
         self._unfolded_pages = 0
         self._disk_failed = False
@@ -147,12 +150,15 @@ class SqliteStore:
             if not accepted:
                 return Appended(None, head.note, refused)
             closed = closes_log(accepted)
+            accepted, given = give_numbers(accepted, partial(self._last_number, connection))
             batch = append(head.frontier, [item.leaf_hash for item in accepted])
             _insert_entries(connection, batch.first, accepted)
             tail = head.tail + tuple([item.leaf_hash for item in accepted])
             if len(tail) >= TILE_WIDTH:
                 _insert_tiles(connection, batch, tail)
                 _insert_blocks(connection, batch, accepted)
+            if given:
+                _keep_numbers(connection, given)
             # Signed last, so that a transaction that fails before its commit leaves no signature.
             note = sign(batch.frontier.size, batch.root)
             updated = connection.execute(
@@ -165,7 +171,17 @@ class SqliteStore:
             self._head = head_after(batch, note, tail, closed=closed)
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
-        return Appended(batch, note, refused)
+        self._numbers |= given
+        return Appended(batch, note, refused, accepted)
+
+    def _last_number(self, connection: sqlite3.Connection, pair: Pair) -> int:
+        known = self._numbers.get(pair)
+        if known is None:
+            row = connection.execute(
+                "SELECT last FROM pair WHERE consumer = ? AND provider = ?", pair
+            ).fetchone()
+            known = self._numbers[pair] = 0 if row is None else row[0]
+        return known
 
     def _claim(
         self, connection: sqlite3.Connection, pending: Sequence[PendingEntry], now: datetime
@@ -337,6 +353,7 @@ class SqliteStore:
 
     def _verified_head(self, connection: sqlite3.Connection) -> Head:
         """Return the stored head once identity, checkpoint, right edge and entries agree."""
+        self._numbers = {}
         assert self._identity is not None, "the store is opened first"
         identity = connection.execute("SELECT origin, vkey FROM log").fetchone()
         verify_identity(identity, self._identity)
@@ -425,6 +442,14 @@ def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequen
     # from a busy event loop costs far more than the statement.
     for chunk in _chunks(rows):
         connection.execute(_insert("entry", 12, len(chunk)), [value for row in chunk for value in row])
+
+
+def _keep_numbers(connection: sqlite3.Connection, given: Mapping[Pair, int]) -> None:
+    for chunk in _chunks([(*pair, number) for pair, number in given.items()]):
+        connection.execute(
+            f"{_insert('pair', 3, len(chunk))} ON CONFLICT DO UPDATE SET last = excluded.last",
+            [value for row in chunk for value in row],
+        )
 
 
 def _insert_blocks(connection: sqlite3.Connection, batch: Batch, accepted: Sequence[PendingEntry]) -> None:

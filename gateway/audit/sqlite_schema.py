@@ -86,6 +86,20 @@ CREATE TABLE published (
 CREATE INDEX published_size ON published (size);
 CREATE INDEX published_grade ON published (grade, id);
 
+CREATE TABLE pair (
+    consumer TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (consumer, provider)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER pair_counts_up BEFORE UPDATE ON pair
+WHEN new.last <= old.last OR new.consumer <> old.consumer OR new.provider <> old.provider BEGIN
+    SELECT RAISE(ABORT, 'numbers are never given twice');
+END;
+CREATE TRIGGER pair_stays BEFORE DELETE ON pair BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only');
+END;
+
 CREATE TABLE once (
     key BLOB PRIMARY KEY,
     until INTEGER NOT NULL

@@ -11,12 +11,13 @@ from typing import Final, Protocol, Self
 from gateway.audit.errors import EntryTooLargeError
 from gateway.audit.filter import Filter
 from gateway.audit.note import Ed25519Verifier
+from gateway.audit.numbering import AWAITED, MAX_NUMBER_DIGITS, Pair, fill_number
 from gateway.audit.prover import HashReader
 from gateway.audit.search import IndexRow
 from gateway.audit.tree import Batch, leaf_hash
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import encode_canonical
-from gateway.model.entry import Entry
+from gateway.model.entry import Entry, EntryKind
 
 MAX_ENTRY_BYTES: Final = 16 * 1024
 """The size up to which c2sp.org/tlog-tiles asks every reader to follow."""
@@ -43,30 +44,65 @@ class PendingEntry:
     """An entry ready to be appended."""
 
     data: bytes
-    """Its canonical form: the leaf."""
+    """Its canonical form: the leaf, once a number that it awaits is filled in."""
     leaf_hash: bytes
     row: IndexRow
     once: Once | None
+    sequence: int | None = None
+    """As in the entry: `AWAITED` if the store is to give it a number, and the number once it has."""
+
+    @property
+    def pair(self) -> Pair:
+        """The two between whom it is numbered."""
+        return self.row.consumer, self.row.provider
+
+    def numbered(self, number: int) -> PendingEntry:
+        """Return it with the number that it awaits."""
+        data = fill_number(self.data, number)
+        return PendingEntry(data, leaf_hash(data), self.row, self.once, number)
 
 
 def prepare_entry(entry: Entry, once: Once | None = None) -> PendingEntry:
     """Encode and hash `entry`.
 
     Raises `EntryTooLargeError` beyond `MAX_ENTRY_BYTES`, and `GatewayError` if it has no canonical
-    form or its time is not RFC 3339 in UTC with microseconds.
+    form, its time is not RFC 3339 in UTC with microseconds, or it brings a number of its own.
     """
     try:
         data = encode_canonical(entry)
     except (TypeError, ValueError) as error:
         raise GatewayError("The entry has no canonical form; its text must be valid Unicode.") from error
-    if len(data) > MAX_ENTRY_BYTES:
+    if len(data) > MAX_ENTRY_BYTES - (MAX_NUMBER_DIGITS if entry.sequence is not None else 0):
         raise EntryTooLargeError(
             f"The audit entry would exceed {MAX_ENTRY_BYTES} bytes; ask for fewer fields at a time.",
             limit=MAX_ENTRY_BYTES,
         )
     if ENTRY_TIME.fullmatch(entry.time) is None:
         raise GatewayError("The time of an entry is RFC 3339 in UTC with microseconds.")
-    return PendingEntry(data, leaf_hash(data), IndexRow.of(entry), once)
+    if entry.sequence is not None and (
+        entry.sequence != AWAITED or entry.kind is not EntryKind.EXCHANGE_RELEASED
+    ):
+        raise GatewayError("The log itself numbers releases; an entry for it brings no number.")
+    return PendingEntry(data, leaf_hash(data), IndexRow.of(entry), once, entry.sequence)
+
+
+def give_numbers(
+    pending: Sequence[PendingEntry], last: Callable[[Pair], int]
+) -> tuple[Sequence[PendingEntry], dict[Pair, int]]:
+    """Return the entries with the numbers that they await, and the last number given to each pair.
+
+    `last` tells the last number of a pair in the log so far, 0 for none. A store calls this within
+    its transaction, after it has left out the entries whose once-key was taken.
+    """
+    given: dict[Pair, int] = {}
+    entries = list(pending)
+    for at, item in enumerate(entries):
+        if item.sequence == AWAITED:
+            pair = item.pair
+            number = (given[pair] if pair in given else last(pair)) + 1
+            given[pair] = number
+            entries[at] = item.numbered(number)
+    return entries, given
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +123,8 @@ class Appended:
     """The checkpoint that covers the batch."""
     refused: frozenset[int]
     """Positions, within what was given, of the entries whose once-key was taken."""
+    entries: Sequence[PendingEntry] = ()
+    """The entries of the batch, as they stand in the log: with their numbers."""
 
 
 class AuditStore(Protocol):
@@ -101,7 +139,10 @@ class AuditStore(Protocol):
         ...
 
     def append(self, pending: Sequence[PendingEntry], sign: SignHead, now: datetime) -> Appended:
-        """Append entries in one transaction; when it returns, they are durable."""
+        """Append entries in one transaction; when it returns, they are durable.
+
+        Within it, entries that await a number get the next of their pair (`give_numbers`).
+        """
         ...
 
     def probe(self) -> None:

@@ -28,6 +28,7 @@ from gateway.cli.options import parse_dataset, parse_member, parse_time, require
 from gateway.cli.output import Output, counted, output_of
 from gateway.cli.published import published, witnessed_note
 from gateway.cli.reading import search, tail
+from gateway.cli.reconciling import add_to
 from gateway.cli.reporting import report, verify_export
 from gateway.cli.rotation import rotate
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
@@ -274,3 +275,4 @@ app.command("rotate")(rotate)
 audit_privacy.register(app)
 app.command("anchor")(anchor)
 app.command("accept-clock")(accept_clock)
+add_to(app)

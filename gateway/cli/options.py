@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from gateway.cli.failures import CommandError
 from gateway.clock import parse_rfc3339
@@ -62,6 +63,18 @@ def parse_time(option: str, text: str | None) -> datetime | None:
         raise CommandError(
             f"{option} takes a date or a time with its offset, such as 2026-11-21 or 2026-11-21T08:30:00Z."
         ) from error
+
+
+_DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(option: str, text: str) -> timedelta:
+    """Return the time that `text` names: a number with s, m, h or d."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise CommandError(f"{option} takes a number with s, m, h or d, such as 90s, 15m, 1h or 7d.")
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
 
 
 def parse_dataset(text: str) -> str:

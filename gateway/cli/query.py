@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gateway.audit.receipt import VerifiedReceipt
+from gateway.audit.acknowledgement import AcknowledgedRelease
+from gateway.audit.receipt import Receipt, VerifiedReceipt
 from gateway.cli.calls import calling
 from gateway.cli.exits import Exit
 from gateway.cli.failures import CommandError
@@ -97,6 +98,14 @@ def query(
             "--stream", help="In bulk: one exchange, one receipt over all pages.", rich_help_panel=_HOW
         ),
     ] = False,
+    acknowledge: Annotated[
+        bool,
+        typer.Option(
+            "--acknowledge",
+            help="Sign for each receipt that verifies, so that the log holds that it arrived.",
+            rich_help_panel=_KEEP,
+        ),
+    ] = False,
     timeout_s: Annotated[
         float | None,
         typer.Option(
@@ -146,6 +155,7 @@ def query(
             parse_mapping("--match", match),
             parts,
             (out, receipt, filter_, field),
+            acknowledge=acknowledge,
         )
         return
     parts |= {
@@ -155,7 +165,8 @@ def query(
         "page_size": page_size,
     }
     with Keeper(out, receipt) as keeper, calling(config, name) as client:
-        _receive(output, keeper, _answers(client, name, parts, all_pages=all_pages, stream=stream))
+        answers = _answers(client, name, parts, all_pages=all_pages, stream=stream)
+        _receive(output, keeper, answers, client.acknowledge if acknowledge else None)
 
 
 def _answers(
@@ -169,9 +180,15 @@ def _answers(
         yield client.query(dataset, **parts)
 
 
-def _receive(output: Output, keeper: Keeper, answers: Iterator[Page | StreamSummary]) -> None:
+def _receive(
+    output: Output,
+    keeper: Keeper,
+    answers: Iterator[Page | StreamSummary],
+    acknowledge: Callable[[Receipt], AcknowledgedRelease] | None,
+) -> None:
     printer = _Printer(output, quiet=keeper.records is not None)
     proofs: list[VerifiedReceipt] = []
+    receipts: list[Receipt] = []
     more = False
     with output.progress("records") as advance:
         for answer in answers:
@@ -183,9 +200,12 @@ def _receive(output: Output, keeper: Keeper, answers: Iterator[Page | StreamSumm
             if answer.receipt is not None and answer.verified is not None:
                 keeper.take_receipt(answer.receipt, answer.verified)
                 proofs.append(answer.verified)
+                receipts.append(answer.receipt)
     written = keeper.finish()
     printer.finish()
-    facts = _facts(printer.count, proofs, keeper, written)
+    # Only what is kept is signed for.
+    acknowledged = [acknowledge(receipt).index for receipt in receipts] if acknowledge is not None else []
+    facts = _facts(printer.count, proofs, acknowledged, keeper, written)
     if keeper.records is not None:
         output.facts(facts)
     else:
@@ -228,6 +248,8 @@ def _match(
     match: dict[str, str],
     parts: dict[str, Any],
     others: tuple[Path | None, Path | None, list[str] | None, list[str] | None],
+    *,
+    acknowledge: bool,
 ) -> None:
     out, receipt, filters, fields = others
     if len(subjects) != 1 or filters or fields or out is not None:
@@ -240,7 +262,8 @@ def _match(
         assert answer.verified is not None
         keeper.take_receipt(answer.receipt, answer.verified)
         written = keeper.finish()
-    facts = {"matched": answer.matched, **_facts(0, [answer.verified], keeper, written)}
+        acknowledged = [client.acknowledge(answer.receipt).index] if acknowledge else []
+    facts = {"matched": answer.matched, **_facts(0, [answer.verified], acknowledged, keeper, written)}
     del facts["records"]
     output.facts(facts)
     if not answer.matched:
@@ -268,7 +291,11 @@ def _actor(actor: str, case: str) -> Actor | None:
 
 
 def _facts(
-    records: int, proofs: list[VerifiedReceipt], keeper: Keeper, written: list[Path]
+    records: int,
+    proofs: list[VerifiedReceipt],
+    acknowledged: list[int],
+    keeper: Keeper,
+    written: list[Path],
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "records": records,
@@ -276,6 +303,8 @@ def _facts(
         "entries": [proof.index for proof in proofs],
         "log": proofs[-1].checkpoint.origin if proofs else "",
     }
+    if acknowledged:
+        facts["acknowledged"] = acknowledged
     if keeper.records is not None:
         facts["file"] = str(keeper.records)
     if written:
@@ -290,6 +319,10 @@ def _summary(facts: dict[str, Any]) -> str:
         if "receipts" in facts
         else "not kept (--receipt FILE keeps it)"
     )
+    signed_for = ""
+    if "acknowledged" in facts:
+        signed_for = f"; acknowledged: entry {', '.join(map(str, facts['acknowledged']))}"
     return (
-        f"{counted(facts['records'], 'record')}; receipt verified: entry {entries} of {facts['log']}; {kept}."
+        f"{counted(facts['records'], 'record')}; receipt verified: entry {entries} of {facts['log']}"
+        f"{signed_for}; {kept}."
     )

@@ -23,6 +23,7 @@ from gateway.cli.failures import CommandError
 from gateway.cli.options import require_file, require_new_file
 from gateway.cli.output import counted, output_of, shown
 from gateway.cli.seeds import read_seeds, seeds_path, verify_records
+from gateway.cli.settings import CLIENT_CONFIG, ClientConfigOption
 from gateway.clock import rfc3339
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import DECODE_ERRORS
@@ -32,7 +33,7 @@ from gateway.model import Entry
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Verify and show receipts, with no network and no gateway.",
+    help="Verify and show receipts, with no network and no gateway; sign for them.",
 )
 
 TRUST_FILE: Final = Path("trust.json")
@@ -142,6 +143,31 @@ def renew(
         {"file": str(out), **_facts(found), "witnesses": [item.witness for item in found.witnessed]},
         [f"Wrote {out}: entry {found.index}, under the checkpoint over {found.checkpoint.size} entries."],
     )
+
+
+@app.command("acknowledge")
+def acknowledge(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Receipts.")],
+    config: ClientConfigOption = CLIENT_CONFIG,
+) -> None:
+    """Sign for receipts, over the network: the gateway's log then holds that the records arrived.
+
+    Once for each receipt, within seven days of it. One that does not verify is not signed for.
+    """
+    receipts = {}
+    for file in files:
+        require_file(file, "The receipt", _ORIGIN)
+        receipts[file] = _read(file)
+    rows: list[dict[str, Any]] = []
+    # Only here: everything else in this module needs no network.
+    from gateway.cli.calls import calling  # noqa: PLC0415
+
+    with calling(config) as client:
+        for file, receipt in receipts.items():
+            found = client.acknowledge(receipt)
+            rows.append({"file": str(file), "exchange": found.entry.exchange, "acknowledged": found.index})
+    output_of(context).list(rows, ("file", "exchange", "acknowledged"))
 
 
 @app.command("show")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -19,9 +20,10 @@ from gateway.api.v1 import (
     exchange_service_pb2,
     exchange_service_pb2_grpc,
 )
+from gateway.audit.acknowledgement import AcknowledgedRelease, sign_acknowledgement, verify_acknowledged
 from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
 from gateway.client.answers import Match, Page, StreamSummary
-from gateway.client.errors import ReceiptInvalidError, from_rpc_error, invalid
+from gateway.client.errors import ClientError, ReceiptInvalidError, from_rpc_error, invalid
 from gateway.client.statement import build_query, seal_query
 from gateway.clock import Clock, system_clock
 from gateway.config import ClientConfig
@@ -119,8 +121,12 @@ class AsyncClient:
         page_size: int = 0,
         page_token: str = "",
         timeout_s: float | None = None,
+        acknowledge: bool = False,
     ) -> Page:
-        """Return one page of records; raise a `ClientError`."""
+        """Return one page of records; raise a `ClientError`.
+
+        With `acknowledge`, its receipt is acknowledged before it is returned, as by `acknowledge`.
+        """
         _, envelope = self.statement(
             Operation.QUERY,
             dataset,
@@ -133,7 +139,11 @@ class AsyncClient:
             actor=actor,
         )
         return await self.send_query(
-            envelope, page_size=page_size, page_token=page_token, timeout_s=timeout_s
+            envelope,
+            page_size=page_size,
+            page_token=page_token,
+            timeout_s=timeout_s,
+            acknowledge=acknowledge,
         )
 
     async def send_query(
@@ -143,6 +153,7 @@ class AsyncClient:
         page_size: int = 0,
         page_token: str = "",
         timeout_s: float | None = None,
+        acknowledge: bool = False,
     ) -> Page:
         """Send a query statement that is already sealed."""
         request = exchange_service_pb2.QueryRequest(
@@ -162,7 +173,7 @@ class AsyncClient:
         )
         if verified is not None:
             _proven(lambda: verified.verify_page(0, text, page.seed))
-        return page
+        return replace(page, acknowledged=await self._acknowledge(verified, receipt)) if acknowledge else page
 
     async def pages(self, dataset: str, **parts: Any) -> AsyncIterator[Page]:
         """Yield all pages of a query, each a signed exchange of its own (see `stream` for bulk)."""
@@ -181,6 +192,7 @@ class AsyncClient:
         purpose: str,
         page_size: int = 0,
         timeout_s: float | None = None,
+        acknowledge: bool = False,
         **parts: Any,
     ) -> AsyncIterator[Page | StreamSummary]:
         """Yield the pages of a bulk query, and at the end a `StreamSummary` with the receipt.
@@ -216,6 +228,9 @@ class AsyncClient:
             call.cancel()
         if summary is None:
             raise ReceiptInvalidError("The stream ended without a receipt: it was cut.")
+        if acknowledge:
+            acknowledged = await self._acknowledge(summary.verified, summary.receipt)
+            summary = replace(summary, acknowledged=acknowledged)
         yield summary
 
     async def match(
@@ -226,6 +241,7 @@ class AsyncClient:
         subject: Subject,
         match: Mapping[str, str],
         timeout_s: float | None = None,
+        acknowledge: bool = False,
         **parts: Any,
     ) -> Match:
         """Return whether the subject's record has the values in `match`."""
@@ -240,7 +256,23 @@ class AsyncClient:
         if verified is not None:
             line = b'{"match":true}\n' if matched else b'{"match":false}\n'
             _proven(lambda: verified.verify_page(0, line, response.salt_seed))
-        return Match(matched, receipt, verified)
+        acknowledged = await self._acknowledge(verified, receipt) if acknowledge else None
+        return Match(matched, receipt, verified, acknowledged)
+
+    async def acknowledge(self, receipt: Receipt) -> AcknowledgedRelease:
+        """Tell the gateway, signed, that what `receipt` is for has arrived; return the log's proof of it.
+
+        The receipt is verified first, in any case: what does not verify is not acknowledged. Raises a
+        `ClientError`: `ReplayedError` if this was done before, and `ReceiptInvalidError` if the receipt does
+        not verify or the gateway's answer does not prove that the acknowledgement stands in the log.
+        """
+        if self._key is None:
+            raise ClientError("An acknowledgement is signed: give the client a signing key.")
+        verified = _proven(lambda: verify_receipt(receipt, self.trust))
+        envelope = sign_acknowledgement(receipt, verified, self._key, self._clock())
+        request = exchange_service_pb2.AcknowledgeExchangeRequest(envelope=_wire(envelope))
+        response = await self._once(self._exchange.AcknowledgeExchange, request, None)
+        return _proven(lambda: verify_acknowledged(envelope, response.entry, response.tlog_proof, self.trust))
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -313,6 +345,11 @@ class AsyncClient:
         verified = _proven(lambda: verify_receipt(receipt, self.trust))
         _proven(lambda: verified.verify_query(payload))
         return verified
+
+    async def _acknowledge(self, verified: VerifiedReceipt | None, receipt: Receipt) -> AcknowledgedRelease:
+        if verified is None:
+            raise ClientError("What was not verified is not acknowledged: let the client verify answers.")
+        return await self.acknowledge(receipt)
 
     async def _once(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         try:

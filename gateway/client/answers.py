@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.audit.acknowledgement import AcknowledgedRelease
 from gateway.audit.receipt import Receipt, VerifiedReceipt
 
 
@@ -27,6 +28,8 @@ class Page:
     """None on the pages of a stream: there the receipt comes at the end."""
     verified: VerifiedReceipt | None = None
     """What the receipt proves; None when verification was turned off."""
+    acknowledged: AcknowledgedRelease | None = None
+    """The log's entry of the acknowledgement, if one was asked for."""
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -47,6 +50,7 @@ class Match:
     matched: bool
     receipt: Receipt
     verified: VerifiedReceipt | None
+    acknowledged: AcknowledgedRelease | None = None
 
     def __bool__(self) -> bool:
         return self.matched
@@ -60,3 +64,4 @@ class StreamSummary:
     records: int
     receipt: Receipt
     verified: VerifiedReceipt | None
+    acknowledged: AcknowledgedRelease | None = None

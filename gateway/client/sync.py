@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2
+from gateway.audit.acknowledgement import AcknowledgedRelease
+from gateway.audit.receipt import Receipt
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Match, Page, StreamSummary
 
@@ -65,6 +67,10 @@ class Client:
     def match(self, dataset: str, **parts: Any) -> Match:
         """Return whether a subject's record has the stated values."""
         return self._run(self._client.match(dataset, **parts))
+
+    def acknowledge(self, receipt: Receipt) -> AcknowledgedRelease:
+        """Tell the gateway, signed, that what `receipt` is for has arrived."""
+        return self._run(self._client.acknowledge(receipt))
 
     def datasets(self) -> list[catalog_service_pb2.Dataset]:
         """Return every dataset, with what this member would receive of it."""

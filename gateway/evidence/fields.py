@@ -3,7 +3,7 @@
 The leaf of an entry is its JSON in clear, so whoever may not read the entry cannot hash it. The
 entry therefore carries a commitment to its own members, one by one:
 
-    seed            HMAC-SHA256(key, the entry without `fields`, canonical)
+    seed            HMAC-SHA256(key, the entry without `fields` and `sequence`, canonical)
     stream          SHAKE-256(seed): blind (16 bytes), a salt (16) for each member in the order of
                     names, then 32 bytes for each decoy
     field digest    SHA-256(0x00 || salt || canonical JSON of [name, value])
@@ -38,7 +38,8 @@ DIGESTS_MULTIPLE: Final = 32
 """Digests are filled up to a multiple of this: more than the members of most entries."""
 
 FIELDS: Final = "fields"
-"""The member that holds the commitment. It is not among the members committed to."""
+"""The member that holds the commitment. It is not among the members committed to, and neither is
+`sequence`: the log gives that number when the entry, with its commitment, is on its way already."""
 
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _BLIND_BYTES: Final = 16
@@ -73,13 +74,13 @@ class FieldOpenings:
 
 def commit_fields(entry: Entry, key: bytes) -> tuple[Entry, bytes]:
     """Return `entry`, which has none yet, with the commitment to its members; and the seed that opens it."""
-    content = encode_canonical(entry)
+    content = _content(entry)
     seed = _seed(content, key)
     return msgspec.structs.replace(entry, fields=_open(content, seed).commitment), seed
 
 
 def field_seed(entry: Entry, key: bytes) -> bytes:
-    """Return the seed (32 bytes) of the salts of `entry`, whose `fields` are left out of account."""
+    """Return the seed (32 bytes) of the salts of `entry`, whose `fields` and `sequence` are left out."""
     return _seed(_content(entry), key)
 
 
@@ -104,7 +105,9 @@ def fields_root(digests: Iterable[bytes]) -> bytes:
 
 
 def _content(entry: Entry) -> bytes:
-    return encode_canonical(msgspec.structs.replace(entry, fields={}) if entry.fields else entry)
+    if entry.fields or entry.sequence is not None:
+        entry = msgspec.structs.replace(entry, fields={}, sequence=None)
+    return encode_canonical(entry)
 
 
 def _seed(content: bytes, key: bytes) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.audit.appender import Log
 from gateway.audit.committed import Committed
+from gateway.audit.numbering import AWAITED
 from gateway.audit.store import Once
 from gateway.clock import Clock, rfc3339
 from gateway.details import (
@@ -89,19 +90,20 @@ class Journal:
             )
         )
 
-    def released(self, exchange: Exchange) -> tuple[Entry, asyncio.Future[Committed]]:
-        """Record the release, with totals and the commitment to every record released."""
+    def released(self, exchange: Exchange) -> asyncio.Future[Committed]:
+        """Record the release, with totals and the commitment to every record released; it is numbered."""
         root = base64.b64encode(records_root(exchange.page_digests)).decode()
         entry = self._entry(
             exchange,
             EntryKind.EXCHANGE_RELEASED,
+            sequence=AWAITED,
             commitments={**exchange.commitments, "records": root},
             **_outcome(exchange),
         )
         if self._fields_key is not None:
             entry, seed = commit_fields(entry, self._fields_key)
             exchange.openings["fields"] = base64.b64encode(seed).decode()
-        return entry, self._log.append(entry)
+        return self._log.append(entry)
 
     def refused(self, exchange: Exchange, error: GatewayError) -> asyncio.Future[Committed]:
         """Record a denial, or after `requested` a failure, with its reasons and what had left."""
@@ -118,6 +120,7 @@ class Journal:
             kind,
             reasons=reasons,
             commitments={**exchange.commitments},
+            withdraws=exchange.withdraws,
             **(_outcome(exchange) if exchange.requested else {}),
             **detail,
         )

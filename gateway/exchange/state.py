@@ -56,6 +56,8 @@ class Exchange:
     unknown_fields: int = 0
     invalid_identifiers: dict[str, int] = field(default_factory=dict)
     key_epoch: str = ""
+    withdraws: int | None = None
+    """Index of the entry of its release, if no receipt was issued after all."""
 
     def count(self, page: ReleasedPage) -> None:
         """Add `page` to what has left."""
@@ -66,6 +68,13 @@ class Exchange:
         self.unknown_fields += page.unknown_fields
         for name, number in page.invalid_identifiers.items():
             self.invalid_identifiers[name] = self.invalid_identifiers.get(name, 0) + number
+
+    def withdraw(self, index: int) -> None:
+        """Take note that the release at `index` came to nothing; only pages of a stream have left."""
+        self.withdraws = index
+        if self.operation is not Operation.STREAM:
+            self.page_digests.clear()
+            self.records = self.pages = self.bytes = 0
 
     def remaining_s(self) -> float:
         """Return the seconds left for the provider.

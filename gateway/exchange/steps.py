@@ -38,6 +38,7 @@ from gateway.exchange.resolution import policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
 from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
+from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
 from gateway.model import Operation
 from gateway.policy.engine import PolicyEngine
@@ -79,6 +80,10 @@ class Collaborators:
     metrics: Metrics
     on_outcome: Callable[[Exchange, GatewayError | None, int], None]
     """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
+    witnessed_tiers: frozenset[str] = frozenset()
+    """Tiers at which nothing leaves before witnesses have cosigned the log with its entry."""
+    witnessing: Witnessing | None = None
+    """Who sees to that; there, if there are such tiers."""
 
 
 class Steps:
@@ -307,11 +312,14 @@ class Steps:
 
     async def release(self, exchange: Exchange) -> Receipt:
         """Step 8: the entry that says what is released; when this returns, records may leave."""
-        entry, recording = self._with.journal.released(exchange)
-        committed = await recording
+        committed = await self._with.journal.released(exchange)
         exchange.stopwatch.mark("log_released")
+        try:
+            committed = await self.witness(exchange, committed)
+        except BaseException:
+            exchange.withdraw(committed.index)
+            raise
         receipt = issue_receipt(
-            entry,
             committed,
             origin=self._with.origin,
             openings=exchange.openings,
@@ -323,9 +331,23 @@ class Steps:
         self._with.on_outcome(exchange, None, committed.index)
         return receipt
 
+    async def witness(self, exchange: Exchange, committed: Committed) -> Committed:
+        """Step 8, at tiers that ask for it: wait until witnesses have cosigned the log with this entry.
+
+        Return its place under their checkpoint. Raises `GatewayError` with `WITNESS_UNAVAILABLE`.
+        """
+        if present(exchange.decision).tier not in self._with.witnessed_tiers:
+            return committed
+        witnessed = await present(self._with.witnessing).witnessed(committed, exchange.remaining_s())
+        if exchange.operation is not Operation.STREAM:
+            exchange.stopwatch.mark("witnesses")
+        return witnessed
+
     async def refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Record the refusal; if even that fails, the caller is told so instead."""
         error.details["exchange"] = exchange.id
+        if exchange.withdraws is not None:
+            error.details["withdrawn"] = str(exchange.withdraws)
         try:
             committed = await self._record_refusal(exchange, error)
         except GatewayError as log_error:

@@ -118,6 +118,7 @@ class Streaming:
         self, exchange: Exchange, plan: TransformPlan, page: ReleasedPage, number: int
     ) -> StreamedPage:
         committed = await self._with.journal.page(exchange, page, number)
+        await self._steps.witness(exchange, committed)
         return StreamedPage(page, plan.fields, number, committed.index)
 
     def _still_permitted(self, exchange: Exchange) -> None:

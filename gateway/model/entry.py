@@ -17,6 +17,8 @@ class EntryKind(StrEnum):
     EXCHANGE_PAGE = "exchange.page"
     EXCHANGE_RELEASED = "exchange.released"
     EXCHANGE_FAILED = "exchange.failed"
+    EXCHANGE_ACKNOWLEDGED = "exchange.acknowledged"
+    ACKNOWLEDGEMENT_REFUSED = "acknowledgement.refused"
     MEMBER_ADDED = "member.added"
     MEMBER_SUSPENDED = "member.suspended"
     MEMBER_RESUMED = "member.resumed"
@@ -58,6 +60,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """UUIDv7; joins the entries of one exchange."""
     consumer: str = ""
     provider: str = ""
+    sequence: int | None = None
+    """Which release of this provider to this consumer it is, from 1 (`exchange.released`). 0 stands in an
+    entry on its way for the number that the log will give it."""
     operation: str = ""
     dataset: str = ""
     tier: str = ""
@@ -92,7 +97,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """`root` over the salted digests of all other members, and a `blind`: what lets chosen members be
     shown without the rest (`gateway.evidence.fields`)."""
     envelope_key: str = ""
-    """Key id that signed the query."""
+    """Key id that signed the query, or the acknowledgement."""
+    acknowledges: int | None = None
+    """Index of the release that the recipient says to have received (`exchange.acknowledged`)."""
+    acknowledgement: str = ""
+    """What the recipient signed to say so: its DSSE envelope, as JSON."""
+    withdraws: int | None = None
+    """Index of the release of this exchange for which no receipt was issued (`exchange.failed`); what had
+    left all the same, as pages of a stream may have, is what this entry counts."""
     provider_key: str = ""
     """Key id that signed what the provider delivered."""
     subject: str = ""

@@ -36,6 +36,8 @@ class Tier(Document, frozen=True):
     member_classes: Names
     person_identifiers: Literal["release", "pseudonymise", "drop"]
     cacheable: bool
+    evidence: Literal["committed", "witnessed"] | msgspec.UnsetType = msgspec.UNSET
+    """What the log must have of a release before it leaves; `committed` where this is left out."""
 
 
 class MemberClass(Document, frozen=True):

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from gateway.api.v1 import exchange_service_pb2 as api
 from gateway.audit.receipt import Receipt
 from gateway.errors import GatewayError
+from gateway.exchange.acknowledging import Acknowledging
 from gateway.exchange.call import Call
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.streaming import StreamedPage
@@ -29,8 +30,9 @@ _Message = TypeVar("_Message", bound=Message)
 class ExchangeServicer:
     """Turns calls into exchanges. Request bodies come as bytes (`gateway.rpc.calls` says why)."""
 
-    def __init__(self, service: ExchangeService, metrics: Metrics) -> None:
+    def __init__(self, service: ExchangeService, acknowledging: Acknowledging, metrics: Metrics) -> None:
         self._service = service
+        self._acknowledging = acknowledging
         self._metrics = metrics
 
     async def Query(  # noqa: N802 - named by the proto file, like the methods below
@@ -81,6 +83,19 @@ class ExchangeServicer:
         result = api.MATCH_RESULT_MATCHED if answer.matched else api.MATCH_RESULT_NOT_MATCHED
         return api.MatchAttributesResponse(
             result=result, receipt=receipt_to_wire(answer.receipt), salt_seed=answer.seed
+        )
+
+    async def AcknowledgeExchange(  # noqa: N802
+        self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> api.AcknowledgeExchangeResponse:
+        """Record that the caller received a release; answer with the entry that says so, and its proof."""
+        call, request = _receive(context, body, api.AcknowledgeExchangeRequest, UNARY_TIMEOUT_S)
+        try:
+            committed = await self._acknowledging.acknowledge(call, envelope_from_wire(request.envelope))
+        except GatewayError as error:
+            await abort(context, error)
+        return api.AcknowledgeExchangeResponse(
+            entry=committed.data, entry_index=committed.index, tlog_proof=committed.tlog_proof()
         )
 
 

@@ -20,6 +20,7 @@ from gateway.evidence.order import ORDER_TYPE, FetchOrder, decode_order
 from gateway.rpc.calls import describe_call, parse_request
 from gateway.rpc.convert import envelope_from_wire, envelope_to_wire
 from gateway.rpc.status import abort
+from gateway.sources.deliveries import DeliveryFile
 from gateway.sources.mapping import ProviderMapping
 from gateway.sources.order import check_order, to_request
 from gateway.sources.source import RecordSource, SourcePage
@@ -49,11 +50,14 @@ class ProviderServicer:
         mapping: ProviderMapping,
         sources: Mapping[str, RecordSource],
         clock: Clock,
+        deliveries: DeliveryFile | None = None,
     ) -> None:
+        """Take who serves, what, from where; and where to keep what is delivered, if that is wanted."""
         self._identity = identity
         self._mapping = mapping
         self._sources = sources
         self._clock = clock
+        self._deliveries = deliveries
 
     async def FetchRecords(  # noqa: N802 - named by the proto file, like the method below
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
@@ -72,7 +76,7 @@ class ProviderServicer:
                 ),
             )
             return api.FetchRecordsResponse(
-                page=self._sign(order, page, 0, last=True), next_cursor=page.next_cursor or b""
+                page=await self._sign(order, page, 0, last=True), next_cursor=page.next_cursor or b""
             )
         except GatewayError as error:
             await abort(context, error)
@@ -96,7 +100,7 @@ class ProviderServicer:
                 try:
                     await context.write(
                         api.StreamRecordsResponse(
-                            page=self._sign(order, page, number, last=page.next_cursor is None)
+                            page=await self._sign(order, page, number, last=page.next_cursor is None)
                         )
                     )
                 finally:
@@ -126,7 +130,10 @@ class ProviderServicer:
         source = self._sources[order.dataset.rpartition("/")[2]]
         return order, source, call.timeout_s
 
-    def _sign(self, order: FetchOrder, page: SourcePage, number: int, *, last: bool) -> api.DeliveredPage:
+    async def _sign(
+        self, order: FetchOrder, page: SourcePage, number: int, *, last: bool
+    ) -> api.DeliveredPage:
+        """Return the page with its signed statement, once that is kept."""
         delivery = build_delivery(
             exchange=order.exchange,
             dataset=order.dataset,
@@ -137,6 +144,8 @@ class ProviderServicer:
             last=last,
         )
         envelope = dsse.sign(delivery.statement, DELIVERY_TYPE, [self._identity.signing_key])
+        if self._deliveries is not None:
+            await asyncio.to_thread(self._deliveries.add, order.consumer, envelope)
         return api.DeliveredPage(
             records=page.records,
             record_count=page.count,

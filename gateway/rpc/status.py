@@ -88,6 +88,8 @@ _BY_CODE: Final = {
         Reason.PROVIDER_TOO_MANY_RECORDS,
         Reason.PROVIDER_SIGNATURE,
         Reason.KEY_EPOCH_MISSING,
+        Reason.RELEASE_MISMATCH,
+        Reason.ACKNOWLEDGEMENT_LATE,
         Reason.APPROVAL_INVALID,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),

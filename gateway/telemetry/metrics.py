@@ -32,6 +32,7 @@ Step = Literal[
     "provider",
     "transform",
     "log_released",
+    "witnesses",
     "receipt",
     "total",
 ]

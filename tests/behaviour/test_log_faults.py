@@ -16,7 +16,7 @@ from gateway.audit.errors import LogUnavailableError
 from gateway.demo.world import COMPANIES
 from gateway.exchange.journal import Journal
 from gateway.exchange.state import Exchange
-from gateway.model import Entry, EntryKind, Operation
+from gateway.model import EntryKind, Operation
 from tests.simulators.log_faults import (
     bound_by_permissions,
     disk_full,
@@ -180,15 +180,14 @@ async def test_a_gateway_that_releases_first_would_be_found(own_world: Simulated
     """The control: a journal that does not wait for the log lets records out, and the test sees them."""
     record_release = Journal.released
 
-    def go_on_anyway(journal: Journal, exchange: Exchange) -> tuple[Entry, asyncio.Future[Committed]]:
+    def go_on_anyway(journal: Journal, exchange: Exchange) -> asyncio.Future[Committed]:
         async def placed(recording: asyncio.Future[Committed]) -> Committed:
             try:
                 return await recording
             except LogUnavailableError:
                 return await journal._log.append(journal._entry(exchange, EntryKind.EXCHANGE_REQUESTED))
 
-        entry, recording = record_release(journal, exchange)
-        return entry, asyncio.ensure_future(placed(recording))
+        return asyncio.ensure_future(placed(record_release(journal, exchange)))
 
     monkeypatch.setattr(Journal, "released", go_on_anyway)
     with entries_refused(own_world.log.database, "exchange.released"):

@@ -32,6 +32,8 @@ OURS = (
     "docs/formats/export.md",
     "docs/formats/filter.md",
     "docs/formats/receipt.md",
+    "docs/formats/acknowledgement.md",
+    "docs/formats/holdings.md",
     "docs/formats/tiles.md",
     "docs/adr/0001-record-architecture-decisions.md",
     "docs/adr/0006-wire-api.md",
@@ -39,7 +41,13 @@ OURS = (
     "docs/adr/0020-reading-is-recorded.md",
     "docs/adr/0021-shards.md",
 )
-WITH_COMMANDS = ("README.md", "docs/developers.md", "docs/operate.md", "docs/formats/receipt.md")
+WITH_COMMANDS = (
+    "README.md",
+    "docs/developers.md",
+    "docs/operate.md",
+    "docs/formats/receipt.md",
+    "docs/formats/acknowledgement.md",
+)
 
 _BLOCK = re.compile(r"^```(sh|python) demo( grpcurl)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
@@ -137,6 +145,11 @@ def test_the_officers_page_works(kept_demo, tmp_path):
 def test_the_receipt_page_recomputes_what_the_log_commits_to(kept_demo, tmp_path):
     told = run_document("docs/formats/receipt.md", kept_demo, tmp_path, grpcurl=False)
     assert "the record is the one released by log entry" in told
+
+
+def test_the_acknowledgement_page_signs_for_an_answer(kept_demo, tmp_path):
+    told = run_document("docs/formats/acknowledgement.md", kept_demo, tmp_path, grpcurl=False)
+    assert "acknowledged  " in told
 
 
 def test_a_block_that_fails_is_noticed(kept_demo, tmp_path):

@@ -236,3 +236,29 @@ async def test_a_port_that_is_taken_is_said_and_ends_all(world: World, gateway: 
             assert errors.count("error") == 1
     assert await ask(world) == ""
     assert gateway.stop() == 0
+
+
+async def test_receipts_of_all_workers_are_numbered_in_one_sequence(world: World, gateway: Command) -> None:
+    """The log process gives the numbers; each worker's receipt proves its own, and can be acknowledged."""
+    before = await numbered(world, 1)
+    each = await asyncio.gather(*(numbered(world, 5) for _ in range(4)))
+    found = [number for numbers in each for number in numbers]
+    assert sorted(found) == list(range(before[0] + 1, before[0] + 21))
+    gateway.stop()
+    examine(world)
+
+
+async def numbered(world: World, count: int) -> list[int]:
+    """Return the numbers of so many releases over a connection of its own, each acknowledged."""
+    numbers = []
+    async with bank(world) as client:
+        for _ in range(count):
+            page = await client.query(
+                COMPANIES, purpose=PUBLIC, filters={"uscc": world.companies[0].uscc}, acknowledge=True
+            )
+            assert page.verified is not None
+            assert page.acknowledged is not None
+            assert page.acknowledged.entry.acknowledges == page.verified.index
+            assert page.verified.entry.sequence is not None
+            numbers.append(page.verified.entry.sequence)
+    return numbers

@@ -278,3 +278,61 @@ class MatchAttributesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchAttributesResponse: _TypeAlias = MatchAttributesResponse  # noqa: Y015
+
+@_typing.final
+class AcknowledgeExchangeRequest(_message.Message):
+    """Request of ExchangeService.AcknowledgeExchange."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def envelope(self) -> _evidence_pb2.Envelope:
+        """The acknowledgement (`application/vnd.sluicegate.acknowledgement.v1+json`), with exactly one
+        signature, by the consumer. docs/formats/acknowledgement.md describes it.
+        """
+
+    def __init__(
+        self,
+        *,
+        envelope: _evidence_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeExchangeRequest: _TypeAlias = AcknowledgeExchangeRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgeExchangeResponse(_message.Message):
+    """Response of ExchangeService.AcknowledgeExchange."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    ENTRY_INDEX_FIELD_NUMBER: _builtins.int
+    TLOG_PROOF_FIELD_NUMBER: _builtins.int
+    entry: _builtins.bytes
+    """The log entry that holds the acknowledgement: canonical JSON (RFC 8785). Its leaf hash is
+    SHA-256(0x00 || entry).
+    """
+    entry_index: _builtins.int
+    """Index of that entry."""
+    tlog_proof: _builtins.str
+    """`c2sp.org/tlog-proof@v1` text: index, inclusion proof and the signed checkpoint it leads to."""
+    def __init__(
+        self,
+        *,
+        entry: _builtins.bytes = ...,
+        entry_index: _builtins.int = ...,
+        tlog_proof: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "entry_index", b"entry_index", "tlog_proof", b"tlog_proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeExchangeResponse: _TypeAlias = AcknowledgeExchangeResponse  # noqa: Y015

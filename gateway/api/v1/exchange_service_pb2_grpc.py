@@ -55,6 +55,11 @@ class ExchangeServiceStub:
                 request_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesRequest.SerializeToString,
                 response_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesResponse.FromString,
                 _registered_method=True)
+        self.AcknowledgeExchange = channel.unary_unary(
+                '/gateway.api.v1.ExchangeService/AcknowledgeExchange',
+                request_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AcknowledgeExchangeRequest.SerializeToString,
+                response_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AcknowledgeExchangeResponse.FromString,
+                _registered_method=True)
 
 
 class ExchangeServiceServicer:
@@ -95,6 +100,16 @@ class ExchangeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcknowledgeExchange(self, request, context):
+        """Records that the consumer has received and verified what an exchange released to it.
+
+        Optional, once for each release, within seven days of it. Nobody but the recipient can do it, and it
+        stands in the log: neither side can later deny that the records arrived.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExchangeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +127,11 @@ def add_ExchangeServiceServicer_to_server(servicer, server):
                     servicer.MatchAttributes,
                     request_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesRequest.FromString,
                     response_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesResponse.SerializeToString,
+            ),
+            'AcknowledgeExchange': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeExchange,
+                    request_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AcknowledgeExchangeRequest.FromString,
+                    response_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AcknowledgeExchangeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -201,6 +221,33 @@ class ExchangeService:
             '/gateway.api.v1.ExchangeService/MatchAttributes',
             gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesRequest.SerializeToString,
             gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeExchange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.api.v1.ExchangeService/AcknowledgeExchange',
+            gateway_dot_api_dot_v1_dot_exchange__service__pb2.AcknowledgeExchangeRequest.SerializeToString,
+            gateway_dot_api_dot_v1_dot_exchange__service__pb2.AcknowledgeExchangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

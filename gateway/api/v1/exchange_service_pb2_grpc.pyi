@@ -56,6 +56,12 @@ class ExchangeServiceStub:
     """Answers whether a subject's record has the attribute values that the consumer states; returns
     no record. An unknown subject is answered as one that does not match.
     """
+    AcknowledgeExchange: _grpc.UnaryUnaryMultiCallable[_exchange_service_pb2.AcknowledgeExchangeRequest, _exchange_service_pb2.AcknowledgeExchangeResponse]
+    """Records that the consumer has received and verified what an exchange released to it.
+
+    Optional, once for each release, within seven days of it. Nobody but the recipient can do it, and it
+    stands in the log: neither side can later deny that the records arrived.
+    """
 
 @_typing.type_check_only
 class ExchangeServiceAsyncStub(ExchangeServiceStub):
@@ -84,6 +90,12 @@ class ExchangeServiceAsyncStub(ExchangeServiceStub):
     MatchAttributes: _aio.UnaryUnaryMultiCallable[_exchange_service_pb2.MatchAttributesRequest, _exchange_service_pb2.MatchAttributesResponse]  # type: ignore[assignment]
     """Answers whether a subject's record has the attribute values that the consumer states; returns
     no record. An unknown subject is answered as one that does not match.
+    """
+    AcknowledgeExchange: _aio.UnaryUnaryMultiCallable[_exchange_service_pb2.AcknowledgeExchangeRequest, _exchange_service_pb2.AcknowledgeExchangeResponse]  # type: ignore[assignment]
+    """Records that the consumer has received and verified what an exchange released to it.
+
+    Optional, once for each release, within seven days of it. Nobody but the recipient can do it, and it
+    stands in the log: neither side can later deny that the records arrived.
     """
 
 class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -128,6 +140,18 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_exchange_service_pb2.MatchAttributesResponse, _abc.Awaitable[_exchange_service_pb2.MatchAttributesResponse]]:
         """Answers whether a subject's record has the attribute values that the consumer states; returns
         no record. An unknown subject is answered as one that does not match.
+        """
+
+    @_abc_1.abstractmethod
+    def AcknowledgeExchange(
+        self,
+        request: _exchange_service_pb2.AcknowledgeExchangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_exchange_service_pb2.AcknowledgeExchangeResponse, _abc.Awaitable[_exchange_service_pb2.AcknowledgeExchangeResponse]]:
+        """Records that the consumer has received and verified what an exchange released to it.
+
+        Optional, once for each release, within seven days of it. Nobody but the recipient can do it, and it
+        stands in the log: neither side can later deny that the records arrived.
         """
 
 def add_ExchangeServiceServicer_to_server(servicer: ExchangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

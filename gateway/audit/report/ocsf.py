@@ -21,12 +21,15 @@ _CREATE, _READ, _UPDATE, _OTHER = 1, 2, 3, 99
 _ACTIVITY: Final = {_CREATE: "Create", _READ: "Read", _UPDATE: "Update", _OTHER: "Other"}
 _ACTIVITY_OF: Final = {
     "exchange": _READ,
+    "acknowledgement": _CREATE,
     "audit": _READ,
     "member": _UPDATE,
     "key": _UPDATE,
 }
-_CREATING: Final = frozenset({EntryKind.MEMBER_ADDED, EntryKind.KEY_ADDED})
-_REFUSED: Final = frozenset({EntryKind.EXCHANGE_DENIED, EntryKind.EXCHANGE_FAILED})
+_CREATING: Final = frozenset({EntryKind.MEMBER_ADDED, EntryKind.KEY_ADDED, EntryKind.EXCHANGE_ACKNOWLEDGED})
+_REFUSED: Final = frozenset(
+    {EntryKind.EXCHANGE_DENIED, EntryKind.EXCHANGE_FAILED, EntryKind.ACKNOWLEDGEMENT_REFUSED}
+)
 
 _INFORMATIONAL, _LOW = 1, 2
 _SUCCESS, _FAILURE = 1, 2

@@ -228,7 +228,7 @@ async def test_nobody_there_is_said_in_time(local):
 
 
 def test_frames_are_cut_whatever_the_pieces():
-    answers = [Answer(True, number, "n" * number, (Placed(1, 2, (b"h",)),)) for number in range(20)]
+    answers = [Answer(True, number, "n" * number, (Placed(1, 2, (b"h",), None),)) for number in range(20)]
     stream = b"".join(map(encode_frame, answers))
     for length in (1, 3, 7, len(stream)):
         reader = FrameReader(Answer)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.clock import rfc3339, system_clock
 from gateway.demo.world import World, build_world
 from tests.unit.cli.conftest import Commands
 
@@ -294,3 +295,147 @@ def test_a_provider_does_not_start_half_way(live):
         result = Commands(broken)("provider")
         assert result.exit_code == 2
         assert told in result.stderr
+
+
+# -- acknowledging and reconciling -----------------------------------------------------------------
+
+
+def kept_receipt(live, folder, name="receipt.json", *more):
+    result = live.bank(
+        *("query", "registry/companies", *PUBLIC, "--subject", live.subject),
+        *("--receipt", folder / name, *more, "--output", "json"),
+    )
+    assert result.exit_code == 0, result.output
+    return folder / name, result
+
+
+def test_a_query_can_be_acknowledged_once_its_receipt_is_kept(live, tmp_path):
+    _, result = kept_receipt(live, tmp_path, "receipt.json", "--acknowledge")
+    entry = int(result.stderr.split("acknowledged: entry ")[1].split(";")[0])
+    shown = live.operator.json("audit", "show", entry)
+    assert (shown["kind"], shown["consumer"]) == ("exchange.acknowledged", "harbour-bank")
+    again = live.bank("receipt", "acknowledge", tmp_path / "receipt.json")
+    assert again.exit_code == 1
+    assert "REPLAYED" in again.stderr
+
+
+def test_a_kept_receipt_can_be_acknowledged_later(live, tmp_path):
+    receipt, _ = kept_receipt(live, tmp_path)
+    [row] = live.bank.json("receipt", "acknowledge", receipt)
+    shown = live.operator.json("audit", "show", row["acknowledged"])
+    assert shown["exchange"] == row["exchange"]
+    assert live.operator.json("audit", "show", shown["acknowledges"])["kind"] == "exchange.released"
+
+
+def test_a_match_can_be_acknowledged(live):
+    words = ("query", "registry/companies", *CREDIT, "--subject", live.subject, "--match", "status=active")
+    result = live.bank(*words, "--acknowledge", "--output", "json")
+    assert result.exit_code in {0, 1}
+    assert len(json.loads(result.stdout)["acknowledged"]) == 1
+
+
+def test_what_nobody_acknowledged_is_listed(live, tmp_path):
+    receipt, _ = kept_receipt(live, tmp_path)
+    exchange = Commands().json("receipt", "show", receipt)["exchange"]
+    listed = live.operator("audit", "unacknowledged", "--older-than", "0s", "--output", "json")
+    assert listed.exit_code == 1
+    assert exchange in {row["exchange"] for row in json.loads(listed.stdout)}
+    live.bank.json("receipt", "acknowledge", receipt)
+    listed = live.operator("audit", "unacknowledged", "--older-than", "0s", "--output", "json")
+    assert exchange not in {row["exchange"] for row in json.loads(listed.stdout)}
+    assert live.operator.json("audit", "unacknowledged", "--older-than", "1h") == []
+
+
+def test_a_folder_of_receipts_is_reconciled_with_the_log(live, tmp_path):
+    since = rfc3339(system_clock())
+    for number in range(4):
+        kept_receipt(live, tmp_path, f"receipt-{number}.json")
+    period = ("--as", "harbour-bank", "--since", since)
+    agreed = live.operator("audit", "reconcile", tmp_path, *period, "--output", "json")
+    assert agreed.exit_code == 0, agreed.output
+    assert {row["kind"] for row in json.loads(agreed.stdout)} == {"unacknowledged"}
+    (tmp_path / "receipt-1.json").rename(tmp_path / "withheld")
+    missing = live.operator("audit", "reconcile", tmp_path, *period, "--output", "json")
+    assert missing.exit_code == 1
+    [row] = [row for row in json.loads(missing.stdout) if row["kind"] == "missing"]
+    assert row["consumer"] == "harbour-bank"
+    assert "1 missing, 3 unacknowledged" in missing.stderr
+
+
+def test_a_member_sees_alone_from_the_numbers_that_a_receipt_is_missing(live, tmp_path):
+    """Control: with the receipt there is no gap."""
+    since = rfc3339(system_clock())
+    for number in range(3):
+        kept_receipt(live, tmp_path, f"receipt-{number}.json")
+    words = ("audit", "reconcile", tmp_path, "--as", "harbour-bank", "--alone", "--since", since)
+    offline = Commands()
+    trust = ("--trust", live.member / "trust.json")
+    assert offline(*words, *trust).exit_code == 0
+    (tmp_path / "receipt-1.json").unlink()
+    result = offline(*words, *trust, "--output", "json")
+    assert result.exit_code == 1
+    assert [row["kind"] for row in json.loads(result.stdout)] == ["out-of-sequence"]
+
+
+def test_a_receipt_that_does_not_verify_is_named(live, tmp_path):
+    receipt, _ = kept_receipt(live, tmp_path)
+    proof = "c2sp.org/tlog-proof@v1\\nindex "
+    receipt.write_text(receipt.read_text().replace(proof, f"{proof}9"))
+    words = ("audit", "reconcile", tmp_path, "--as", "harbour-bank", "--alone")
+    result = live.operator(*words, "--output", "json")
+    assert result.exit_code == 3
+    assert [row["kind"] for row in json.loads(result.stdout)] == ["unverified"]
+
+
+def test_two_parties_compare_without_the_gateway(live, tmp_path):
+    """The registry's side is what the operator wrote down for it."""
+    since = rfc3339(system_clock())
+    kept_receipt(live, tmp_path)
+    period = ("--since", since)
+    theirs = tmp_path / "registry.jsonl"
+    exported = live.operator("audit", "holdings", "--as", "registry", *period, "--out", theirs)
+    assert exported.exit_code == 0, exported.output
+    other = ("--with", theirs, "--with-member", "registry")
+    words = ("audit", "reconcile", tmp_path, "--as", "harbour-bank", *other)
+    trust = ("--trust", live.member / "trust.json")
+    agreed = Commands()(*words, *period, *trust)
+    assert agreed.exit_code == 0, agreed.output
+    lines = theirs.read_text().splitlines()
+    theirs.write_text(lines[0] + "\n")
+    differing = Commands()(*words, *period, *trust, "--output", "json")
+    assert differing.exit_code == 1
+    assert [row["kind"] for row in json.loads(differing.stdout)] == ["extra"]
+
+
+def test_holdings_hold_no_identifier(live, tmp_path):
+    kept_receipt(live, tmp_path)
+    text = live.operator("audit", "holdings", "--as", "harbour-bank").stdout
+    assert text.count("\n") > 1
+    assert live.world.companies[0].uscc not in text
+    mine = live.operator("audit", "holdings", "--as", "harbour-bank", "--of", tmp_path).stdout
+    assert json.loads(mine.splitlines()[0])["side"] == "consumer"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nowhere", "--as", "harbour-bank"), "does not exist"),
+        ((".", "--as", "harbour-bank", "--alone", "--with", "."), "exclude each other"),
+        ((".", "--as", "Harbour Bank"), "member"),
+        ((".", "--as", "harbour-bank", "--since", "yesterday"), "--since takes"),
+    ],
+)
+def test_wrong_words_are_explained(live, words, told):
+    result = live.operator("audit", "reconcile", *words)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_receipts_of_another_member_are_not_taken_for_ours(live, tmp_path):
+    kept_receipt(live, tmp_path)
+    result = live.operator("audit", "reconcile", tmp_path, "--as", "northern-bank")
+    assert result.exit_code == 2
+    assert "harbour-bank" in result.stderr
+    result = live.operator("audit", "unacknowledged", "--older-than", "soon")
+    assert result.exit_code == 2
+    assert "such as 90s" in result.stderr

@@ -84,7 +84,6 @@ def release(settings, provider_key, exchange, pages):
     with AuditLog(SqliteStore(settings.log.database), signer, origin=settings.log.origin) as log:
         committed = log.append_sync(entry)
     receipt = issue_receipt(
-        entry,
         committed,
         origin=settings.log.origin,
         openings={"query": salt},

@@ -46,6 +46,16 @@ def test_the_seed_is_computed_anew_from_the_key():
     assert field_seed(committed, bytes(32)) != seed
 
 
+def test_the_number_that_the_log_gives_afterwards_is_not_committed_to():
+    waiting, seed = commit_fields(entry(sequence=0), KEY)
+    assert waiting.sequence == 0
+    numbered = msgspec.structs.replace(waiting, sequence=17)
+    assert "sequence" not in verify_fields(numbered, seed).values
+    assert field_seed(numbered, KEY) == seed
+    with pytest.raises(GatewayError):
+        verify_fields(msgspec.structs.replace(numbered, consumer="tax"), seed)
+
+
 def test_the_number_of_digests_does_not_tell_which_members_there_are():
     few, seed = commit_fields(entry(), KEY)
     many, more = commit_fields(entry(provider="registry", records=3, purpose="x"), KEY)
