@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import multiprocessing
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from statistics import quantiles
@@ -24,13 +28,17 @@ from typing import Any
 
 import uvloop
 
+from gateway.audit.appender import Appender, Log
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Signer
+from gateway.audit.remote import RemoteLog
+from gateway.audit.service import LogService
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.store import LogIdentity, prepare_entry
 from gateway.audit.writer import AuditLog
 from gateway.clock import rfc3339, system_clock
+from gateway.local_socket import listen_locally
 from gateway.model.entry import Entry, EntryKind
 
 ORIGIN = "bench.example/log"
@@ -73,7 +81,7 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Return all figures by name."""
     found: dict[str, dict[str, Any]] = {
-        "machine": {"cores": os.cpu_count(), "entry_bytes": len(_entry(0)[1].data)}
+        "machine": {"cores": os.cpu_count(), "entry_bytes": len(prepare_entry(_entry(0)).data)}
     }
     say("flushing ...")
     found["disk_flush"] = flush_times(folder)
@@ -81,7 +89,7 @@ def measure(
     found["lone_client"] = append(folder / "lone.db", options.lone, 1)
     say(f"{options.clients} clients ...")
     found["many_clients"] = append(folder / "many.db", options.entries, options.clients)
-    say(f"{PROCESSES} processes on one file ...")
+    say(f"{PROCESSES} processes through one that writes ...")
     found["processes"] = append_from_processes(folder / "shared.db", options.entries, options.clients)
     say("fsck ...")
     found["fsck"] = examine(folder / "examined.db", options.examined)
@@ -108,20 +116,20 @@ def flush_times(folder: Path) -> dict[str, float]:
 def append(path: Path, count: int, clients: int) -> dict[str, float]:
     """Append `count` entries from tasks of one event loop, as the gateway does."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    entries = _make(count)
     with SqliteStore(path) as store, AuditLog(store, SIGNER, origin=ORIGIN) as log:
         began = time.perf_counter()
-        took = uvloop.run(_append_all(log, count, clients))
+        took = uvloop.run(_append_all(log, entries, clients))
         seconds = time.perf_counter() - began
     return {"entries": count, "clients": clients, "per_s": count / seconds, **_percentiles(took)}
 
 
-async def _append_all(log: AuditLog, count: int, clients: int) -> list[float]:
-    numbers = iter(range(count))
+async def _append_all(log: Log, entries: Sequence[Entry], clients: int) -> list[float]:
+    waiting = iter(entries)
     took: list[float] = []
 
     async def client() -> None:
-        for number in numbers:
-            entry = _entry(number)[0]
+        for entry in waiting:
             started = time.perf_counter()
             await log.append(entry)
             took.append(time.perf_counter() - started)
@@ -131,26 +139,61 @@ async def _append_all(log: AuditLog, count: int, clients: int) -> list[float]:
 
 
 def append_from_processes(path: Path, count: int, clients: int) -> dict[str, float]:
-    """Append to one file from several processes, each with as many clients."""
-    with SqliteStore(path) as store:
-        store.open(LogIdentity(ORIGIN, SIGNER.verifier), _sign)
+    """Append from several processes through the log's own, each with its share of the clients.
+
+    This is the shape of `gateway serve --workers`: one process holds key and file, the others ask it.
+    """
+    listener, address = listen_locally()
     context = multiprocessing.get_context("spawn")
-    with context.Pool(PROCESSES) as pool:
+    with listener, _log_process(path, listener), context.Pool(PROCESSES) as pool:
+        each = clients // PROCESSES
         # The first round imports what each process needs.
-        pool.map(_append_some, [(path, 1, 1)] * PROCESSES, chunksize=1)
+        pool.map(_append_some, [(address, each, each)] * PROCESSES, chunksize=1)
         began = time.perf_counter()
-        took = pool.map(_append_some, [(path, count // PROCESSES, clients)] * PROCESSES, chunksize=1)
+        took = pool.map(_append_some, [(address, count // PROCESSES, each)] * PROCESSES, chunksize=1)
         seconds = time.perf_counter() - began
     together = [value for part in took for value in part]
-    figures = {"processes": PROCESSES, "clients_each": clients, "per_s": len(together) / seconds}
+    figures = {"processes": PROCESSES, "clients_each": each, "per_s": len(together) / seconds}
     return {**figures, **_percentiles(together), "max_ms": max(together) * 1000}
 
 
-def _append_some(work: tuple[Path, int, int]) -> list[float]:
-    path, count, clients = work
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with SqliteStore(path) as store, AuditLog(store, SIGNER, origin=ORIGIN) as log:
-        return uvloop.run(_append_all(log, count, clients))
+@contextmanager
+def _log_process(path: Path, listener: socket.socket) -> Iterator[None]:
+    process = multiprocessing.get_context("fork").Process(target=_serve_log, args=(path, listener))
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve_log(path: Path, listener: socket.socket) -> None:
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        with SqliteStore(path) as store:
+            service = LogService(Appender(store, SIGNER, origin=ORIGIN))
+            await service.start(listener)
+            await stopped.wait()
+            await service.stop()
+
+    uvloop.run(serve())
+
+
+def _append_some(work: tuple[bytes, int, int]) -> list[float]:
+    address, count, clients = work
+    entries = _make(count)
+
+    async def append() -> list[float]:
+        log = RemoteLog(address, queue_limit=clients)
+        await log.wait_until_open(10)
+        try:
+            return await _append_all(log, entries, clients)
+        finally:
+            await log.close()
+
+    return uvloop.run(append())
 
 
 def examine(path: Path, count: int) -> dict[str, float]:
@@ -158,8 +201,8 @@ def examine(path: Path, count: int) -> dict[str, float]:
     with SqliteStore(path) as store:
         store.open(LogIdentity(ORIGIN, SIGNER.verifier), _sign)
         for first in range(0, count, FILL_BATCH):
-            batch = [_entry(number)[1] for number in range(first, min(first + FILL_BATCH, count))]
-            store.append(batch, _sign, BEGAN)
+            batch = [_entry(number) for number in range(first, min(first + FILL_BATCH, count))]
+            store.append([prepare_entry(entry) for entry in batch], _sign, BEGAN)
             store.maintain()
     began, busy = time.perf_counter(), time.process_time()
     report = fsck(path, SIGNER.verifier)
@@ -184,8 +227,19 @@ def run_tessera(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _entry(number: int) -> tuple[Entry, Any]:
-    entry = Entry(
+def _make(count: int) -> list[Entry]:
+    """Return entries made before the clock runs: making them is the load's work, not the log's.
+
+    Nor is it the log's that the garbage collector looks at them again and again: `gateway serve` as well
+    has it leave alone what was there at the start.
+    """
+    entries = [_entry(number) for number in range(count)]
+    gc.freeze()
+    return entries
+
+
+def _entry(number: int) -> Entry:
+    return Entry(
         v=1,
         kind=EntryKind.EXCHANGE_RELEASED if number % 2 else EntryKind.EXCHANGE_REQUESTED,
         time=rfc3339(BEGAN + timedelta(milliseconds=number)),
@@ -199,7 +253,6 @@ def _entry(number: int) -> tuple[Entry, Any]:
         released=("name", "status"),
         records=number % 3,
     )
-    return entry, prepare_entry(entry)
 
 
 def _sign(size: int, root: bytes) -> str:
