@@ -10,9 +10,9 @@ when they are searched. Ten million entries are 2,441 blocks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
 from gateway.audit.errors import LogMismatchError
@@ -25,6 +25,9 @@ BLOCK_BYTES: Final = BLOCK_ENTRIES // 8
 _FIRST_STRIDE: Final = 4
 _MAX_STRIDE: Final = 1024
 """Blocks that are looked at together: few at first, as most pages are filled by the first ones."""
+
+_FEW_VALUES: Final = 32
+"""Up to so many values of a column, a pass for each costs less than a look at each row."""
 
 _FULL: Final = b"\xff" * BLOCK_BYTES
 _EMPTY: Final = bytes(BLOCK_BYTES)
@@ -60,6 +63,31 @@ class IndexRow(NamedTuple):
         )
 
 
+class IndexColumns(NamedTuple):
+    """The rows of many entries, column by column: the fields are those of `IndexRow`."""
+
+    time: Sequence[str]
+    kind: Sequence[str]
+    exchange: Sequence[str]
+    consumer: Sequence[str]
+    provider: Sequence[str]
+    dataset: Sequence[str]
+    reasons: Sequence[str]
+    tier: Sequence[str]
+    purpose: Sequence[str]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> IndexColumns:
+        """Return the rows of `entries`; for many this costs a third of what `IndexRow.of` of each does."""
+        columns = [list(map(attrgetter(name), entries)) for name in cls._fields]
+        reasons = columns[_REASONS]
+        if any(reasons):
+            columns[_REASONS] = ["".join([f" {code} " for code in codes]) for codes in reasons]
+        else:
+            columns[_REASONS] = [""] * len(entries)
+        return cls(*columns)
+
+
 _COLUMNS: Final = {
     Field.KIND: 1,
     Field.CONSUMER: 3,
@@ -87,8 +115,42 @@ class BlockSummary:
     @classmethod
     def of(cls, rows: Sequence[IndexRow]) -> BlockSummary:
         """Sum up the rows of a block."""
-        times = [row.time for row in rows]
-        return cls(min(times), max(times), _summed_up(rows))
+        growing = GrowingSummary()
+        growing.add(IndexColumns._make(zip(*rows, strict=True)))
+        return growing.summary()
+
+
+class GrowingSummary:
+    """The summary of a block whose rows come some at a time, so that nobody has to hold all of them."""
+
+    def __init__(self) -> None:
+        self._times: list[str] = []
+        self._bits: dict[str, int] = {}
+        self.entries = 0
+
+    def add(self, columns: IndexColumns) -> None:
+        """Add the next rows, at least one."""
+        self._times += min(columns.time), max(columns.time)
+        for field, column in _COLUMNS.items():
+            for value, bits in _bits_by_value(columns[column]).items():
+                self._set(_term(field, value), bits)
+        for codes, bits in _bits_by_value(columns.reasons).items():
+            for code in codes.split() or [""]:
+                self._set(_term(Field.REASON, code), bits)
+        if "" in columns.exchange:
+            without = _bits_of([not exchange for exchange in columns.exchange])
+            self._set(_term(Field.EXCHANGE, ""), without)
+        self.entries += len(columns.time)
+
+    def summary(self) -> BlockSummary:
+        """Return the summary; raise `ValueError` unless the block is full."""
+        if self.entries != BLOCK_ENTRIES:
+            raise ValueError("only full blocks are summed up")
+        bits = {term: bits.to_bytes(BLOCK_BYTES, "little") for term, bits in self._bits.items()}
+        return BlockSummary(min(self._times), max(self._times), bits)
+
+    def _set(self, term: str, bits: int) -> None:
+        self._bits[term] = self._bits.get(term, 0) | bits << self.entries
 
 
 def completed_blocks(first: int, size: int) -> range:
@@ -343,35 +405,22 @@ def _indices(stretch: _Stretch, found: int, start: int, end: int, *, newest_firs
                 yield base + at
 
 
-def _summed_up(rows: Sequence[IndexRow]) -> dict[str, bytes]:
-    """Return the bits of each term that occurs in the rows of a block."""
-    columns = list(zip(*rows, strict=True))
-    places: dict[str, list[int]] = {}
-    for field, column in _COLUMNS.items():
-        places.update({_term(field, value): found for value, found in _places(columns[column]).items()})
-    for codes, found in _places(columns[_REASONS]).items():
-        for code in set(codes.split()) or {""}:
-            places.setdefault(_term(Field.REASON, code), []).extend(found)
-    without_exchange = [at for at, exchange in enumerate(columns[_EXCHANGE]) if not exchange]
-    if without_exchange:
-        places[_term(Field.EXCHANGE, "")] = without_exchange
-    return {term: _bits_at(found) for term, found in places.items()}
-
-
-def _places(column: Sequence[str]) -> dict[str, list[int]]:
-    found: defaultdict[str, list[int]] = defaultdict(list)
+def _bits_by_value(column: Sequence[str]) -> dict[str, int]:
+    """Return for each value of the column the number whose bit i says that row i has it."""
+    codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
+    if len(codes) == 1:
+        return dict.fromkeys(codes, (1 << len(column)) - 1)
+    if len(codes) <= _FEW_VALUES:
+        # The column as one text of a character for each row, and from it for each value one of binary digits.
+        coded = bytes(map(codes.__getitem__, reversed(column)))
+        return {
+            value: int(coded.translate(b"0" * code + b"1" + b"0" * (255 - code)), 2)
+            for value, code in codes.items()
+        }
+    found = {value: bytearray(-(-len(column) // 8)) for value in codes}
     for at, value in enumerate(column):
-        found[value].append(at)
-    return found
-
-
-def _bits_at(places: Sequence[int]) -> bytes:
-    if len(places) == BLOCK_ENTRIES:
-        return _FULL
-    raw = bytearray(BLOCK_BYTES)
-    for at in places:
-        raw[at >> 3] |= 1 << (at & 7)
-    return bytes(raw)
+        found[value][at >> 3] |= 1 << (at & 7)
+    return {value: int.from_bytes(raw, "little") for value, raw in found.items()}
 
 
 def _bits_of(flags: Sequence[bool]) -> int:
