@@ -166,15 +166,14 @@ class SearchIndex(Protocol):
         ...
 
     def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
-        """Return (number, bits) of the blocks in that range in which `term` occurs."""
+        """Return (number, bits) of the blocks in that range in which `term` occurs, in order.
+
+        Blocks that follow one another may come together: the number of the first, and the bits of all.
+        """
         ...
 
-    def rows(self, start: int, end: int) -> Sequence[IndexRow]:
-        """Return the rows of the entries from `start` to before `end`, in order."""
-        ...
-
-    def entry_times(self, start: int, end: int) -> Sequence[str]:
-        """Return the times of the entries from `start` to before `end`, in order."""
+    def column(self, name: str, start: int, end: int) -> Sequence[str]:
+        """Return a column (a field of `IndexRow`) of the entries from `start` to before `end`, in order."""
         ...
 
     def of_exchange(self, exchange: str) -> Sequence[int]:
@@ -306,18 +305,19 @@ class _Blocks(_Stretch):
         found = self._index.bits(term, self._first, self._last)
         if not found:
             return 0
-        pieces = [_EMPTY] * (self._last - self._first)
+        joined = bytearray((self._last - self._first) * BLOCK_BYTES)
         for number, bits in found:
-            if len(bits) != BLOCK_BYTES:
-                raise _damaged()
-            pieces[number - self._first] = bits
-        return int.from_bytes(b"".join(pieces), "little")
+            start = (number - self._first) * BLOCK_BYTES
+            if len(bits) % BLOCK_BYTES or not 0 <= start < start + len(bits) <= len(joined):
+                raise damaged_index()
+            joined[start : start + len(bits)] = bits
+        return int.from_bytes(joined, "little")
 
     def _before(self, time: str) -> int:
         if self._times is None:
             self._times = self._index.times(self._first, self._last)
             if len(self._times) != self._last - self._first:
-                raise _damaged()
+                raise damaged_index()
         pieces = []
         for number, (earliest, latest) in enumerate(self._times, start=self._first):
             if latest < time:
@@ -333,7 +333,9 @@ class _Blocks(_Stretch):
         """Return the times of the entries of a block; both ends of a span of time may lie in one."""
         times = self._entry_times_read.get(number)
         if times is None:
-            times = self._index.entry_times(number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
+            times = self._index.column("time", number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
+            if len(times) != BLOCK_ENTRIES:
+                raise damaged_index()
             self._entry_times_read[number] = times
         return times
 
@@ -343,24 +345,34 @@ class _Tail(_Stretch):
 
     def __init__(self, index: SearchIndex, start: int, end: int) -> None:
         super().__init__(index, start, end)
-        self._rows = index.rows(start, end)
+        self._columns_read: dict[str, Sequence[str]] = {}
 
     def _bits(self, term: str) -> int:
         name, _, value = term.partition("=")
         field = Field(name)
         if field is Field.REASON:
             code = f" {value} "
-            return _bits_of([code in row.reasons if value else not row.reasons for row in self._rows])
+            return _bits_of([code in listed if value else not listed for listed in self._column("reasons")])
         if field is Field.EXCHANGE:
-            return _bits_of([not row.exchange for row in self._rows])
-        at = _COLUMNS[field]
-        return _bits_of([row[at] == value for row in self._rows])
+            return _bits_of([not exchange for exchange in self._column("exchange")])
+        return _bits_of([listed == value for listed in self._column(IndexRow._fields[_COLUMNS[field]])])
 
     def _before(self, time: str) -> int:
-        return _bits_of([row.time < time for row in self._rows])
+        return _bits_of([moment < time for moment in self._column("time")])
+
+    def _column(self, name: str) -> Sequence[str]:
+        """Return a column; a search reads those that it asks for, and each once."""
+        column = self._columns_read.get(name)
+        if column is None:
+            column = self._index.column(name, self.start, self.end)
+            if len(column) != self.end - self.start:
+                raise damaged_index()
+            self._columns_read[name] = column
+        return column
 
 
-def _damaged() -> LogMismatchError:
+def damaged_index() -> LogMismatchError:
+    """Return the error that tells of an index that is not what the writer left."""
     return LogMismatchError(
         "The index of the audit log is damaged; run `gateway audit fsck` and restore a sound copy."
     )

@@ -8,16 +8,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
-from gateway.audit.prover import TreeHashes
-from gateway.audit.search import IndexRow, search
+from gateway.audit.prover import KnownTiles, TreeHashes
+from gateway.audit.search import BLOCK_BYTES, IndexRow, damaged_index, search
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
+
+
+_BITS: Final = f"""
+SELECT count(*), sum(length(bits) = {BLOCK_BYTES}), min(number), max(number), group_concat(number),
+    CAST(group_concat(bits, '') AS BLOB)
+FROM block_term WHERE term = ? AND number >= ? AND number < ?
+"""  # noqa: S608 -- a fixed number
+"""The rows stand in the order of the primary key, which is the term and the number."""
+_COLUMN: Final = {
+    name: f"SELECT {name} FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608 -- fixed names
+    for name in IndexRow._fields
+}
 
 
 class SqliteTiles:
@@ -73,11 +85,23 @@ class SqliteIndex:
         ).fetchall()
 
     def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
-        """Return (number, bits) of the blocks in that range in which `term` occurs."""
-        return self._connection.execute(
-            "SELECT number, bits FROM block_term WHERE term = ? AND number >= ? AND number < ?",
-            (term, first, end),
-        ).fetchall()
+        """Return (number, bits) of the blocks in that range in which `term` occurs, in order.
+
+        Blocks that follow one another come together; a row of its own for each would cost three times as
+        much.
+        """
+        found = self._connection.execute(_BITS, (term, first, end)).fetchone()
+        count, whole, lowest, highest, numbers, joined = found
+        if not count:
+            return []
+        if whole != count:
+            raise damaged_index()
+        if highest - lowest + 1 == count:
+            return [(lowest, joined)]
+        return [
+            (int(number), joined[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES])
+            for at, number in enumerate(numbers.split(","))
+        ]
 
     def rows(self, start: int, end: int) -> Sequence[IndexRow]:
         """Return the rows of the entries from `start` to before `end`, in order."""
@@ -88,12 +112,9 @@ class SqliteIndex:
         )
         return list(map(IndexRow._make, rows))
 
-    def entry_times(self, start: int, end: int) -> Sequence[str]:
-        """Return the times of the entries from `start` to before `end`, in order."""
-        rows = self._connection.execute(
-            "SELECT time FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
-        )
-        return [time for (time,) in rows]
+    def column(self, name: str, start: int, end: int) -> Sequence[str]:
+        """Return a column of the rows of the entries from `start` to before `end`, in order."""
+        return [value for (value,) in self._connection.execute(_COLUMN[name], (start, end))]
 
     def of_exchange(self, exchange: str) -> Sequence[int]:
         """Return the indices of the entries of an exchange."""
@@ -111,6 +132,7 @@ class SqliteReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._idle: list[sqlite3.Connection] = []
+        self._known = KnownTiles()
         self._lock = threading.Lock()
         self._closed = False
         with self._snapshot() as connection:
@@ -221,7 +243,7 @@ class SqliteReader:
         with self._snapshot() as connection:
             if not 0 <= size <= _size(connection):
                 raise EntryNotFoundError("The log has not grown to this size.")
-            yield TreeHashes(SqliteTiles(connection), size)
+            yield TreeHashes(SqliteTiles(connection), size, self._known)
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:

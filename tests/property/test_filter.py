@@ -109,11 +109,8 @@ class Rows:
             if term in self._blocks[number].bits
         ]
 
-    def rows(self, start, end):
-        return self._rows[start:end]
-
-    def entry_times(self, start, end):
-        return [row.time for row in self._rows[start:end]]
+    def column(self, name, start, end):
+        return [getattr(row, name) for row in self._rows[start:end]]
 
     def of_exchange(self, exchange):
         return [at for at, row in enumerate(self._rows) if row.exchange == exchange]
