@@ -27,6 +27,7 @@ queue, so that neighbours may be out of order; more than this is a clock set bac
 _TIME: Final = b"0000-00-00T00:00:00.000000Z\n"
 """`ENTRY_TIME` and a line break, with 0 for any digit."""
 _DIGITS_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+_FILLED: Final = msgspec.Meta(min_length=1)
 _SECOND: Final = len("2026-03-01T12:00:00")
 
 
@@ -46,8 +47,7 @@ def _sorted_entry() -> type[Entry]:
         elif field.required:
             definitions.append((field.name, field.type))
         elif field.default is msgspec.NODEFAULT:
-            filled = Annotated[field.type, msgspec.Meta(min_length=1)]
-            definitions.append((field.name, filled, None))
+            definitions.append((field.name, Annotated[field.type, _FILLED], None))
         else:
             definitions.append((field.name, field.type, field.default))
     made = msgspec.defstruct(

@@ -13,8 +13,8 @@ import psycopg
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
-from gateway.audit.search import IndexRow, search
-from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
+from gateway.audit.search import IndexRow, search, search_page
+from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
 from gateway.database.address import PostgresAddress
@@ -197,6 +197,10 @@ class PostgresReader:
 
         return self._read(read)
 
+    def page(self, wanted: Filter, page_size: int, before: int | None = None) -> EntryPage:
+        """Return what `find` does, but no more than is found within a bounded amount of work."""
+        return self._read(lambda connection: _bounded_page(connection, wanted, before, page_size))
+
     def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
         """Return at most `page_size` entries of `wanted` from `start` to before `end`, oldest first."""
 
@@ -332,14 +336,31 @@ def _page(
     *,
     newest_first: bool,
 ) -> list[StoredEntry]:
-    if not 1 <= page_size <= MAX_PAGE_SIZE:
-        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+    _check_page_size(page_size)
     start, end = bounds
     found = search(
         PostgresIndex(connection), wanted, start, end, newest_first=newest_first, size=_size(connection)
     )
-    indices = list(islice(found, page_size))
-    rows = connection.execute("SELECT idx, data FROM entry WHERE idx = ANY(%s)", (indices,), binary=True)
+    return _stored(connection, list(islice(found, page_size)))
+
+
+def _bounded_page(connection: _Connection, wanted: Filter, before: int | None, page_size: int) -> EntryPage:
+    _check_page_size(page_size)
+    size = _size(connection)
+    end = size if before is None else max(0, min(before, size))
+    indices, further = search_page(PostgresIndex(connection), wanted, end, page_size=page_size, size=size)
+    return EntryPage(_stored(connection, indices), further)
+
+
+def _check_page_size(page_size: int) -> None:
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+
+
+def _stored(connection: _Connection, indices: Sequence[int]) -> list[StoredEntry]:
+    rows = connection.execute(
+        "SELECT idx, data FROM entry WHERE idx = ANY(%s)", (list(indices),), binary=True
+    )
     data = dict(rows.fetchall())
     for index in indices:
         if index not in data:

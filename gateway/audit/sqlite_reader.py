@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,12 +13,11 @@ from typing import Final, Self
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
-from gateway.audit.search import BLOCK_BYTES, IndexRow, damaged_index, search
+from gateway.audit.search import BLOCK_BYTES, IndexRow, damaged_index, search, search_page
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
-from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
-
 
 _BITS: Final = f"""
 SELECT count(*), sum(length(bits) = {BLOCK_BYTES}), min(number), max(number), group_concat(number),
@@ -195,6 +194,11 @@ class SqliteReader:
             end = size if before is None else max(0, min(before, size))
             return _page(connection, wanted, (0, end), page_size, newest_first=True)
 
+    def page(self, wanted: Filter, page_size: int, before: int | None = None) -> EntryPage:
+        """Return what `find` does, but no more than is found within a bounded amount of work."""
+        with self._snapshot() as connection:
+            return _bounded_page(connection, wanted, before, page_size)
+
     def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
         """Return at most `page_size` entries of `wanted` from `start` to before `end`, oldest first."""
         with self._snapshot() as connection:
@@ -292,14 +296,32 @@ def _page(
     *,
     newest_first: bool,
 ) -> list[StoredEntry]:
-    if not 1 <= page_size <= MAX_PAGE_SIZE:
-        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+    _check_page_size(page_size)
     start, end = bounds
     found = search(
         SqliteIndex(connection), wanted, start, end, newest_first=newest_first, size=_size(connection)
     )
+    return _stored(connection, islice(found, page_size))
+
+
+def _bounded_page(
+    connection: sqlite3.Connection, wanted: Filter, before: int | None, page_size: int
+) -> EntryPage:
+    _check_page_size(page_size)
+    size = _size(connection)
+    end = size if before is None else max(0, min(before, size))
+    indices, further = search_page(SqliteIndex(connection), wanted, end, page_size=page_size, size=size)
+    return EntryPage(_stored(connection, indices), further)
+
+
+def _check_page_size(page_size: int) -> None:
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+
+
+def _stored(connection: sqlite3.Connection, indices: Iterable[int]) -> list[StoredEntry]:
     page = []
-    for index in islice(found, page_size):
+    for index in indices:
         row = connection.execute("SELECT data FROM entry WHERE idx = ?", (index,)).fetchone()
         if row is None:
             raise LogMismatchError(

@@ -27,6 +27,7 @@ import uvloop
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Signer
+from gateway.audit.numbering import AWAITED
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.store import LogIdentity, prepare_entry
 from gateway.audit.writer import AuditLog
@@ -158,7 +159,8 @@ def examine(path: Path, count: int) -> dict[str, float]:
     with SqliteStore(path) as store:
         store.open(LogIdentity(ORIGIN, SIGNER.verifier), _sign)
         for first in range(0, count, FILL_BATCH):
-            batch = [_entry(number)[1] for number in range(first, min(first + FILL_BATCH, count))]
+            numbers = range(first, min(first + FILL_BATCH, count))
+            batch = [_entry(number, numbered=True)[1] for number in numbers]
             store.append(batch, _sign, BEGAN)
             store.maintain()
     began, busy = time.perf_counter(), time.process_time()
@@ -184,10 +186,12 @@ def run_tessera(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _entry(number: int) -> tuple[Entry, Any]:
+def _entry(number: int, *, numbered: bool = False) -> tuple[Entry, Any]:
+    """Return an entry of `ENTRY_BYTES`; if `numbered`, with the number of its release in another's place."""
+    released = number % 2 == 1
     entry = Entry(
         v=1,
-        kind=EntryKind.EXCHANGE_RELEASED if number % 2 else EntryKind.EXCHANGE_REQUESTED,
+        kind=EntryKind.EXCHANGE_RELEASED if released else EntryKind.EXCHANGE_REQUESTED,
         time=rfc3339(BEGAN + timedelta(milliseconds=number)),
         exchange=f"0195512e-0000-7000-8000-{number:012x}",
         consumer=f"bank-{number % 7}",
@@ -195,7 +199,8 @@ def _entry(number: int) -> tuple[Entry, Any]:
         dataset=f"members/registry/datasets/set-{number % 5}",
         tier="restricted",
         purpose="credit-check",
-        memorandum="m1",
+        memorandum="" if numbered and released else "m1",
+        sequence=AWAITED if numbered and released else None,
         released=("name", "status"),
         records=number % 3,
     )
