@@ -138,7 +138,7 @@ def filters(count: int) -> dict[str, str]:
         "ten minutes in the middle": f'time >= "{middle}" AND time < "{soon}"',
         "member in ten minutes": f'member = bank-7 AND time >= "{middle}" AND time < "{soon}"',
         "an exchange": f"exchange = {exchange}",
-        "sixty conditions": " AND ".join(f"NOT consumer = {bank}" for bank in ["nobody", *BANKS[1:]]),
+        "sixty conditions": " AND ".join(f"NOT consumer = {bank}" for bank in ["nobody", *BANKS]),
         "deep: member, tier, purpose, dataset": (
             f"consumer = bank-7 AND tier = closed AND purpose = {PURPOSES[9]} AND dataset = courts/set-1"
         ),
