@@ -7,12 +7,11 @@ Both ways apply the same rules; whatever the quick way does not understand goes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
@@ -25,24 +24,32 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """By how much an entry's time may lie before that of an earlier one. Times are taken before entries
 queue, so that neighbours may be out of order; more than this is a clock set back."""
 
-_TIMES: Final = re.compile(rf"(?:{ENTRY_TIME.pattern}\n)+", re.ASCII)
+_TIME: Final = b"0000-00-00T00:00:00.000000Z\n"
+"""`ENTRY_TIME` and a line break, with 0 for any digit."""
+_DIGITS_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+_FILLED: Final = msgspec.Meta(min_length=1)
 _SECOND: Final = len("2026-03-01T12:00:00")
 
 
 def _sorted_entry() -> type[Entry]:
     """Return `Entry` with its members declared in canonical order, which encodes three times as fast.
 
-    It is kept out of cyclic garbage collection: an entry holds no reference to another object of ours.
+    Only the known version is read. A mapping without members, which the canonical form leaves out, is None
+    when it is left out and refused when it is there: to make four of them for every entry takes a third of
+    the time. It is kept out of cyclic garbage collection: an entry holds no reference to another object
+    of ours.
     """
     fields = sorted(msgspec.structs.fields(Entry), key=lambda field: field.encode_name)
     definitions: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for field in fields:
-        if field.required:
+        if field.name == "v":
+            definitions.append((field.name, Literal[ENTRY_VERSION]))
+        elif field.required:
             definitions.append((field.name, field.type))
+        elif field.default is msgspec.NODEFAULT:
+            definitions.append((field.name, Annotated[field.type, _FILLED], None))
         else:
-            # Of a factory, an empty value: msgspec makes a new one for each struct.
-            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-            definitions.append((field.name, field.type, default))
+            definitions.append((field.name, field.type, field.default))
     made = msgspec.defstruct(
         "SortedEntry",
         definitions,
@@ -79,9 +86,14 @@ class EntryForms:
     def examine_together(self, chunk: Sequence[bytes]) -> Sequence[Entry] | None:
         """Return the next entries, at least one, if nothing is wrong with any; None if something may be.
 
-        Then nothing is remembered of them, and `examine` tells what it is.
+        Then nothing is remembered of them, and `examine` tells what it is. In the entries returned, None
+        stands for a mapping without members.
         """
-        sound = _decode_sound(chunk)
+        return self.examine_lines(b"\n".join(chunk), chunk)
+
+    def examine_lines(self, lines: bytes, chunk: Sequence[bytes]) -> Sequence[Entry] | None:
+        """Do as `examine_together`, given the same entries joined by line breaks as well."""
+        sound = _decode_sound(lines, chunk)
         return sound if sound is not None and self._follow(list(map(attrgetter("time"), sound))) else None
 
     def examine(self, first: int, chunk: Sequence[bytes]) -> ExaminedEntries:
@@ -100,7 +112,8 @@ class EntryForms:
 
     def _follow(self, times: Sequence[str]) -> bool:
         """Take note of the times of a chunk if nothing can be wrong with them; return whether it is so."""
-        if _TIMES.fullmatch("\n".join(times) + "\n") is None:
+        shape = "\n".join([*times, ""]).encode().translate(_DIGITS_AS_ZEROS)
+        if shape != _TIME * len(times):
             return False
         try:
             for second in {time[:_SECOND] for time in times}:
@@ -132,19 +145,16 @@ class EntryForms:
             yield Finding("entry", "its time lies far before that of an earlier entry", index)
 
 
-def _decode_sound(chunk: Sequence[bytes]) -> list[Entry] | None:
+def _decode_sound(lines: bytes, chunk: Sequence[bytes]) -> list[Entry] | None:
     """Return the entries if all are in canonical form, of the known version and not too large."""
-    lines = b"\n".join(chunk) + b"\n"
     try:
         entries = _decode_lines(lines)
     except DECODE_ERRORS:
         return None
     # A canonical entry has no line break: equal texts of equally many lines are equal line by line.
-    if len(entries) != len(chunk) or _encode_lines(entries) != lines:
+    if len(entries) != len(chunk) or _encode_lines(entries) != lines + b"\n":
         return None
-    if max(map(len, chunk)) > MAX_ENTRY_BYTES or set(map(attrgetter("v"), entries)) != {ENTRY_VERSION}:
-        return None
-    return entries
+    return entries if max(map(len, chunk)) <= MAX_ENTRY_BYTES else None
 
 
 def _decode_one(data: bytes) -> Entry | None:

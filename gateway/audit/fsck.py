@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from gateway.audit.findings import MAX_FINDINGS, Finding, Progress
 from gateway.audit.growth import GrownTile, TreeGrowth
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.numbering import Numbering
-from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
+from gateway.audit.search import BLOCK_ENTRIES, GrowingSummary, IndexColumns, IndexRow
 from gateway.audit.sqlite_publications import contradictions
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
 from gateway.audit.tiles import TILE_WIDTH
@@ -38,19 +37,20 @@ from gateway.model.entry import Entry, EntryKind
 __all__ = ["CLOCK_TOLERANCE", "MAX_FINDINGS", "Finding", "FsckReport", "Progress", "fsck"]
 
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
-_CHUNK_ENTRIES: Final = 2 * TILE_WIDTH
+_CHUNK_ENTRIES: Final = TILE_WIDTH
+"""Few enough that what is made of them stays in the processor's cache until it is done with."""
+_ROOM_BYTES: Final = 8 << 20
+"""More than the texts of a chunk of usual entries take, several times over."""
 _NOTES_TOGETHER: Final = 64
 _TASKS_PENDING: Final = 8
 
-_COLUMNS: Final = ("hash", "data", *IndexRow._fields)
 _ROWS: Final = (
-    f"SELECT idx, {', '.join(_COLUMNS)} FROM entry WHERE idx >= ? "  # noqa: S608 -- fixed names
+    f"SELECT idx, hash, data, {', '.join(IndexRow._fields)} FROM entry WHERE idx >= ? "  # noqa: S608
     f"ORDER BY idx LIMIT {_CHUNK_ENTRIES}"
 )
 _TOGETHER: Final = (
-    f"SELECT count(*), {' + '.join(f'count({name})' for name in _COLUMNS)}, "  # noqa: S608 -- fixed names
-    "min(idx), max(idx), min(length(hash)), max(length(hash)), "
-    "group_concat(CAST(hash AS TEXT), ''), group_concat(CAST(data AS TEXT), '\n'), "
+    "SELECT count(*), min(idx), max(idx), "  # noqa: S608 -- fixed names
+    f"sum(length(hash) = {HASH_BYTES}), group_concat(hash, ''), group_concat(data, '\n'), "
     + ", ".join(f"group_concat({name}, '\n')" for name in IndexRow._fields)
     + " FROM entry WHERE idx >= ? AND idx < ?"
 )
@@ -61,11 +61,11 @@ _Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Entries that were examined, up to two tiles of them."""
+    """Entries that were examined, up to a tile of them."""
 
     leaves: Sequence[bytes]
-    columns: Sequence[tuple[str, ...]]
-    """What the index must say of them, column by column."""
+    columns: IndexColumns
+    """What the index must say of them."""
     entries: Sequence[Entry | None]
     """None where the bytes are not an entry."""
 
@@ -89,6 +89,7 @@ def fsck(path: Path, verifier: Ed25519Verifier, progress: Progress | None = None
         connection = connect_for_reading(path)
     except sqlite3.Error as error:
         raise LogUnavailableError("The audit log cannot be opened; check path and permissions.") from error
+    _let_memory_stay()
     # Damaged text must become a finding, not an error of the database driver.
     connection.text_factory = bytes
     with closing(connection), ThreadPoolExecutor(thread_name_prefix="fsck") as pool:
@@ -124,7 +125,7 @@ class _Examination:
         self._growth = TreeGrowth()
         self._forms = EntryForms()
         self._full_tiles = 0
-        self._block: list[IndexRow] = []
+        self._block = GrowingSummary()
         self._block_terms = 0
         self._numbering = Numbering()
         self._notes: list[tuple[int, bytes, bytes]] = []
@@ -200,26 +201,24 @@ class _Examination:
         or something wrong, or something that cannot be told apart in this way.
         """
         texts = self._connection.execute(_TOGETHER, (self.size, self.size + _CHUNK_ENTRIES)).fetchone()
-        count, values, first, last, shortest, longest, hashes, lines, *columns = texts
-        whole = (
-            count and values == count * len(_COLUMNS) and (first, last) == (self.size, self.size + count - 1)
-        )
-        if not whole or not shortest == longest == HASH_BYTES:
+        count, first, last, whole_hashes, hashes, lines, *columns = texts
+        if not count or (first, last) != (self.size, self.size + count - 1) or whole_hashes != count:
             return None
-        entries = lines.split(b"\n")
+        # What is NULL is left out of a text, and its line with it: there are fewer lines than rows.
+        entries = [] if lines is None else lines.split(b"\n")
         if len(entries) != count:
             return None
         leaves = leaf_hashes(entries)
         if b"".join(leaves) != hashes:
             return None
-        examined = self._forms.examine_together(entries)
+        examined = self._forms.examine_lines(lines, entries)
         if examined is None:
             return None
-        expected = _columns(examined)
+        expected = IndexColumns.of(examined)
         for column, listed in zip(expected, columns, strict=True):
             text = "\n".join(column)
             # With a line break in a value, lines are no rows.
-            if text.count("\n") != count - 1 or text.encode() != listed:
+            if text.encode() != listed or text.count("\n") != count - 1:
                 return None
         return _Chunk(leaves, expected, examined)
 
@@ -250,31 +249,28 @@ class _Examination:
 
     def _add(self, chunk: _Chunk) -> Iterator[Finding]:
         """Let the tree grow by examined entries, and examine what they make complete."""
-        rows = list(map(IndexRow._make, zip(*chunk.columns, strict=True)))
-        for start in range(0, len(chunk.leaves), TILE_WIDTH):
-            tiles = self._growth.add(chunk.leaves[start : start + TILE_WIDTH])
-            self.size = self._growth.size
-            for tile in tiles:
-                yield from self._examine_tile(tile)
-            together = rows[start : start + TILE_WIDTH]
-            first = self.size - len(together)
-            for offset, row in enumerate(together):
-                if row.kind == EntryKind.ENTRY_DISCLOSED:
-                    yield from self._examine_disclosure(first + offset)
-            yield from self._examine_sequence(
-                self.size - len(together), chunk.entries[start : start + TILE_WIDTH]
-            )
-            self._block.extend(together)
-            if len(self._block) == BLOCK_ENTRIES:
-                yield from self._examine_block()
-            yield from self._examine_checkpoints(self.size)
+        first = self.size
+        tiles = self._growth.add(chunk.leaves)
+        self.size = self._growth.size
+        for tile in tiles:
+            yield from self._examine_tile(tile)
+        if EntryKind.ENTRY_DISCLOSED in chunk.columns.kind:
+            for index, kind in enumerate(chunk.columns.kind, first):
+                if kind == EntryKind.ENTRY_DISCLOSED:
+                    yield from self._examine_disclosure(index)
+        yield from self._examine_sequence(first, chunk.entries)
+        # A block is a whole number of chunks, of which only the log's last is not whole.
+        self._block.add(chunk.columns)
+        if self._block.entries == BLOCK_ENTRIES:
+            yield from self._examine_block()
+        yield from self._examine_checkpoints(self.size)
 
     def _examine_sequence(self, first: int, entries: Sequence[Entry | None]) -> Iterator[Finding]:
         """Examine whether releases are numbered as they must be, and nothing else is."""
+        if self._numbering.take_sound(entries):
+            return
         for index, entry in enumerate(entries, first):
-            if entry is None or (entry.sequence is None and entry.kind is not EntryKind.EXCHANGE_RELEASED):
-                continue
-            if (fault := self._numbering.find_fault(entry)) is not None:
+            if entry is not None and (fault := self._numbering.find_fault(entry)) is not None:
                 yield Finding("entry", fault, index)
 
     def _examine_disclosure(self, index: int) -> Iterator[Finding]:
@@ -308,9 +304,8 @@ class _Examination:
             yield Finding("tile", what, tile.first_entry)
 
     def _examine_block(self) -> Iterator[Finding]:
-        rows, self._block = self._block, []
+        summary, self._block = self._block.summary(), GrowingSummary()
         number = self.size // BLOCK_ENTRIES - 1
-        summary = BlockSummary.of(rows)
         self._block_terms += len(summary.bits)
         times = self._connection.execute(
             "SELECT first_time, last_time FROM block WHERE number = ?", (number,)
@@ -418,6 +413,16 @@ class _Examination:
             yield Finding("index", "the last numbers kept for pairs of members are not those of the entries")
 
 
+def _let_memory_stay() -> None:
+    """Let the C library keep what is freed for what is needed next.
+
+    By default glibc gives the texts of each chunk back to the system, which costs a page fault for
+    every fourth entry. It ceases to once a larger block was freed (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    block = bytes(_ROOM_BYTES)
+    del block
+
+
 def _objects(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     return {tuple(value.decode(errors="replace") for value in row) for row in rows}
@@ -431,13 +436,7 @@ def _contiguous(rows: Sequence[_Row], first: int) -> int:
     return len(rows)
 
 
-def _columns(entries: Sequence[Entry | None]) -> list[tuple[str, ...]]:
-    """Return what the index must say of the entries, column by column; of what is no entry, nothing."""
-    if not all(entries):
-        rows = [_NOTHING_LISTED if entry is None else IndexRow.of(entry) for entry in entries]
-        return list(zip(*rows, strict=True))
-    columns = {name: tuple(map(attrgetter(name), entries)) for name in IndexRow._fields}
-    columns["reasons"] = tuple(
-        ["".join([f" {reason} " for reason in reasons]) if reasons else "" for reasons in columns["reasons"]]
-    )
-    return list(columns.values())
+def _columns(entries: Sequence[Entry | None]) -> IndexColumns:
+    """Return what the index must say of the entries; of what is no entry, nothing."""
+    rows = [_NOTHING_LISTED if entry is None else IndexRow.of(entry) for entry in entries]
+    return IndexColumns._make(zip(*rows, strict=True))

@@ -8,7 +8,7 @@ the number stands there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.model.entry import Entry, EntryKind
@@ -25,6 +25,8 @@ MAX_NUMBER_DIGITS: Final = 16
 # Everything nested in an entry has text values, and a quote within text is escaped: these bytes can
 # only be the entry's own member.
 _PLACEHOLDER: Final = b'"sequence":0'
+
+_RELEASED: Final = EntryKind.EXCHANGE_RELEASED
 
 
 def fill_number(data: bytes, number: int) -> bytes:
@@ -49,6 +51,32 @@ class Numbering:
     def last(self) -> Mapping[Pair, int]:
         """The last number of each pair that has one."""
         return self._last
+
+    def take_sound(self, entries: Sequence[Entry | None]) -> bool:
+        """Take the next entries of the log if nothing is wrong with any number; return whether it is so.
+
+        None among them are passed over. If something is wrong, none is taken, and `find_fault` tells what.
+        """
+        numbered: dict[Pair, int] = {}
+        unnumbered = False
+        for entry in entries:
+            if entry is None:
+                continue
+            number = entry.sequence
+            if entry.kind is _RELEASED:
+                if number is None:
+                    unnumbered = True
+                    continue
+                pair = entry.consumer, entry.provider
+                if number != (numbered.get(pair) or self._last.get(pair, 0)) + 1:
+                    return False
+                numbered[pair] = number
+            elif number is not None:
+                return False
+        if unnumbered and (numbered or self._last):
+            return False
+        self._last |= numbered
+        return True
 
     def find_fault(self, entry: Entry) -> str | None:
         """Take the next entry of the log; return what is wrong with its number, None if nothing is."""

@@ -12,9 +12,9 @@ import psycopg
 
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
-from gateway.audit.prover import TreeHashes
-from gateway.audit.search import IndexRow, search
-from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
+from gateway.audit.prover import KnownTiles, TreeHashes
+from gateway.audit.search import IndexRow, search, search_page
+from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
 from gateway.database.address import PostgresAddress
@@ -23,6 +23,10 @@ from gateway.database.session import advice_for, connect
 
 READ_TIMEOUT_S: Final = 30.0
 _INDEX_COLUMNS: Final = ", ".join(IndexRow._fields)
+_COLUMN: Final = {
+    name: f"SELECT {name} FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx"  # noqa: S608 -- fixed names
+    for name in IndexRow._fields
+}
 
 _Connection = psycopg.Connection[Any]
 _Result = TypeVar("_Result")
@@ -84,9 +88,10 @@ class PostgresIndex:
         ).fetchall()
 
     def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
-        """Return (number, bits) of the blocks in that range in which `term` occurs."""
+        """Return (number, bits) of the blocks in that range in which `term` occurs, in order."""
         return self._connection.execute(
-            "SELECT number, bits FROM block_term WHERE term = %s AND number >= %s AND number < %s",
+            "SELECT number, bits FROM block_term WHERE term = %s AND number >= %s AND number < %s "
+            "ORDER BY number",
             (term, first, end),
             binary=True,
         ).fetchall()
@@ -100,12 +105,10 @@ class PostgresIndex:
         )
         return list(map(IndexRow._make, rows))
 
-    def entry_times(self, start: int, end: int) -> Sequence[str]:
-        """Return the times of the entries from `start` to before `end`, in order."""
-        rows = self._connection.execute(
-            "SELECT time FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx", (start, end), binary=True
-        )
-        return [time for (time,) in rows]
+    def column(self, name: str, start: int, end: int) -> Sequence[str]:
+        """Return a column of the rows of the entries from `start` to before `end`, in order."""
+        rows = self._connection.execute(_COLUMN[name], (start, end), binary=True)
+        return [value for (value,) in rows]
 
     def of_exchange(self, exchange: str) -> Sequence[int]:
         """Return the indices of the entries of an exchange."""
@@ -123,6 +126,7 @@ class PostgresReader:
     def __init__(self, address: PostgresAddress) -> None:
         self.address = address
         self._idle: list[_Connection] = []
+        self._known = KnownTiles()
         self._lock = threading.Lock()
         self._closed = False
         with self._snapshot():
@@ -193,6 +197,10 @@ class PostgresReader:
 
         return self._read(read)
 
+    def page(self, wanted: Filter, page_size: int, before: int | None = None) -> EntryPage:
+        """Return what `find` does, but no more than is found within a bounded amount of work."""
+        return self._read(lambda connection: _bounded_page(connection, wanted, before, page_size))
+
     def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
         """Return at most `page_size` entries of `wanted` from `start` to before `end`, oldest first."""
 
@@ -220,7 +228,7 @@ class PostgresReader:
         """Return the proof of entry `index` in the tree of `size`, from the leaf's sibling up."""
 
         def prove(connection: _Connection) -> tuple[bytes, ...]:
-            hashes = _tree(connection, size)
+            hashes = self._tree(connection, size)
             if not 0 <= index < size:
                 raise EntryNotFoundError("The tree of this size has no entry with this index.")
             return hashes.inclusion_proof(index)
@@ -231,7 +239,7 @@ class PostgresReader:
         """Return the proof that the tree of `new_size` extends that of `old_size`."""
 
         def prove(connection: _Connection) -> tuple[bytes, ...]:
-            hashes = _tree(connection, new_size)
+            hashes = self._tree(connection, new_size)
             if not 0 <= old_size <= new_size:
                 raise EntryNotFoundError("The older size must not exceed the newer.")
             return hashes.consistency_proof(old_size)
@@ -247,6 +255,11 @@ class PostgresReader:
             return PostgresTiles(connection).tile(level, number, width)
 
         return self._read(read)
+
+    def _tree(self, connection: _Connection, size: int) -> TreeHashes:
+        if not 0 <= size <= _size(connection):
+            raise EntryNotFoundError("The log has not grown to this size.")
+        return TreeHashes(PostgresTiles(connection), size, self._known)
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
         def read(connection: _Connection) -> tuple[Any, ...] | None:
@@ -310,12 +323,6 @@ def _is_alive(connection: _Connection) -> bool:
     return True
 
 
-def _tree(connection: _Connection, size: int) -> TreeHashes:
-    if not 0 <= size <= _size(connection):
-        raise EntryNotFoundError("The log has not grown to this size.")
-    return TreeHashes(PostgresTiles(connection), size)
-
-
 def _size(connection: _Connection) -> int:
     row = connection.execute("SELECT size FROM head").fetchone()
     return 0 if row is None else int(row[0])
@@ -329,14 +336,31 @@ def _page(
     *,
     newest_first: bool,
 ) -> list[StoredEntry]:
-    if not 1 <= page_size <= MAX_PAGE_SIZE:
-        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+    _check_page_size(page_size)
     start, end = bounds
     found = search(
         PostgresIndex(connection), wanted, start, end, newest_first=newest_first, size=_size(connection)
     )
-    indices = list(islice(found, page_size))
-    rows = connection.execute("SELECT idx, data FROM entry WHERE idx = ANY(%s)", (indices,), binary=True)
+    return _stored(connection, list(islice(found, page_size)))
+
+
+def _bounded_page(connection: _Connection, wanted: Filter, before: int | None, page_size: int) -> EntryPage:
+    _check_page_size(page_size)
+    size = _size(connection)
+    end = size if before is None else max(0, min(before, size))
+    indices, further = search_page(PostgresIndex(connection), wanted, end, page_size=page_size, size=size)
+    return EntryPage(_stored(connection, indices), further)
+
+
+def _check_page_size(page_size: int) -> None:
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+
+
+def _stored(connection: _Connection, indices: Sequence[int]) -> list[StoredEntry]:
+    rows = connection.execute(
+        "SELECT idx, data FROM entry WHERE idx = ANY(%s)", (list(indices),), binary=True
+    )
     data = dict(rows.fetchall())
     for index in indices:
         if index not in data:

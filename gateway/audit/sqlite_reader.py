@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
-from gateway.audit.prover import TreeHashes
-from gateway.audit.search import IndexRow, search
+from gateway.audit.prover import KnownTiles, TreeHashes
+from gateway.audit.search import BLOCK_BYTES, IndexRow, damaged_index, search, search_page
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
-from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
+
+_BITS: Final = f"""
+SELECT count(*), sum(length(bits) = {BLOCK_BYTES}), min(number), max(number), group_concat(number),
+    CAST(group_concat(bits, '') AS BLOB)
+FROM block_term WHERE term = ? AND number >= ? AND number < ?
+"""  # noqa: S608 -- a fixed number
+"""The rows stand in the order of the primary key, which is the term and the number."""
+_COLUMN: Final = {
+    name: f"SELECT {name} FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608 -- fixed names
+    for name in IndexRow._fields
+}
 
 
 class SqliteTiles:
@@ -73,11 +84,23 @@ class SqliteIndex:
         ).fetchall()
 
     def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
-        """Return (number, bits) of the blocks in that range in which `term` occurs."""
-        return self._connection.execute(
-            "SELECT number, bits FROM block_term WHERE term = ? AND number >= ? AND number < ?",
-            (term, first, end),
-        ).fetchall()
+        """Return (number, bits) of the blocks in that range in which `term` occurs, in order.
+
+        Blocks that follow one another come together; a row of its own for each would cost three times as
+        much.
+        """
+        found = self._connection.execute(_BITS, (term, first, end)).fetchone()
+        count, whole, lowest, highest, numbers, joined = found
+        if not count:
+            return []
+        if whole != count:
+            raise damaged_index()
+        if highest - lowest + 1 == count:
+            return [(lowest, joined)]
+        return [
+            (int(number), joined[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES])
+            for at, number in enumerate(numbers.split(","))
+        ]
 
     def rows(self, start: int, end: int) -> Sequence[IndexRow]:
         """Return the rows of the entries from `start` to before `end`, in order."""
@@ -88,12 +111,9 @@ class SqliteIndex:
         )
         return list(map(IndexRow._make, rows))
 
-    def entry_times(self, start: int, end: int) -> Sequence[str]:
-        """Return the times of the entries from `start` to before `end`, in order."""
-        rows = self._connection.execute(
-            "SELECT time FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
-        )
-        return [time for (time,) in rows]
+    def column(self, name: str, start: int, end: int) -> Sequence[str]:
+        """Return a column of the rows of the entries from `start` to before `end`, in order."""
+        return [value for (value,) in self._connection.execute(_COLUMN[name], (start, end))]
 
     def of_exchange(self, exchange: str) -> Sequence[int]:
         """Return the indices of the entries of an exchange."""
@@ -111,6 +131,7 @@ class SqliteReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._idle: list[sqlite3.Connection] = []
+        self._known = KnownTiles()
         self._lock = threading.Lock()
         self._closed = False
         with self._snapshot() as connection:
@@ -173,6 +194,11 @@ class SqliteReader:
             end = size if before is None else max(0, min(before, size))
             return _page(connection, wanted, (0, end), page_size, newest_first=True)
 
+    def page(self, wanted: Filter, page_size: int, before: int | None = None) -> EntryPage:
+        """Return what `find` does, but no more than is found within a bounded amount of work."""
+        with self._snapshot() as connection:
+            return _bounded_page(connection, wanted, before, page_size)
+
     def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
         """Return at most `page_size` entries of `wanted` from `start` to before `end`, oldest first."""
         with self._snapshot() as connection:
@@ -221,7 +247,7 @@ class SqliteReader:
         with self._snapshot() as connection:
             if not 0 <= size <= _size(connection):
                 raise EntryNotFoundError("The log has not grown to this size.")
-            yield TreeHashes(SqliteTiles(connection), size)
+            yield TreeHashes(SqliteTiles(connection), size, self._known)
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -270,14 +296,32 @@ def _page(
     *,
     newest_first: bool,
 ) -> list[StoredEntry]:
-    if not 1 <= page_size <= MAX_PAGE_SIZE:
-        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+    _check_page_size(page_size)
     start, end = bounds
     found = search(
         SqliteIndex(connection), wanted, start, end, newest_first=newest_first, size=_size(connection)
     )
+    return _stored(connection, islice(found, page_size))
+
+
+def _bounded_page(
+    connection: sqlite3.Connection, wanted: Filter, before: int | None, page_size: int
+) -> EntryPage:
+    _check_page_size(page_size)
+    size = _size(connection)
+    end = size if before is None else max(0, min(before, size))
+    indices, further = search_page(SqliteIndex(connection), wanted, end, page_size=page_size, size=size)
+    return EntryPage(_stored(connection, indices), further)
+
+
+def _check_page_size(page_size: int) -> None:
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+
+
+def _stored(connection: sqlite3.Connection, indices: Iterable[int]) -> list[StoredEntry]:
     page = []
-    for index in islice(found, page_size):
+    for index in indices:
         row = connection.execute("SELECT data FROM entry WHERE idx = ?", (index,)).fetchone()
         if row is None:
             raise LogMismatchError(

@@ -171,6 +171,16 @@ class StoredEntry:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class EntryPage:
+    """A page of a search, newest first."""
+
+    entries: Sequence[StoredEntry]
+    """Possibly fewer than there are, or none, when the search took long enough."""
+    before: int | None
+    """The next page has the entries with an index below this; None if nothing is left."""
+
+
 class AuditReader(HashReader, Protocol):
     """The reading side; safe from any thread, beside a writer.
 
@@ -196,6 +206,10 @@ class AuditReader(HashReader, Protocol):
 
     def find(self, wanted: Filter, page_size: int, before: int | None = None) -> list[StoredEntry]:
         """Return the newest entries of `wanted` with an index below `before`, newest first."""
+        ...
+
+    def page(self, wanted: Filter, page_size: int, before: int | None = None) -> EntryPage:
+        """Return what `find` does, but no more than is found within a bounded amount of work."""
         ...
 
     def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:

@@ -81,13 +81,12 @@ class AuditServicer:
             wanted = permitted(asked, member)
             before = open_page_token(request.page_token, wanted) if request.page_token else None
             page_size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-            found = self._reader.find(wanted, page_size, before)
-            shown = found[: _fitting(found)]
-            cut = len(shown) < len(found) or len(found) == page_size
-            more = cut and shown[-1].index > 0
+            found = self._reader.page(wanted, page_size, before)
+            shown = found.entries[: _fitting(found.entries)]
+            further = shown[-1].index if len(shown) < len(found.entries) else found.before
             response = api.ListEntriesResponse(
                 entries=[api.Entry(name=f"entries/{entry.index}", data=entry.data) for entry in shown],
-                next_page_token=page_token(wanted, shown[-1].index) if more else "",
+                next_page_token=page_token(wanted, further) if further else "",
             )
             detail = reading_detail(
                 self._reader, member_name(member.id), "ListEntries", asked, count=len(shown)

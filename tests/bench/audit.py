@@ -32,6 +32,7 @@ from gateway.audit.appender import Appender, Log
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Signer
+from gateway.audit.numbering import AWAITED
 from gateway.audit.remote import RemoteLog
 from gateway.audit.service import LogService
 from gateway.audit.sqlite import SqliteStore
@@ -201,8 +202,9 @@ def examine(path: Path, count: int) -> dict[str, float]:
     with SqliteStore(path) as store:
         store.open(LogIdentity(ORIGIN, SIGNER.verifier), _sign)
         for first in range(0, count, FILL_BATCH):
-            batch = [_entry(number) for number in range(first, min(first + FILL_BATCH, count))]
-            store.append([prepare_entry(entry) for entry in batch], _sign, BEGAN)
+            numbers = range(first, min(first + FILL_BATCH, count))
+            batch = [prepare_entry(_entry(number, numbered=True)) for number in numbers]
+            store.append(batch, _sign, BEGAN)
             store.maintain()
     began, busy = time.perf_counter(), time.process_time()
     report = fsck(path, SIGNER.verifier)
@@ -238,10 +240,12 @@ def _make(count: int) -> list[Entry]:
     return entries
 
 
-def _entry(number: int) -> Entry:
+def _entry(number: int, *, numbered: bool = False) -> Entry:
+    """Return an entry of `ENTRY_BYTES`; if `numbered`, with the number of its release in another's place."""
+    released = number % 2 == 1
     return Entry(
         v=1,
-        kind=EntryKind.EXCHANGE_RELEASED if number % 2 else EntryKind.EXCHANGE_REQUESTED,
+        kind=EntryKind.EXCHANGE_RELEASED if released else EntryKind.EXCHANGE_REQUESTED,
         time=rfc3339(BEGAN + timedelta(milliseconds=number)),
         exchange=f"0195512e-0000-7000-8000-{number:012x}",
         consumer=f"bank-{number % 7}",
@@ -249,7 +253,8 @@ def _entry(number: int) -> Entry:
         dataset=f"members/registry/datasets/set-{number % 5}",
         tier="restricted",
         purpose="credit-check",
-        memorandum="m1",
+        memorandum="" if numbered and released else "m1",
+        sequence=AWAITED if numbered and released else None,
         released=("name", "status"),
         records=number % 3,
     )

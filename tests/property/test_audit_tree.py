@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.audit import prover
 from gateway.audit.errors import ConsistencyProofError, InclusionProofError
 from gateway.audit.proof import verify_consistency, verify_inclusion
-from gateway.audit.prover import TreeHashes
+from gateway.audit.prover import KnownTiles, TileNodes, TreeHashes
 from gateway.audit.tree import EMPTY_ROOT, Frontier, append, leaf_hash, node_hash
 
 LIMIT = 200
@@ -88,6 +89,45 @@ def test_proofs_across_several_tile_levels_verify(size, data):
         defined_root(0, size),
         hashes.consistency_proof(old_size),
     )
+
+
+class CountedTiles(DefinedTiles):
+    def __init__(self):
+        self.read = []
+
+    def tile(self, level, number, width):
+        self.read.append((level, number, width))
+        return super().tile(level, number, width)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 70_000), st.randoms()), min_size=2, max_size=6))
+def test_known_tiles_serve_trees_of_any_size_in_any_order(asked):
+    known = KnownTiles()
+    for size, chance in asked:
+        index = chance.randrange(size)
+        proof = TreeHashes(DefinedTiles(), size, known).inclusion_proof(index)
+        assert proof == TreeHashes(DefinedTiles(), size).inclusion_proof(index)
+        verify_inclusion(LEAVES[index], index, size, proof, defined_root(0, size))
+
+
+def test_a_second_proof_reads_but_the_tile_of_its_leaf():
+    tiles, known = CountedTiles(), KnownTiles()
+    TreeHashes(tiles, 69_000, known).inclusion_proof(5)
+    tiles.read.clear()
+    TreeHashes(tiles, 69_000, known).inclusion_proof(40_000)
+    assert tiles.read == [(0, 156, 256)]
+
+
+def test_known_tiles_are_kept_within_bounds(monkeypatch):
+    monkeypatch.setattr(prover, "KEPT_TILES", 2)
+    known, tile = KnownTiles(), TileNodes(LEAVES[0])
+    for number in (1, 2):
+        known.keep(1, number, tile)
+    assert known.get(1, 1, 1) is tile
+    known.keep(1, 3, tile)
+    assert [known.get(1, number, 1) for number in (1, 2, 3)] == [tile, None, tile]
+    assert known.get(1, 3, 2) is None  # it is narrower than that
 
 
 @given(st.lists(st.integers(1, 50), max_size=12))

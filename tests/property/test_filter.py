@@ -3,13 +3,22 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit import search as searching
 from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present, format_filter
 from gateway.audit.filter_parser import FilterError, parse_filter
-from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow, search
+from gateway.audit.search import (
+    BLOCK_ENTRIES,
+    BlockSummary,
+    GrowingSummary,
+    IndexColumns,
+    IndexRow,
+    search,
+    search_page,
+)
 from gateway.clock import rfc3339
 from gateway.model import Entry, EntryKind
 
@@ -109,11 +118,8 @@ class Rows:
             if term in self._blocks[number].bits
         ]
 
-    def rows(self, start, end):
-        return self._rows[start:end]
-
-    def entry_times(self, start, end):
-        return [row.time for row in self._rows[start:end]]
+    def column(self, name, start, end):
+        return [getattr(row, name) for row in self._rows[start:end]]
 
     def of_exchange(self, exchange):
         return [at for at, row in enumerate(self._rows) if row.exchange == exchange]
@@ -147,6 +153,78 @@ def test_a_search_finds_what_a_look_at_each_entry_finds(few, wanted, seed, newes
     expected = [at for at in range(start, end) if held[id(log[at])]]
     found = search(Rows(log), wanted, start, end, newest_first=newest_first, size=len(log))
     assert list(found) == (expected[::-1] if newest_first else expected)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(entries, min_size=1, max_size=40),
+    filters,
+    st.integers(0, 2**32),
+    st.sampled_from([1, 8, 1000, 10**6]),
+    st.sampled_from([40, 1000]),
+)
+def test_pages_of_bounded_work_hold_together_what_a_search_finds(few, wanted, seed, lookups, page_size):
+    log = [few[(at * 2654435761 + seed) % 2**32 % len(few)] for at in range(2 * BLOCK_ENTRIES + 100)]
+    index, found, before = Rows(log), [], len(log)
+    for _ in range(len(log) // page_size + 4):
+        page, further = search_page(
+            index, wanted, before, page_size=page_size, size=len(log), lookups=lookups
+        )
+        found += page
+        if further is None:
+            break
+        assert further < before  # each page goes on, also one without entries
+        before = further
+    assert further is None
+    assert found == list(search(index, wanted, 0, len(log), newest_first=True, size=len(log)))
+
+
+def test_a_page_ends_when_it_has_taken_its_work(monkeypatch):
+    log = [Entry(v=1, kind=EntryKind.EXCHANGE_PAGE, time=rfc3339(START))] * (12 * BLOCK_ENTRIES)
+    index, asked = Rows(log), []
+    bits = index.bits
+    monkeypatch.setattr(
+        index, "bits", lambda term, first, end: asked.append(end - first) or bits(term, first, end)
+    )
+    absent = And((Has(Field.CONSUMER, ""), Has(Field.PROVIDER, "nobody")))
+    assert search_page(index, absent, len(log), page_size=5, size=len(log), lookups=8) == (
+        [],
+        8 * BLOCK_ENTRIES,
+    )
+    assert sum(asked) == 8
+    # The control: without the bound, the whole log is looked through.
+    asked.clear()
+    assert search_page(index, absent, len(log), page_size=5, size=len(log), lookups=10**6) == ([], None)
+    assert sum(asked) == 24
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=BLOCK_ENTRIES), st.integers(1, 300))
+def test_the_summary_of_a_block_is_the_same_however_its_rows_come(numbers, kinds):
+    """From few values of a column to many, which are told apart in different ways."""
+    log = [
+        Entry(
+            v=1,
+            kind=EntryKind.EXCHANGE_PAGE,
+            time=rfc3339(START),
+            consumer=f"bank-{numbers[at % len(numbers)] % kinds}",
+            reasons=("A", "B")[: at % 3],
+        )
+        for at in range(BLOCK_ENTRIES)
+    ]
+    whole, growing = BlockSummary.of([IndexRow.of(entry) for entry in log]), GrowingSummary()
+    for start in range(0, BLOCK_ENTRIES, 512):
+        growing.add(IndexColumns.of(log[start : start + 512]))
+    assert growing.summary() == whole
+    for value in {entry.consumer for entry in log}:
+        expected = sum(1 << at for at, entry in enumerate(log) if entry.consumer == value)
+        assert int.from_bytes(whole.bits[f"consumer={value}"], "little") == expected
+
+
+def test_only_a_full_block_is_summed_up():
+    growing = GrowingSummary()
+    growing.add(IndexColumns.of([Entry(v=1, kind=EntryKind.EXCHANGE_PAGE, time=rfc3339(START))]))
+    with pytest.raises(ValueError, match="full"):
+        growing.summary()
 
 
 def test_a_search_of_many_blocks_takes_them_in_growing_strides(monkeypatch):

@@ -221,6 +221,44 @@ def test_fsck_follows_the_numbers(path, identity, sign, make_entry, given, found
     assert forged(path, identity, sign, entries) == found
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b"]),
+            st.sampled_from([None, 0, 1, 1, 2, 2, 3, 4]),
+            st.sampled_from([EntryKind.EXCHANGE_RELEASED] * 4 + [EntryKind.EXCHANGE_DENIED, None]),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 8),
+)
+def test_numbers_taken_together_are_those_taken_one_by_one(given, middle):
+    entries = [
+        kind and Entry(v=1, kind=kind, time="", consumer=consumer, sequence=number)
+        for consumer, number, kind in given
+    ]
+    together, single = Numbering(), Numbering()
+    for chunk in (entries[:middle], entries[middle:]):
+        faults = [single.find_fault(entry) for entry in chunk if entry is not None]
+        if together.take_sound(chunk):
+            assert not any(faults)
+        else:
+            assert [together.find_fault(entry) for entry in chunk if entry is not None] == faults
+        assert together.last == single.last
+
+
+def test_sound_numbers_are_taken_together():
+    """The control: if they never were, both ways would agree for nothing."""
+    entries = [
+        Entry(v=1, kind=EntryKind.EXCHANGE_RELEASED, time="", consumer=f"bank-{at % 3}", sequence=at // 3 + 1)
+        for at in range(30)
+    ]
+    numbering = Numbering()
+    assert numbering.take_sound(entries)
+    assert not numbering.take_sound(entries)
+    assert set(numbering.last.values()) == {10}
+
+
 def test_fsck_finds_a_number_on_what_is_no_release(path, identity, sign, make_entry):
     entry = make_entry(kind=EntryKind.EXCHANGE_FAILED, sequence=1)
     assert forged(path, identity, sign, [entry]) == ["it has a number, which only releases have"]

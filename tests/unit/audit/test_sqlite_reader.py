@@ -8,7 +8,8 @@ from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import EVERYTHING, Field, Has, until
 from gateway.audit.proof import verify_consistency, verify_inclusion
-from gateway.audit.sqlite_reader import SqliteReader
+from gateway.audit.search import BLOCK_BYTES
+from gateway.audit.sqlite_reader import SqliteIndex, SqliteReader
 from gateway.audit.tiles import tile_width
 from gateway.audit.tree import EMPTY_ROOT, Frontier, append, leaf_hash
 from gateway.model.entry import EntryKind
@@ -91,6 +92,23 @@ def test_an_entry_that_only_its_index_has_is_a_mismatch(reader, path, tamper):
     tamper(path, ("DELETE FROM entry WHERE idx = ?", COUNT - 1))
     with pytest.raises(LogMismatchError):
         reader.follow(EVERYTHING, 1000, COUNT - 1, COUNT)
+
+
+def test_the_bits_of_a_term_come_together_where_its_blocks_do(tmp_path, fill, make_entry):
+    path = tmp_path / "blocks.db"
+    fill(path, 1, batch=1, make=make_entry)
+    blocks = {number: bytes([number]) * BLOCK_BYTES for number in (2, 3, 4, 7)}
+    with sqlite3.connect(path) as connection:
+        for number, bits in blocks.items():
+            connection.execute("INSERT INTO block_term VALUES ('tier=open', ?, ?)", (number, bits))
+    index = SqliteIndex(connection)
+    assert index.bits("tier=open", 2, 5) == [(2, blocks[2] + blocks[3] + blocks[4])]
+    assert index.bits("tier=open", 0, 9) == list(blocks.items())
+    assert index.bits("tier=open", 5, 7) == []
+    connection.execute("INSERT INTO block_term VALUES ('tier=open', 5, x'00')")
+    with pytest.raises(LogMismatchError):
+        index.bits("tier=open", 0, 9)
+    connection.close()
 
 
 def test_a_search_by_exchange_uses_its_index(reader, path):
