@@ -27,7 +27,7 @@ from gateway.details import (
     DetailsAlteredError,
     DetailsErasedError,
     DetailsMissingError,
-    DetailsStore,
+    SqliteDetailsStore,
 )
 from gateway.details.opening import approve, verify_request
 from gateway.details.sealing import SealedContent
@@ -58,7 +58,7 @@ class Officers:
         def with_details(config: GatewayConfig) -> GatewayConfig:
             directory = self.world.deployment.directory
             details = DetailsConfig(
-                file=directory / "data" / "details.sqlite",
+                database=directory / "data" / "details.sqlite",
                 index_key=directory / "keys" / "blind-index.key",
                 custodians=tuple(cards[:2]),
                 former_custodians=tuple(cards[2:]),
@@ -246,7 +246,7 @@ async def test_a_row_that_was_changed_or_exchanged_is_noticed(officers: Officers
     await officers.settle()
     index = officers.index_of(first.exchange)
     assert officers.open(index)
-    with DetailsStore(officers.config.details.file, officers.world.trust.origin) as store:
+    with SqliteDetailsStore(officers.config.details.database, officers.world.trust.origin) as store:
         database = store._connection
         [(content, wraps)] = database.execute(
             "SELECT content, wraps FROM details WHERE exchange = ?", (first.exchange,)
@@ -374,7 +374,7 @@ async def test_erasing_a_subject_or_a_time_takes_the_tokens_with_it(officers: Of
     assert erase_details(
         officers.config, legal_basis="retention", by="o", before=tomorrow, clock=officers.world.clock
     )[0]
-    with DetailsStore(officers.config.details.file, officers.world.trust.origin) as store:
+    with SqliteDetailsStore(officers.config.details.database, officers.world.trust.origin) as store:
         assert store.count() == 0
         assert store._connection.execute("SELECT count(*) FROM token").fetchone() == (0,)
     assert erase_details(
@@ -391,7 +391,7 @@ async def test_a_store_that_claims_an_erasing_the_log_does_not_know_is_not_belie
     _, recorded = erase_details(
         officers.config, legal_basis="x", by="o", index=first, clock=officers.world.clock
     )
-    with DetailsStore(officers.config.details.file, officers.world.trust.origin) as store:
+    with SqliteDetailsStore(officers.config.details.database, officers.world.trust.origin) as store:
         store._connection.execute("DELETE FROM details WHERE exchange = ?", (entries[1].exchange,))
         store._connection.execute(
             "INSERT INTO erased VALUES (?, ?, ?)", (entries[1].exchange, "exchange.requested", recorded)
@@ -454,11 +454,11 @@ async def test_no_identifier_stands_in_clear_anywhere_and_none_is_left_after_era
     await officers.settle()
     find_subject(officers.config, "uscc", uscc, reason=REASON, by="o", clock=officers.world.clock)
     searched = readable(officers)
-    store = officers.config.details.file
+    store = officers.config.details.database
     assert any(name.startswith(str(store)) for name in searched)
     sought = [*forms(uscc), *forms(actor)]
     assert [name for name, content in searched.items() if any(form in content for form in sought)] == []
-    with DetailsStore(store, officers.world.trust.origin) as opened:
+    with SqliteDetailsStore(store, officers.world.trust.origin) as opened:
         rows = opened._connection.execute("SELECT content, wraps FROM details").fetchall()
         tokens = [token for (token,) in opened._connection.execute("SELECT token FROM token")]
     assert len(rows) == len(tokens) == 3

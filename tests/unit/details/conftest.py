@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.details import BlindIndex, Custodian, Custodians, Details, DetailsStore, SubjectDetails
+from gateway.details import BlindIndex, Custodian, Custodians, Details, SqliteDetailsStore, SubjectDetails
 from gateway.details.sealing import Batch, Context, seal_content
 from gateway.details.store import StoredDetails
 from gateway.evidence.canonical import encode_canonical
@@ -39,7 +39,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def store(path):
-    with DetailsStore(path, ORIGIN, busy_timeout_s=0.05) as store:
+    with SqliteDetailsStore(path, ORIGIN, busy_timeout_s=0.05) as store:
         yield store
 
 
