@@ -42,7 +42,11 @@ SCRUB_TIMEOUT_S: Final = 10.0
 _SCRUB_POLL_S: Final = 0.02
 _ROWS_AT_ONCE: Final = 2000
 
-_ERASE_LIMITS_S: Final = {"statement_timeout": 3600.0, "idle_in_transaction_session_timeout": 60.0}
+_ERASE_LIMITS_S: Final = {
+    "lock_timeout": 30.0,
+    "statement_timeout": 3600.0,
+    "idle_in_transaction_session_timeout": 60.0,
+}
 """Limits of an erasing: its entry is appended to the log meanwhile. Nobody waits for it but others that
 erase."""
 _SCRUB_LIMITS_S: Final = {"statement_timeout": 3600.0, "lock_timeout": 10.0}
@@ -64,6 +68,8 @@ _OLDER_TRANSACTIONS: Final = (
 """Every transaction holds the lock on its own number, until it ends."""
 
 _Connection = psycopg.Connection[Any]
+
+# Everybody locks, and so reads, in one order: details_batch, details, details_token.
 
 
 class PostgresDetailsStore:
@@ -105,7 +111,7 @@ class PostgresDetailsStore:
         """Return what is kept of an exchange, in the order in which it was written."""
         with self._session() as connection:
             rows = connection.execute(
-                "SELECT exchange, kind, day, content, wraps, keys FROM details JOIN details_batch"
+                "SELECT exchange, kind, day, content, wraps, keys FROM details_batch JOIN details"
                 " ON details_batch.number = details.batch WHERE exchange = %s ORDER BY details.number",
                 (exchange,),
             ).fetchall()
@@ -163,7 +169,7 @@ class PostgresDetailsStore:
         with self._transaction(_ERASE_LIMITS_S) as connection:
             # Only others that erase wait. Taken before the snapshot in which everything below looks.
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            connection.execute("LOCK TABLE details IN SHARE UPDATE EXCLUSIVE MODE")
+            connection.execute("LOCK TABLE details_batch, details IN SHARE UPDATE EXCLUSIVE MODE")
             count = _erase(connection, selection, record)
         self.scrub()
         return count
@@ -312,8 +318,11 @@ def _choose(selection: Selection) -> tuple[sql.SQL, tuple[Any, ...]]:
 
 
 def _limit(connection: _Connection, limits_s: Mapping[str, float]) -> None:
+    # Not by a SELECT: that would take the transaction's snapshot before its locks.
     for setting, limit_s in limits_s.items():
-        connection.execute("SELECT set_config(%s, %s, true)", (setting, f"{limit_s * 1000:.0f}"))
+        connection.execute(
+            sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(setting), sql.Literal(round(limit_s * 1000)))
+        )
 
 
 def _row(connection: _Connection, statement: str, *values: object) -> tuple[Any, ...]:

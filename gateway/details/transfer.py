@@ -26,7 +26,7 @@ _END: Final = object()
 _IN_POSTGRES: Final = (
     "SELECT keys, exchange, kind, day, content, wraps,"
     " ARRAY(SELECT token FROM details_token WHERE details = details.number ORDER BY token)"
-    " FROM details JOIN details_batch ON details_batch.number = batch ORDER BY details.number"
+    " FROM details_batch JOIN details ON details_batch.number = batch ORDER BY details.number"
 )
 _IN_SQLITE: Final = (
     "SELECT keys, exchange, kind, day, content, wraps, details.number"
@@ -115,10 +115,16 @@ def _opened(path: Path, origin: str) -> Iterator[sqlite3.Connection]:
 def _batches(source: sqlite3.Connection) -> Iterator[tuple[bytes, list[StoredDetails]]]:
     for number, keys in source.execute("SELECT number, keys FROM batch ORDER BY number"):
         rows = source.execute(
-            "SELECT exchange, kind, day, content, wraps, number FROM details WHERE batch = ? ORDER BY number",
+            "SELECT number, exchange, kind, day, content, wraps FROM details WHERE batch = ? ORDER BY number",
             (number,),
         ).fetchall()
-        yield keys, [StoredDetails(*row[:-1], tokens=_tokens(source, row[-1])) for row in rows]
+        yield (
+            keys,
+            [
+                StoredDetails(exchange, kind, day, content, wraps, _tokens(source, at))
+                for at, exchange, kind, day, content, wraps in rows
+            ],
+        )
 
 
 def _rows_of_file(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pytest
 import pytest_asyncio
 
 from gateway.audit.receipt import verify_receipt
-from gateway.config import DetailsConfig, GatewayConfig
 from gateway.demo.world import COMPANIES
 from gateway.deployment.erasures import erase_details
 from gateway.deployment.openings import open_details, request_opening
@@ -32,78 +30,11 @@ from gateway.details import (
 from gateway.details.opening import approve, verify_request
 from gateway.details.sealing import SealedContent
 from gateway.errors import ConfigError, GatewayError
-from gateway.model import Actor, Entry, EntryKind, Subject
+from gateway.model import Entry, EntryKind, Subject
+from tests.simulators.officers import REASON, Officers
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-REASON = "complaint 2026/17"
-
-
-@dataclass
-class Officers:
-    """A world that keeps details, and the people around it."""
-
-    world: SimulatedWorld
-    custodians: list[Custodian]
-    config: GatewayConfig = field(init=False)
-
-    async def start(self) -> None:
-        cards = []
-        for custodian in self.custodians:
-            path = self.world.directory / f"{custodian.card.name}.card"
-            path.write_bytes(custodian.card.to_json())
-            cards.append(path)
-
-        def with_details(config: GatewayConfig) -> GatewayConfig:
-            directory = self.world.deployment.directory
-            details = DetailsConfig(
-                database=directory / "data" / "details.sqlite",
-                index_key=directory / "keys" / "blind-index.key",
-                custodians=tuple(cards[:2]),
-                former_custodians=tuple(cards[2:]),
-            )
-            self.config = config.model_copy(update={"details": details})
-            return self.config
-
-        await self.world.start(with_details)
-
-    async def ask(self, uscc: str, actor: str = "clerk-17", **options) -> Entry:
-        """Ask about a company; return the entry that says so."""
-        page = await self.world.client().query(
-            COMPANIES,
-            purpose="public-lookup",
-            subjects=[Subject("uscc", uscc)],
-            actor=Actor(actor, "loan 2026/881"),
-            **options,
-        )
-        return page.verified.entry
-
-    async def settle(self) -> None:
-        """Stop the gateway, so that everything it had to write is written."""
-        await self.world.stop_node()
-
-    def index_of(self, exchange: str, kind: EntryKind = EntryKind.EXCHANGE_REQUESTED) -> int:
-        [index] = [
-            at
-            for at, entry in enumerate(self.world.log.entries())
-            if entry.exchange == exchange and entry.kind is kind
-        ]
-        return index
-
-    def newest(self) -> Entry:
-        return self.world.log.entries()[-1]
-
-    def open(self, index: int, approvers: list[Custodian] | None = None, reason: str = REASON):
-        request, secret = request_opening(
-            self.config, index, reason=reason, by="officer", clock=self.world.clock
-        )
-        verified = verify_request(request, self.world.trust)
-        envelopes = [
-            approve(verified, custodian, self.world.clock())
-            for custodian in (approvers if approvers is not None else self.custodians[:2])
-        ]
-        return open_details(self.config, request, secret, envelopes, clock=self.world.clock)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
