@@ -130,8 +130,8 @@ class LogConfig(_Section):
     """Without this section the times of checkpoints are the operator's word, or that of witnesses."""
     witnesses: WitnessesConfig | None = None
     """Without this section nobody but the operator vouches for the log."""
-    previous: tuple[Path, ...] = ()
-    """Files of the closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
+    previous: tuple[Place, ...] = ()
+    """The closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
 
 
 class KeysConfig(_Section):

@@ -260,18 +260,6 @@ async def test_the_commands_work_on_the_shared_database(world: TwoNodes, tmp_pat
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_closing_the_log_is_refused_before_anything_is_changed(world: TwoNodes) -> None:
-    words = ["audit", "rotate", "--origin", "audit.example.org/log/2099"]
-    before = world.log.size()
-    result = await asyncio.to_thread(
-        CliRunner().invoke, app, [*words, "--config", str(world.deployment.config)]
-    )
-    assert result.exit_code == 2
-    assert "this one is in PostgreSQL" in result.stderr
-    assert world.log.size() == before
-
-
-@pytest.mark.asyncio(loop_scope="module")
 async def test_an_outsiders_view_is_served_from_the_database(world: TwoNodes) -> None:
     tiles = world.config.tiles.model_copy(update={"listen": "127.0.0.1:0"})
     site = TileSite(world.config.model_copy(update={"tiles": tiles}))

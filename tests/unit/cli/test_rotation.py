@@ -12,7 +12,8 @@ from gateway.audit.proof import TlogProof
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.tree import leaf_hash
 from gateway.config import GatewayConfig
-from gateway.deployment.rotation import Rotation, settings_of_next
+from gateway.deployment.next_settings import settings_of_next
+from gateway.deployment.rotation import Rotation
 from gateway.errors import ConfigError
 from gateway.evidence.trust import Trust
 from tests.unit.cli.conftest import ORIGIN, add_bank
