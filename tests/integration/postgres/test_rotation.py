@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
@@ -24,7 +26,7 @@ from gateway.deployment.rotation import close_and_go_on
 from gateway.details import Custodian
 from gateway.evidence.trust import Trust
 from gateway.members import open_member_store
-from gateway.model import EntryKind, MemberState
+from gateway.model import EntryKind, Member, MemberState
 from gateway.node import Node
 from tests.simulators.outcome import reason_of
 from tests.simulators.postgres import PostgresServer, running_postgres
@@ -64,6 +66,11 @@ def last_kind(address: PostgresAddress) -> str:
         return str(json.loads(reader.entry(reader.size() - 1).data)["kind"])
 
 
+def members_of(address: PostgresAddress) -> list[Member]:
+    with closing(open_member_store(address)) as store:
+        return store.members()[1]
+
+
 async def test_the_nodes_go_on_in_the_next_database_and_both_logs_verify_as_one_chain(
     world: TwoNodes, server: PostgresServer
 ) -> None:
@@ -84,8 +91,8 @@ async def test_the_nodes_go_on_in_the_next_database_and_both_logs_verify_as_one_
     trust = Trust.load(world.deployment.directory / "trust.json")
     assert trust.origin == NEXT
     verify_receipt(page.receipt, trust)
-    assert open_member_store(following).members()[1] == open_member_store(closed).members()[1]
-    # Nothing that a member of the next log claims is without its entry: that stands in the closed one.
+    assert members_of(following) == members_of(closed)
+    # Members count as far as the log bears them out, and what bears them out stands in the closed one.
     world.config, world.trust, world.address = settings, trust, following
     world.log = SharedLog(following, trust)
     world.nodes.clear()
@@ -154,13 +161,12 @@ async def test_a_rotation_broken_off_is_completed(
 
 
 async def test_a_place_that_cannot_be_gone_on_in_closes_nothing(
-    world: TwoNodes, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    world: TwoNodes, server: PostgresServer
 ) -> None:
     await world.stop_node()
     others = server.database()
-    move = open_member_store(others)
-    member = open_member_store(world.address).members()[1][0]
-    move.add(type(member)(**{**{f: getattr(member, f) for f in member.__struct_fields__}, "title": "Other"}))
+    with closing(open_member_store(others)) as store:
+        store.add(msgspec.structs.replace(members_of(world.address)[0], title="Somebody else"))
     size = world.log.size()
     for into, told in (
         (server.empty_database().url, "no schema yet"),
@@ -172,7 +178,8 @@ async def test_a_place_that_cannot_be_gone_on_in_closes_nothing(
     ):
         words = [] if into is None else ["--into", into]
         result = await asyncio.to_thread(command, world, "audit", "rotate", "--origin", NEXT, *words)
-        assert (result.exit_code, told in result.stderr) == (2, True), result.output
+        assert result.exit_code in (2, 3)
+        assert told in result.stderr
     assert world.log.size() == size
 
 
