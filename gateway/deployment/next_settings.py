@@ -18,7 +18,7 @@ from gateway.errors import ConfigError
 def settings_of_next(text: str, config: GatewayConfig, rotation: Rotation, folder: Path) -> str:
     """Return the text of the configuration changed to go on in the next log.
 
-    That is `[log]`, and where a database takes all, `[members]` and `[details]`. Everything else, comments
+    That is `[log]`, `[details]`, and `[members]` where a database takes all. Everything else, comments
     too, stays as it is. `folder` is that of the file: paths within it are written relative to it. Raises
     `ConfigError` if the file's form is not one that can be changed safely.
     """
@@ -29,8 +29,10 @@ def settings_of_next(text: str, config: GatewayConfig, rotation: Rotation, folde
     }
     if isinstance(rotation.database, PostgresAddress):
         changes["members"] = {"database": database}
-        if config.details is not None:
-            changes["details"] = {"database": database}
+    if config.details is not None:
+        # Details are sealed for their log, and stay with it.
+        place = _next_details(config.details.database, rotation)
+        changes["details"] = {"database": _relative(place, folder)}
     changed = text
     for section, settings in changes.items():
         changed = _with_settings(changed, section, settings, rotation)
@@ -42,6 +44,12 @@ def settings_of_next(text: str, config: GatewayConfig, rotation: Rotation, folde
     if after != {**before, **expected}:
         raise _edit_by_hand(rotation)
     return changed
+
+
+def _next_details(place: Place, rotation: Rotation) -> Place:
+    if isinstance(place, Path):
+        return place.with_name(f"details-{rotation.opened.rpartition('/')[2]}{place.suffix}")
+    return rotation.database
 
 
 def _with_settings(text: str, section: str, settings: dict[str, Any], rotation: Rotation) -> str:
@@ -77,7 +85,7 @@ def _toml(value: str | list[str]) -> str:
 
 
 def _edit_by_hand(rotation: Rotation) -> ConfigError:
-    others = ""
+    others = " In [details] name a new file."
     if isinstance(rotation.database, PostgresAddress):
         others = " Set database in [members] and [details] to that one, too."
     return ConfigError(
