@@ -148,9 +148,8 @@ class PostgresDetailsStore:
         """Return (exchange, kind) of the entries that any of `tokens` stands for, oldest first."""
         with self._session() as connection:
             found = connection.execute(
-                "SELECT exchange, kind FROM details WHERE number IN"
-                " (SELECT details FROM details_token WHERE token = ANY(%s)) ORDER BY number",
-                (list(tokens),),
+                "SELECT exchange, kind FROM details WHERE number = ANY(%s) ORDER BY number",
+                (_numbers_with(connection, tokens),),
             ).fetchall()
         # Of a write whose success was not heard of, and which was repeated, there are two.
         return list(dict.fromkeys(found))
@@ -275,7 +274,7 @@ def add_batch(connection: _Connection, keys: bytes, batch: Iterable[StoredDetail
 
 
 def _erase(connection: _Connection, selection: Selection, record: Record) -> int:
-    chosen, values = _choose(selection)
+    chosen, values = _choose(connection, selection)
     salt = os.urandom(SALT_BYTES)
     with psycopg.ServerCursor(connection, "erased") as cursor:
         cursor.itersize = _ROWS_AT_ONCE
@@ -305,16 +304,21 @@ def _erase(connection: _Connection, selection: Selection, record: Record) -> int
     return count
 
 
-def _choose(selection: Selection) -> tuple[sql.SQL, tuple[Any, ...]]:
+def _choose(connection: _Connection, selection: Selection) -> tuple[sql.SQL, tuple[Any, ...]]:
     """Return the condition on rows of `details`, and its values."""
     if selection.exchange is not None:
         return sql.SQL("exchange = %s"), (selection.exchange,)
     if selection.before is not None:
         return sql.SQL("day < %s"), (selection.before.isoformat(),)
-    return (
-        sql.SQL("number IN (SELECT details FROM details_token WHERE token = ANY(%s))"),
-        (list(selection.tokens or ()),),
+    return sql.SQL("number = ANY(%s)"), (_numbers_with(connection, selection.tokens or ()),)
+
+
+def _numbers_with(connection: _Connection, tokens: Sequence[bytes]) -> list[int]:
+    # By itself: as there are no statistics of tokens, a join would read the tables whole.
+    found = connection.execute(
+        "SELECT DISTINCT details FROM details_token WHERE token = ANY(%s)", (list(tokens),)
     )
+    return [number for (number,) in found]
 
 
 def _limit(connection: _Connection, limits_s: Mapping[str, float]) -> None:
