@@ -130,8 +130,8 @@ class LogConfig(_Section):
     """Without this section the times of checkpoints are the operator's word, or that of witnesses."""
     witnesses: WitnessesConfig | None = None
     """Without this section nobody but the operator vouches for the log."""
-    previous: tuple[Path, ...] = ()
-    """Files of the closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
+    previous: tuple[Place, ...] = ()
+    """The closed logs that this one goes on from, oldest first (`gateway audit rotate`)."""
 
 
 class KeysConfig(_Section):
@@ -145,7 +145,7 @@ class KeysConfig(_Section):
 class DetailsConfig(_Section):
     """Details of exchanges (whom they concerned, who asked), kept for officers. Absent: none are kept."""
 
-    file: Path = Path("data/details.sqlite")
+    database: Place = Path("data/details.sqlite")
     index_key: Path = Path("keys/blind-index.key")
     """32 random bytes, mode 0600."""
     custodians: Annotated[tuple[Path, ...], Field(min_length=2)]
@@ -272,17 +272,16 @@ class GatewayConfig(_File):
 
     @model_validator(mode="after")
     def _share_everything_or_nothing(self) -> Self:
-        """Nodes that share the log share the members: a suspension must bite on all of them."""
-        log, members = self.log.database, self.members.database
-        if (isinstance(log, PostgresAddress) or isinstance(members, PostgresAddress)) and log != members:
-            raise ValueError(
-                "log.database and members.database must be the same PostgreSQL address, or both files"
-            )
-        if isinstance(log, PostgresAddress) and self.details is not None:
-            raise ValueError(
-                "details of exchanges are kept in a file of one host, but log.database is shared by several "
-                "nodes; remove the section [details]"
-            )
+        """Nodes that share the log share the members, as a suspension must bite on all, and the details."""
+        log = self.log.database
+        others: dict[str, Path | PostgresAddress] = {"members.database": self.members.database}
+        if self.details is not None:
+            others["details.database"] = self.details.database
+        for name, place in others.items():
+            if (isinstance(log, PostgresAddress) or isinstance(place, PostgresAddress)) and log != place:
+                raise ValueError(
+                    f"log.database and {name} must be the same PostgreSQL address, or both files"
+                )
         return self
 
 

@@ -67,8 +67,11 @@ from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableErr
 from gateway.database.privileges import require_guards, require_modest_role
 from gateway.database.roundtrip import RoundTrips, from_bigint, to_bigint
 from gateway.database.session import advice_for, connect
+from gateway.errors import ConfigError
 
 _PRUNE_INTERVAL_US: Final = 1_000_000
+_WRITER: Final = "write the log"
+"""What sessions that append are called in the server's list of sessions."""
 _CREATION_LOCK: Final = 0x534C_4F47
 """Number of the advisory lock (`SLOG`) under which a log is made."""
 
@@ -76,6 +79,30 @@ _BUSY: Final = (pg.LockNotAvailable,)
 _DAMAGED: Final = (pg.IntegrityError, pg.DataCorrupted, pg.IndexCorrupted)
 
 _Connection = psycopg.Connection[Any]
+
+
+def require_vacant(address: PostgresAddress) -> None:
+    """Raise `ConfigError` while any node, wherever it runs, has the log at `address` open for writing.
+
+    Who opens it afterwards is not kept from it, but from what the log no longer takes (`log.closed`).
+    Raises `LogUnavailableError` if the database cannot be asked.
+    """
+    try:
+        with connect(address, "look for writers") as connection:
+            found = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = %s",
+                (f"sluicegate {_WRITER}",),
+            ).fetchone()
+    except DatabaseUnavailableError as error:
+        raise LogUnavailableError(error.message) from error
+    except psycopg.Error as error:
+        raise LogUnavailableError(f"The audit log cannot be looked at: {advice_for(error)}.") from None
+    if found != (0,):
+        raise ConfigError(
+            "A gateway or a command has this audit log open: stop the gateway on every node first, and try "
+            "again."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +263,7 @@ class PostgresStore:
 
     def _connect(self) -> _Connection:
         self._give_up()
-        connection = connect(self.address, "write the log")
+        connection = connect(self.address, _WRITER)
         try:
             require_modest_role(connection)
             require_guards(connection)

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
-from gateway.audit.errors import NoteError
+from gateway.audit.errors import EntryNotFoundError, NoteError
 from gateway.audit.filter import Field, Has
 from gateway.audit.note import Ed25519Verifier, parse_note
 from gateway.audit.store import AuditReader
@@ -115,7 +115,7 @@ def _read_ends(shard: Shard) -> _Ends:
 def _entry_of(reader: AuditReader, index: int, kind: EntryKind) -> Entry | None:
     try:
         entry = msgspec.json.decode(reader.entry(index).data, type=Entry)
-    except DECODE_ERRORS:
+    except (*DECODE_ERRORS, EntryNotFoundError):
         # Not an entry, so not one that joins; the examination of the log itself says what it is.
         return None
     return entry if entry.kind is kind else None

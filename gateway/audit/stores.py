@@ -6,13 +6,14 @@ is imported only for a log that is there.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from gateway.audit.findings import Progress
 from gateway.audit.fsck import FsckReport, fsck
 from gateway.audit.note import Ed25519Verifier
-from gateway.audit.occupancy import serving
+from gateway.audit.occupancy import serving, vacated
 from gateway.audit.publication import KeptPublications
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_publications import SqlitePublications
@@ -55,9 +56,36 @@ def open_publications(place: Place) -> KeptPublications:
 def serving_from(place: Place) -> AbstractContextManager[None]:
     """Hold the log at `place` as one of the processes that serve from it; see `gateway.audit.occupancy`.
 
-    In PostgreSQL nobody has to be gone: its log is not closed, and has nowhere to be moved to.
+    In PostgreSQL the server knows who does.
     """
     return nullcontext() if isinstance(place, PostgresAddress) else serving(place)
+
+
+@contextmanager
+def vacated_by_all(place: Place) -> Iterator[None]:
+    """Hold the log at `place` as nobody serves from it; raise `ConfigError` if a gateway does.
+
+    In PostgreSQL nobody can be kept from opening it; what keeps nodes from going on with a log that is
+    being closed is the entry that closes it.
+    """
+    if isinstance(place, PostgresAddress):
+        from gateway.audit.postgres import require_vacant  # noqa: PLC0415
+
+        require_vacant(place)
+        yield
+    else:
+        with vacated(place):
+            yield
+
+
+def log_exists(place: Place) -> bool:
+    """Return whether there is a log at `place`; raise `LogUnavailableError` if that cannot be told now."""
+    if isinstance(place, PostgresAddress):
+        from gateway.audit.postgres_reader import PostgresReader  # noqa: PLC0415
+
+        with PostgresReader(place) as reader:
+            return reader.exists()
+    return place.exists()
 
 
 def examine(place: Place, verifier: Ed25519Verifier, progress: Progress | None = None) -> FsckReport:
@@ -74,21 +102,17 @@ def require_log(place: Place) -> None:
 
     Raises `LogUnavailableError` if that cannot be told now.
     """
+    if log_exists(place):
+        return
     if isinstance(place, PostgresAddress):
-        from gateway.audit.postgres_reader import PostgresReader  # noqa: PLC0415
-
-        with PostgresReader(place) as reader:
-            if reader.exists():
-                return
         raise ConfigError(
             "The database holds no audit log. Move one there with `gateway database move`, or restore it: a "
             "gateway never starts a second log unasked."
         )
-    if not place.exists():
-        raise ConfigError(
-            f"The audit log {place} is missing. If this is a new deployment, run `gateway init`; if not, "
-            "restore it: a gateway never starts a second log unasked."
-        )
+    raise ConfigError(
+        f"The audit log {place} is missing. If this is a new deployment, run `gateway init`; if not, "
+        "restore it: a gateway never starts a second log unasked."
+    )
 
 
 def require_file_log(place: Place, what: str) -> Path:

@@ -15,9 +15,8 @@ from gateway.audit.filter import Field, Filter, Has
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import TlogProof
 from gateway.audit.shards import Shard, find_breaks
-from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import MAX_PAGE_SIZE
-from gateway.audit.stores import examine
+from gateway.audit.stores import Place, examine, open_reader
 from gateway.audit.tree import leaf_hash
 from gateway.cli import audit_privacy
 from gateway.cli.audit_guards import accept_clock, anchor
@@ -174,7 +173,7 @@ def fsck(
     output = output_of(context)
     shards = [Shard(place.database, _log_key(place))]
     if chain:
-        shards = [*(_closed_shard(path, place) for path in previous or _previous(place, config)), *shards]
+        shards = [*(_closed_shard(closed, place) for closed in previous or _previous(place, config)), *shards]
     elif previous:
         raise CommandError("--previous names the logs of a chain; say --chain as well.")
     examined, findings = _examine(shards, output)
@@ -219,26 +218,28 @@ def _examine(shards: list[Shard], output: Output) -> tuple[_Examined, list[dict[
     return _Examined(entries, checkpoints), findings
 
 
-def _previous(place: LogPlace, config: Path) -> tuple[Path, ...]:
+def _previous(place: LogPlace, config: Path) -> tuple[Place, ...]:
     deployment = place.deployment or load_gateway_config(config)
     return deployment.log.previous
 
 
-def _closed_shard(path: Path, place: LogPlace) -> Shard:
-    """Return the closed log at `path` with the key it must be signed with.
+def _closed_shard(closed: Place, place: LogPlace) -> Shard:
+    """Return the closed log at `closed` with the key it must be signed with.
 
     That is the trust file's for its name; without a trust file, the key of the log that goes on from
     it: a rotation keeps the key, and changes its name to that of the new log.
     """
-    require_file(path, "The closed log", "name it with --previous, or in the configuration's log.previous")
-    with SqliteReader(path) as reader:
+    if isinstance(closed, Path):
+        hint = "name it with --previous, or in the configuration's log.previous"
+        require_file(closed, "The closed log", hint)
+    with open_reader(closed) as reader:
         origin, _ = reader.identity()
     for verifier in place.verifiers:
         if verifier.name == origin:
-            return Shard(path, verifier)
+            return Shard(closed, verifier)
     if place.trusted:
-        raise CommandError(f"The trust file names no key of the log in {path}; get the newest trust file.")
-    return Shard(path, Ed25519Verifier(origin, place.verifiers[0].public))
+        raise CommandError(f"The trust file names no key of the log in {closed}; get the newest trust file.")
+    return Shard(closed, Ed25519Verifier(origin, place.verifiers[0].public))
 
 
 def _log_key(place: LogPlace) -> Ed25519Verifier:

@@ -87,35 +87,39 @@ def move(
     to: Annotated[str, typer.Option(metavar=_ADDRESS, help="The database to move to, after `migrate`.")],
     config: GatewayConfigOption = GATEWAY_CONFIG,
 ) -> None:
-    """Move the log and the members of a stopped gateway from SQLite files to PostgreSQL.
+    """Move log, members and details of a stopped gateway from SQLite files to PostgreSQL.
 
     The log is examined before and after, and stays the same log: every receipt stays valid. The old files
-    are renamed, so that nothing can append to them.
+    are renamed, so that nothing can append to them; the file of details is overwritten and removed.
     """
     address = _parse("--to", to)
     output = output_of(context)
+    settings = load_gateway_config(config)
     with output.progress("entries") as advance:
-        moved = move_to_postgres(load_gateway_config(config), address, advance, output.remark)
+        moved = move_to_postgres(settings, address, advance, output.remark)
     files = [str(path) for path in moved.files]
     told = ", ".join(
         (
             counted(moved.entries, "entry", "entries"),
             counted(moved.checkpoints, "checkpoint"),
             counted(moved.members, "member"),
+            *(() if moved.details is None else (f"details of {counted(moved.details, 'entry', 'entries')}",)),
         )
     )
+    sections = "[log] and [members]" if settings.details is None else "[log], [members] and [details]"
     output.facts(
         {
             "entries": moved.entries,
             "checkpoints": moved.checkpoints,
             "members": moved.members,
+            "details": moved.details,
             "address": address.url,
             "retired": files,
         },
         [
             f"Moved {told}; examined before and after.",
             f"The old files are kept as {' and '.join(files)}.",
-            f'Now set database = "{address.url}" under [log] and [members] in {config}.',
+            f'Now set database = "{address.url}" under {sections} in {config}.',
         ],
     )
 

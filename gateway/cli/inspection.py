@@ -17,6 +17,7 @@ from gateway.cli.failures import CommandError, describe_failure
 from gateway.cli.options import require_file
 from gateway.clock import system_clock
 from gateway.config import GatewayConfig
+from gateway.database import PostgresAddress
 from gateway.details import BlindIndex
 from gateway.details.deployed import known_cards, load_custodians, read_fields_key
 from gateway.errors import ConfigError, GatewayError
@@ -111,7 +112,8 @@ class _Inspection:
         assert config is not None
         BlindIndex.load(config.index_key)
         known_cards(config)
-        return f"kept in {config.file}; to be opened by {load_custodians(config).described()}"
+        place = config.database.url if isinstance(config.database, PostgresAddress) else config.database
+        return f"kept in {place}; to be opened by {load_custodians(config).described()}"
 
     def disclosure_key(self) -> str:
         config = self._config.disclosure

@@ -1,8 +1,9 @@
 """What the gateway's role may do in the database, and that it may do nothing else.
 
 The log's rows are made by INSERT and never changed. What moves is the head, the probe's counter and
-the claims of once-keys. Members and the nodes' agreement change. Everything else, above all owning
-the tables, belongs to another role, which only migrations use.
+the claims of once-keys. Members and the nodes' agreement change. Details of entries come and go, and are
+never changed. Everything else, above all owning the tables, belongs to another role, which only
+migrations use.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from psycopg import sql
 from gateway.database.errors import DatabaseRefusedError
 from gateway.database.session import SCHEMA
 
-APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile", "published")
+APPEND_ONLY: Final = (
+    *("log", "checkpoint", "entry", "block", "block_term", "tile", "published"),
+    *("erasure", "erased"),
+)
 """Tables whose rows are never changed nor deleted; triggers refuse it even to their owner."""
 
 PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
@@ -29,9 +33,17 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "members": ("SELECT", "INSERT", "UPDATE"),
     "signing_keys": ("SELECT", "INSERT", "DELETE"),
     "shared_state": ("SELECT", "INSERT", "UPDATE"),
+    "details": ("SELECT", "INSERT", "DELETE"),
+    "details_batch": ("SELECT", "INSERT", "DELETE"),
+    # Tokens go with their details, by a foreign key.
+    "details_token": ("SELECT", "INSERT"),
+    "details_state": ("SELECT", "UPDATE"),
     "alembic_version": ("SELECT",),
 }
 """The rights of the gateway's role, by table."""
+
+FUNCTIONS: Final = ("scrub_details(bigint)",)
+"""What the gateway's role may have done with the owner's rights: it changes no row."""
 
 _TABLE_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 _TOO_MIGHTY: Final = (
@@ -64,6 +76,7 @@ def grant(connection: psycopg.Connection[Any], role: str) -> None:
         for statement in (
             "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, {role}",
             "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC, {role}",
+            "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC, {role}",
             "GRANT USAGE ON SCHEMA {schema} TO {role}",
         ):
             connection.execute(sql.SQL(statement).format(schema=schema, role=name))
@@ -74,6 +87,12 @@ def grant(connection: psycopg.Connection[Any], role: str) -> None:
                     schema=schema,
                     table=sql.Identifier(table),
                     role=name,
+                )
+            )
+        for function in FUNCTIONS:
+            connection.execute(
+                sql.SQL("GRANT EXECUTE ON FUNCTION {schema}.{function} TO {role}").format(
+                    schema=schema, function=sql.SQL(function), role=name
                 )
             )
 

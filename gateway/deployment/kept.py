@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from gateway.audit.errors import EntryNotFoundError
 from gateway.audit.store import AuditReader
 from gateway.config import DetailsConfig, GatewayConfig
-from gateway.details import ApprovalError, BlindIndex, DetailsErasedError, DetailsMissingError, DetailsStore
+from gateway.details import (
+    ApprovalError,
+    BlindIndex,
+    DetailsErasedError,
+    DetailsMissingError,
+    DetailsStore,
+    open_details_store,
+)
 from gateway.details.errors import DetailsAlteredError
 from gateway.details.opening import parse_entry
 from gateway.errors import ConfigError
@@ -24,12 +33,12 @@ def details_config_of(config: GatewayConfig) -> DetailsConfig:
 
 def open_store(config: GatewayConfig) -> DetailsStore:
     """Open the store of details; raise `ConfigError` if there is none."""
-    details = details_config_of(config)
-    if not details.file.exists():
+    place = details_config_of(config).database
+    if isinstance(place, Path) and not place.exists():
         raise ConfigError(
-            f"The store of details {details.file} does not exist; the gateway makes it when it starts."
+            f"The store of details {place} does not exist; the gateway makes it when it starts."
         )
-    return DetailsStore(details.file, config.log.origin)
+    return open_details_store(place, config.log.origin)
 
 
 def entry_with_details(leaf: bytes) -> Entry:

@@ -174,7 +174,7 @@ key = "keys/disclosure.key"
 # Whom exchanges concerned, kept for officers, sealed to custodians (`gateway custodian init`), of whom
 # any two can open an entry together. Without this section it is not kept.
 # [details]
-# file = "data/details.sqlite"
+# database = "data/details.sqlite"
 # index_key = "keys/blind-index.key"
 # custodians = ["custodians/NAME.card", "custodians/NAME.card"]
 

@@ -26,6 +26,7 @@ from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseUnavailableError
 from gateway.database.privileges import require_guards, require_modest_role
 from gateway.database.session import advice_for, connect
+from gateway.details.transfer import copy_details, destroy, verify_copy
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
 from gateway.members import SqliteMemberStore
@@ -46,6 +47,8 @@ class Moved:
     entries: int
     checkpoints: int
     members: int
+    details: int | None
+    """Of how many entries details were moved; None if no file of details was there."""
     files: tuple[Path, ...]
     """What the old files are called now."""
 
@@ -56,15 +59,18 @@ def move_to_postgres(
     progress: Progress = lambda _done, _total: None,
     stage: Stage = lambda _name: None,
 ) -> Moved:
-    """Copy log and members of a stopped gateway into the database at `address`, and retire the files.
+    """Copy log, members and details of a stopped gateway into the database at `address`; retire the files.
 
     The log is examined before and after; origin, key, entries and checkpoints are the same, so that
-    every receipt stays valid. Nothing can append to the file meanwhile. A move that was interrupted is
-    taken up again: what was committed is not copied twice. Raises `LogMismatchError` if either log is
-    not sound or they differ, `LogUnavailableError`, and `ConfigError`.
+    every receipt stays valid. The file of details is not kept as the others are, but destroyed: what is
+    erased later must not be left in it. Nothing can append to the log's file meanwhile. A move that was
+    interrupted is taken up again: what was committed is not copied twice. Raises `LogMismatchError` if
+    either log is not sound or they differ, `LogUnavailableError`, what `gateway.details.transfer` raises,
+    and `ConfigError`.
     """
     log_file = require_file_log(config.log.database, "Moving")
     member_file = require_file_log(config.members.database, "Moving")
+    details_file = _details_file(config)
     verifier = Ed25519Verifier(config.log.origin, SigningKey.load(config.log.key).verify_key.public)
     if not log_file.exists():
         raise ConfigError(f"The audit log {log_file} is missing; restore it first.")
@@ -75,7 +81,7 @@ def move_to_postgres(
         with closing(SqliteReader(log_file)) as source:
             head = source.checkpoint()
         stage("copying")
-        _copy(address, log_file, members, head, progress)
+        _copy(address, config.log.origin, _Files(log_file, details_file), members, head, progress)
         stage("examining the database")
         after = _require_sound(fsck_database(address, verifier, progress), "The log in the database")
         with PostgresReader(address) as target:
@@ -85,13 +91,47 @@ def move_to_postgres(
                 "The database holds another log than the file. Nothing was retired; go on with the file, and "
                 "have the database's owner drop the schema before the next attempt."
             )
+        details = None
+        if details_file is not None:
+            stage("examining the details")
+            details = _verify_details(address, details_file, config.log.origin)
+            destroy(details_file, config.log.origin)
         files = tuple(_retire(path) for path in (log_file, member_file))
-    return Moved(after.entries, after.checkpoints, len(members[1]), files)
+    return Moved(after.entries, after.checkpoints, len(members[1]), details, files)
+
+
+def _details_file(config: GatewayConfig) -> Path | None:
+    """Return the file of details; None if none are kept, or none were yet."""
+    if config.details is None:
+        return None
+    path = require_file_log(config.details.database, "Moving")
+    return path if path.exists() else None
+
+
+def _verify_details(address: PostgresAddress, path: Path, origin: str) -> int:
+    try:
+        with connect(address, "examine the details", statement_timeout_s=0) as connection:
+            verify_copy(path, origin, connection)
+            (count,) = connection.execute("SELECT count(*) FROM details").fetchone() or (0,)
+    except DatabaseUnavailableError as error:
+        raise LogUnavailableError(error.message) from error
+    except psycopg.Error as error:
+        raise LogUnavailableError(
+            f"The details in the database cannot be read, and no file was retired: {advice_for(error)}."
+        ) from None
+    return int(count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    log: Path
+    details: Path | None
 
 
 def _copy(
     address: PostgresAddress,
-    log_file: Path,
+    origin: str,
+    files: _Files,
     members: tuple[int, list[Any]],
     head: str,
     progress: Progress,
@@ -105,7 +145,9 @@ def _copy(
                 found = connection.execute("SELECT note FROM head").fetchone()
                 if found == (head,):
                     return
-                copy_to_database(log_file, connection, progress)
+                copy_to_database(files.log, connection, progress)
+                if files.details is not None:
+                    copy_details(files.details, origin, connection)
                 for member in members[1]:
                     connection.execute(
                         "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"

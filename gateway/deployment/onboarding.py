@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway.audit.note import Ed25519Verifier
-from gateway.audit.sqlite_reader import SqliteReader
+from gateway.audit.stores import open_reader
 from gateway.clock import Clock, system_clock
 from gateway.config import GatewayConfig
 from gateway.deployment.changes import record_change
@@ -278,7 +278,7 @@ def export_trust(config: GatewayConfig) -> Trust:
 def _closed_log_keys(config: GatewayConfig) -> Iterator[str]:
     """Yield the verifier keys of the logs that this one goes on from, newest first."""
     for database in reversed(config.log.previous):
-        with SqliteReader(database) as reader:
+        with open_reader(database) as reader:
             yield reader.identity()[1]
 
 

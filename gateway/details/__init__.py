@@ -15,7 +15,9 @@ from gateway.details.errors import (
     DetailsUnavailableError,
 )
 from gateway.details.keeper import DetailsKeeper, KeeperHooks, SealedDetails, Term
+from gateway.details.sqlite import SqliteDetailsStore
 from gateway.details.store import DetailsStore
+from gateway.details.stores import open_details_store
 
 __all__ = [
     "ApprovalError",
@@ -32,6 +34,8 @@ __all__ = [
     "DetailsUnavailableError",
     "KeeperHooks",
     "SealedDetails",
+    "SqliteDetailsStore",
     "SubjectDetails",
     "Term",
+    "open_details_store",
 ]

@@ -6,7 +6,7 @@ from gateway.config import DetailsConfig, DisclosureConfig
 from gateway.details.blind_index import BlindIndex
 from gateway.details.custodians import CustodianCard, Custodians
 from gateway.details.keeper import DetailsKeeper, KeeperHooks
-from gateway.details.store import DetailsStore
+from gateway.details.stores import open_details_store
 from gateway.errors import ConfigError
 from gateway.evidence.fields import KEY_BYTES
 from gateway.evidence.keys import read_secret
@@ -26,7 +26,7 @@ def known_cards(config: DetailsConfig) -> dict[str, CustodianCard]:
 def open_keeper(config: DetailsConfig, origin: str, hooks: KeeperHooks) -> DetailsKeeper:
     """Return what keeps the details of the log `origin`; raise `ConfigError`, `DetailsUnavailableError`."""
     custodians, index = load_custodians(config), BlindIndex.load(config.index_key)
-    store = DetailsStore(config.file, origin)
+    store = open_details_store(config.database, origin)
     return DetailsKeeper(store, custodians, index, origin=origin, hooks=hooks, queue_limit=config.queue)
 
 

@@ -1,33 +1,25 @@
-"""The erasable store: sealed details, their blind tokens, and what is left of those that were erased."""
+"""The erasable store, as everybody sees it: sealed details, blind tokens, and what is left of the erased."""
 
 from __future__ import annotations
 
 import base64
 import hmac
-import os
 import re
-import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 
-from gateway.details.errors import DetailsAlteredError, DetailsUnavailableError
-from gateway.details.schema import connect, create_file, prepare, unavailable
+from gateway.details.errors import DetailsAlteredError
 from gateway.details.sealing import BatchKeys
-from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
+from gateway.evidence.canonical import DECODE_ERRORS
 
 SALT_BYTES: Final = 32
-BUSY_TIMEOUT_S: Final = 5.0
-"""How long a writer waits for another, such as one that erases."""
+"""Of the commitment to what an erasing erased."""
 
 _DAY: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
-_TOKENS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,71 +61,23 @@ Record = Callable[[int, str], tuple[int, str]]
 returns its index and time. If it raises, nothing is erased."""
 
 
-class DetailsStore:
-    """Details in one SQLite file of mode 0600, which several processes may use at a time.
+class DetailsStore(Protocol):
+    """Keeps details. Safe from any thread; several processes may use one store at a time.
 
-    Every method raises `DetailsUnavailableError` if the file cannot be used now.
+    Every method raises `DetailsUnavailableError` if the store cannot be used now.
     """
-
-    def __init__(self, path: Path, origin: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
-        """Open the store of the log `origin`, making it if there is none; raise `ConfigError`."""
-        self.path: Final = path
-        self._lock = threading.Lock()
-        create_file(path)
-        try:
-            self._connection = connect(path, busy_timeout_s)
-            prepare(self._connection, origin)
-        except sqlite3.Error as error:
-            raise unavailable(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. May be called twice."""
-        with self._lock:
-            self._connection.close()
 
     def add(self, keys: BatchKeys, batch: Iterable[StoredDetails]) -> None:
         """Write a batch; when this returns, it is durable."""
-        with self._transaction() as connection:
-            number = connection.execute(
-                "INSERT INTO batch (keys) VALUES (?)", (encode_canonical(keys),)
-            ).lastrowid
-            for item in batch:
-                row = connection.execute(
-                    "INSERT INTO details (exchange, kind, day, batch, content, wraps)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (item.exchange, item.kind, item.day, number, item.content, item.wraps),
-                ).lastrowid
-                connection.executemany(
-                    "INSERT INTO token VALUES (?, ?)", [(token, row) for token in set(item.tokens)]
-                )
+        ...
 
     def of_exchange(self, exchange: str) -> list[tuple[StoredDetails, BatchKeys]]:
         """Return what is kept of an exchange, in the order in which it was written."""
-        with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT exchange, kind, day, content, wraps, keys FROM details JOIN batch"
-                " ON batch.number = details.batch WHERE exchange = ? ORDER BY details.number",
-                (exchange,),
-            ).fetchall()
-        return [(StoredDetails(*row), _keys(keys)) for *row, keys in rows]
+        ...
 
     def erased_of(self, exchange: str) -> list[Erased]:
-        """Return what was erased of an exchange."""
-        with self._reading() as connection:
-            return [
-                Erased(*row)
-                for row in connection.execute(
-                    "SELECT erased.entry, time FROM erased JOIN erasure ON erasure.entry = erased.entry"
-                    " WHERE exchange = ? ORDER BY erased.entry",
-                    (exchange,),
-                )
-            ]
+        """Return what was erased of an exchange, the newest erasing first."""
+        ...
 
     def erasure(self, entry: int) -> tuple[int, str] | None:
         """Return (count, commitment) of the details that entry `entry` says were erased; None if none.
@@ -141,154 +85,50 @@ class DetailsStore:
         The commitment is the base64 of HMAC-SHA256 under the erasure's salt over a line
         `exchange SP kind LF` for each, in rising order.
         """
-        with self._reading() as connection:
-            row = connection.execute("SELECT salt FROM erasure WHERE entry = ?", (entry,)).fetchone()
-            if row is None:
-                return None
-            lines = connection.execute(
-                "SELECT exchange, kind FROM erased WHERE entry = ? ORDER BY exchange, kind", (entry,)
-            )
-            return _commitment(row[0], lines)
+        ...
 
     def days(self) -> tuple[str, str] | None:
         """Return the first and the last day of which anything is kept; None if nothing is."""
-        with self._reading() as connection:
-            first, last = connection.execute("SELECT min(day), max(day) FROM details").fetchone()
-        if first is None:
-            return None
-        if not (_DAY.fullmatch(first) and _DAY.fullmatch(last)):
-            raise DetailsAlteredError("The store of details holds a day that is none: it was altered.")
-        return first, last
+        ...
 
     def exchanges_with(self, tokens: Sequence[bytes]) -> list[tuple[str, str]]:
         """Return (exchange, kind) of the entries that any of `tokens` stands for, oldest first."""
-        with self._reading() as connection:
-            numbers = sorted(_numbers_with(connection, tokens))
-            found = []
-            for number in numbers:
-                found += connection.execute(
-                    "SELECT exchange, kind FROM details WHERE number = ?", (number,)
-                ).fetchall()
-            return found
+        ...
 
     def count(self) -> int:
         """Return of how many entries details are kept."""
-        with self._reading() as connection:
-            return int(connection.execute("SELECT count(*) FROM details").fetchone()[0])
+        ...
 
     def erase(self, selection: Selection, record: Record) -> int:
         """Erase what is selected, once `record` has told the log; return how many.
 
-        When this returns, neither the file nor its write-ahead log holds a byte of it; `scrub` says
-        how. Nothing is recorded when nothing is selected.
+        When this returns, `scrub` is done as well. Nothing is recorded when nothing is selected.
         """
-        with self._transaction() as connection:
-            # If anything fails, the table goes with the transaction.
-            connection.execute("CREATE TEMP TABLE chosen (number INTEGER PRIMARY KEY)")
-            count = self._erase(connection, selection, record)
-            connection.execute("DROP TABLE chosen")
-        self.scrub()
-        return count
-
-    def _erase(self, connection: sqlite3.Connection, selection: Selection, record: Record) -> int:
-        _choose(connection, selection)
-        salt = os.urandom(SALT_BYTES)
-        lines = connection.execute(
-            "SELECT DISTINCT exchange, kind FROM details JOIN chosen USING (number) ORDER BY exchange, kind"
-        )
-        count, commitment = _commitment(salt, lines)
-        if not count:
-            return 0
-        entry, time = record(count, commitment)
-        connection.execute("INSERT INTO erasure VALUES (?, ?, ?)", (entry, time, salt))
-        # Erased a second time only if a copy was put back in between: the newer word counts.
-        connection.execute(
-            "INSERT OR REPLACE INTO erased SELECT exchange, kind, ? FROM details JOIN chosen USING (number)",
-            (entry,),
-        )
-        connection.execute("DELETE FROM token WHERE details IN (SELECT number FROM chosen)")
-        connection.execute("DELETE FROM details WHERE number IN (SELECT number FROM chosen)")
-        connection.execute("DELETE FROM batch WHERE number NOT IN (SELECT batch FROM details)")
-        connection.execute("UPDATE store SET scrub = 1")
-        return count
+        ...
 
     @property
     def scrub_pending(self) -> bool:
         """Whether an erasing was cut short before its traces were removed."""
-        with self._reading() as connection:
-            return bool(connection.execute("SELECT scrub FROM store").fetchone()[0])
+        ...
 
     def scrub(self) -> None:
-        """Remove what is left of deleted rows: the older pages in the write-ahead log.
+        """Remove what is left of deleted rows in the store's own files.
 
-        In the file itself `secure_delete` has overwritten them. Raises `DetailsUnavailableError` while
-        another process reads; it may be called again.
+        Raises `DetailsUnavailableError` while others need them; it may be called again.
         """
-        with self._lock:
-            try:
-                (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not busy:
-                    self._connection.execute("UPDATE store SET scrub = 0")
-            except sqlite3.Error as error:
-                raise unavailable(error) from error
-        if busy:
-            raise DetailsUnavailableError(
-                "The details are erased, but another process reads the store and keeps traces of them in its "
-                "write-ahead log. End it and run the command again."
-            )
+        ...
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._connection
-                except BaseException:
-                    # Some faults end the transaction by themselves.
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-                    raise
-                self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise unavailable(error) from error
+    def close(self) -> None:
+        """Release everything. May be called twice."""
+        ...
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._connection
-            except sqlite3.Error as error:
-                raise unavailable(error) from error
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
-def _choose(connection: sqlite3.Connection, selection: Selection) -> None:
-    if selection.exchange is not None:
-        connection.execute(
-            "INSERT INTO chosen SELECT number FROM details WHERE exchange = ?", (selection.exchange,)
-        )
-    elif selection.before is not None:
-        connection.execute(
-            "INSERT INTO chosen SELECT number FROM details WHERE day < ?", (selection.before.isoformat(),)
-        )
-    else:
-        numbers = _numbers_with(connection, selection.tokens or ())
-        connection.executemany("INSERT INTO chosen VALUES (?)", [(number,) for number in numbers])
-
-
-def _numbers_with(connection: sqlite3.Connection, tokens: Sequence[bytes]) -> set[int]:
-    numbers: set[int] = set()
-    for at in range(0, len(tokens), _TOKENS_AT_ONCE):
-        some = tokens[at : at + _TOKENS_AT_ONCE]
-        places = ", ".join("?" * len(some))
-        rows = connection.execute(f"SELECT details FROM token WHERE token IN ({places})", some)  # noqa: S608
-        numbers.update(number for (number,) in rows)
-    return numbers
-
-
-def _commitment(salt: bytes, lines: Iterable[tuple[str, str]]) -> tuple[int, str]:
+def commit_erasure(salt: bytes, lines: Iterable[tuple[str, str]]) -> tuple[int, str]:
+    """Return (count, commitment) of erased (exchange, kind), which come in rising order."""
     count = 0
     mac = hmac.new(salt, digestmod="sha256")
     for exchange, kind in lines:
@@ -297,8 +137,16 @@ def _commitment(salt: bytes, lines: Iterable[tuple[str, str]]) -> tuple[int, str
     return count, base64.b64encode(mac.digest()).decode()
 
 
-def _keys(raw: bytes) -> BatchKeys:
+def read_keys(raw: bytes) -> BatchKeys:
+    """Return the keys of a batch as they were stored; raise `DetailsAlteredError`."""
     try:
         return msgspec.json.decode(raw, type=BatchKeys)
     except DECODE_ERRORS as error:
         raise DetailsAlteredError("The keys of these details are damaged.") from error
+
+
+def check_days(first: str, last: str) -> tuple[str, str]:
+    """Return the days of the oldest and the newest details; raise `DetailsAlteredError` if they are none."""
+    if not (_DAY.fullmatch(first) and _DAY.fullmatch(last)):
+        raise DetailsAlteredError("The store of details holds a day that is none: it was altered.")
+    return first, last

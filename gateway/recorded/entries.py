@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -16,8 +15,8 @@ from gateway.audit.errors import EntryNotFoundError, LogMismatchError, NoteError
 from gateway.audit.filter import Field, Has
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.proof import verify_inclusion
-from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import AuditReader, StoredEntry
+from gateway.audit.stores import Place, open_reader
 from gateway.audit.tree import leaf_hash
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.model import Entry, EntryKind
@@ -112,16 +111,16 @@ class RecordedEntries:
 
 
 def recorded_entries(
-    reader: AuditReader, verifier: Ed25519Verifier, previous: Sequence[Path], opened: ExitStack
+    reader: AuditReader, verifier: Ed25519Verifier, previous: Sequence[Place], opened: ExitStack
 ) -> RecordedEntries:
-    """Return what is recorded in the log of `reader`, and in the files of the closed ones before it.
+    """Return what is recorded in the log of `reader`, and in the closed ones before it.
 
-    A rotation keeps the key, so `verifier` tells it for all. The files are closed with `opened`. Raises
+    A rotation keeps the key, so `verifier` tells it for all. All are closed with `opened`. Raises
     `LogUnavailableError` if one cannot be opened.
     """
     older: RecordedEntries | None = None
-    for path in previous:
-        closed = opened.enter_context(SqliteReader(path))
+    for place in previous:
+        closed = opened.enter_context(open_reader(place))
         origin, _ = closed.identity()
         older = RecordedEntries(closed, Ed25519Verifier(origin, verifier.public), older=older, is_closed=True)
     return RecordedEntries(reader, verifier, older=older)

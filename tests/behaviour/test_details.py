@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pytest
 import pytest_asyncio
 
 from gateway.audit.receipt import verify_receipt
-from gateway.config import DetailsConfig, GatewayConfig
 from gateway.demo.world import COMPANIES
 from gateway.deployment.erasures import erase_details
 from gateway.deployment.openings import open_details, request_opening
@@ -27,83 +25,16 @@ from gateway.details import (
     DetailsAlteredError,
     DetailsErasedError,
     DetailsMissingError,
-    DetailsStore,
+    SqliteDetailsStore,
 )
 from gateway.details.opening import approve, verify_request
 from gateway.details.sealing import SealedContent
 from gateway.errors import ConfigError, GatewayError
-from gateway.model import Actor, Entry, EntryKind, Subject
+from gateway.model import Entry, EntryKind, Subject
+from tests.simulators.officers import REASON, Officers
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-REASON = "complaint 2026/17"
-
-
-@dataclass
-class Officers:
-    """A world that keeps details, and the people around it."""
-
-    world: SimulatedWorld
-    custodians: list[Custodian]
-    config: GatewayConfig = field(init=False)
-
-    async def start(self) -> None:
-        cards = []
-        for custodian in self.custodians:
-            path = self.world.directory / f"{custodian.card.name}.card"
-            path.write_bytes(custodian.card.to_json())
-            cards.append(path)
-
-        def with_details(config: GatewayConfig) -> GatewayConfig:
-            directory = self.world.deployment.directory
-            details = DetailsConfig(
-                file=directory / "data" / "details.sqlite",
-                index_key=directory / "keys" / "blind-index.key",
-                custodians=tuple(cards[:2]),
-                former_custodians=tuple(cards[2:]),
-            )
-            self.config = config.model_copy(update={"details": details})
-            return self.config
-
-        await self.world.start(with_details)
-
-    async def ask(self, uscc: str, actor: str = "clerk-17", **options) -> Entry:
-        """Ask about a company; return the entry that says so."""
-        page = await self.world.client().query(
-            COMPANIES,
-            purpose="public-lookup",
-            subjects=[Subject("uscc", uscc)],
-            actor=Actor(actor, "loan 2026/881"),
-            **options,
-        )
-        return page.verified.entry
-
-    async def settle(self) -> None:
-        """Stop the gateway, so that everything it had to write is written."""
-        await self.world.stop_node()
-
-    def index_of(self, exchange: str, kind: EntryKind = EntryKind.EXCHANGE_REQUESTED) -> int:
-        [index] = [
-            at
-            for at, entry in enumerate(self.world.log.entries())
-            if entry.exchange == exchange and entry.kind is kind
-        ]
-        return index
-
-    def newest(self) -> Entry:
-        return self.world.log.entries()[-1]
-
-    def open(self, index: int, approvers: list[Custodian] | None = None, reason: str = REASON):
-        request, secret = request_opening(
-            self.config, index, reason=reason, by="officer", clock=self.world.clock
-        )
-        verified = verify_request(request, self.world.trust)
-        envelopes = [
-            approve(verified, custodian, self.world.clock())
-            for custodian in (approvers if approvers is not None else self.custodians[:2])
-        ]
-        return open_details(self.config, request, secret, envelopes, clock=self.world.clock)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -246,7 +177,7 @@ async def test_a_row_that_was_changed_or_exchanged_is_noticed(officers: Officers
     await officers.settle()
     index = officers.index_of(first.exchange)
     assert officers.open(index)
-    with DetailsStore(officers.config.details.file, officers.world.trust.origin) as store:
+    with SqliteDetailsStore(officers.config.details.database, officers.world.trust.origin) as store:
         database = store._connection
         [(content, wraps)] = database.execute(
             "SELECT content, wraps FROM details WHERE exchange = ?", (first.exchange,)
@@ -374,7 +305,7 @@ async def test_erasing_a_subject_or_a_time_takes_the_tokens_with_it(officers: Of
     assert erase_details(
         officers.config, legal_basis="retention", by="o", before=tomorrow, clock=officers.world.clock
     )[0]
-    with DetailsStore(officers.config.details.file, officers.world.trust.origin) as store:
+    with SqliteDetailsStore(officers.config.details.database, officers.world.trust.origin) as store:
         assert store.count() == 0
         assert store._connection.execute("SELECT count(*) FROM token").fetchone() == (0,)
     assert erase_details(
@@ -391,7 +322,7 @@ async def test_a_store_that_claims_an_erasing_the_log_does_not_know_is_not_belie
     _, recorded = erase_details(
         officers.config, legal_basis="x", by="o", index=first, clock=officers.world.clock
     )
-    with DetailsStore(officers.config.details.file, officers.world.trust.origin) as store:
+    with SqliteDetailsStore(officers.config.details.database, officers.world.trust.origin) as store:
         store._connection.execute("DELETE FROM details WHERE exchange = ?", (entries[1].exchange,))
         store._connection.execute(
             "INSERT INTO erased VALUES (?, ?, ?)", (entries[1].exchange, "exchange.requested", recorded)
@@ -454,11 +385,11 @@ async def test_no_identifier_stands_in_clear_anywhere_and_none_is_left_after_era
     await officers.settle()
     find_subject(officers.config, "uscc", uscc, reason=REASON, by="o", clock=officers.world.clock)
     searched = readable(officers)
-    store = officers.config.details.file
+    store = officers.config.details.database
     assert any(name.startswith(str(store)) for name in searched)
     sought = [*forms(uscc), *forms(actor)]
     assert [name for name, content in searched.items() if any(form in content for form in sought)] == []
-    with DetailsStore(store, officers.world.trust.origin) as opened:
+    with SqliteDetailsStore(store, officers.world.trust.origin) as opened:
         rows = opened._connection.execute("SELECT content, wraps FROM details").fetchall()
         tokens = [token for (token,) in opened._connection.execute("SELECT token FROM token")]
     assert len(rows) == len(tokens) == 3

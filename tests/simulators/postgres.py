@@ -147,8 +147,8 @@ class PostgresServer:
 def name_database(config: Path, address: PostgresAddress) -> None:
     """Do what the operator does after a move."""
     text = config.read_text()
-    for name in ("audit", "members"):
-        text = text.replace(f'database = "data/{name}.db"', f'database = "{address.url}"')
+    for name in ("audit.db", "members.db", "details.sqlite"):
+        text = text.replace(f'database = "data/{name}"', f'database = "{address.url}"')
     config.write_text(text)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
@@ -23,13 +22,11 @@ from gateway.audit.disclosure import verify_disclosure
 from gateway.audit.errors import LogMismatchError
 from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Verifier
-from gateway.audit.postgres_fsck import fsck_database
 from gateway.audit.postgres_reader import PostgresReader
 from gateway.audit.receipt import Receipt, verify_receipt
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.cli.main import app
 from gateway.config import GatewayConfig
-from gateway.database import PostgresAddress
 from gateway.database.session import connect
 from gateway.demo.world import COMPANIES
 from gateway.deployment import move
@@ -39,77 +36,16 @@ from gateway.doctor import Finding, State, examine_deployment
 from gateway.errors import ConfigError
 from gateway.evidence.trust import Trust
 from gateway.members import open_member_store
-from gateway.model import Entry, EntryKind, MemberState
+from gateway.model import EntryKind, MemberState
 from gateway.node import Node
 from gateway.pseudonym import Keyring
 from gateway.tilesite.server import TileSite
 from tests.simulators.outcome import refused
 from tests.simulators.postgres import PostgresServer, running_postgres
-from tests.simulators.world import Configure, LogView, SimulatedNode, SimulatedWorld
+from tests.simulators.two_nodes import TwoNodes, named
+from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.postgres
-
-
-class SharedLog(LogView):
-    """The log in PostgreSQL as an officer reads it."""
-
-    def __init__(self, address: PostgresAddress, trust: Trust) -> None:
-        self.address = address
-        self._verifier = Ed25519Verifier.from_vkey(trust.log_keys[0])
-
-    def entries(self, first: int = 0) -> list[Entry]:
-        with PostgresReader(self.address) as reader:
-            return [
-                msgspec.json.decode(reader.entry(index).data, type=Entry)
-                for index in range(first, reader.size())
-            ]
-
-    def size(self) -> int:
-        with PostgresReader(self.address) as reader:
-            return reader.size()
-
-    def verify(self) -> None:
-        report = fsck_database(self.address, self._verifier)
-        assert report.findings == ()
-        assert report.entries == self.size()
-
-
-class TwoNodes(SimulatedWorld):
-    """A deployment that began in SQLite, was moved, and runs on two nodes. `on` chooses one."""
-
-    def __init__(self, directory: Path, server: PostgresServer) -> None:
-        super().__init__(directory)
-        self.address = server.database()
-        self._server = server
-        self.nodes: list[SimulatedNode] = []
-        self.log = SharedLog(self.address, self.trust)
-
-    async def start_node(self, configure: Configure = lambda config: config) -> None:
-        if not isinstance(self.deployment.load().log.database, PostgresAddress):
-            await asyncio.to_thread(move_to_postgres, self.config, self.address)
-            point_to(self.deployment.config, self.address)
-            self.config = self.deployment.load()
-        for number in range(2):
-            await super().start_node(lambda config, number=number: named(configure(config), number))
-            self.nodes.append(self.node)
-
-    def on(self, number: int) -> TwoNodes:
-        self.node = self.nodes[number]
-        return self
-
-
-def named(config: GatewayConfig, number: int) -> GatewayConfig:
-    """Tell the nodes apart, which run on one host and listen where there is a port."""
-    server = config.server.model_copy(update={"node": f"node-{number}"})
-    return config.model_copy(update={"server": server})
-
-
-def point_to(config: Path, address: PostgresAddress) -> None:
-    """Do what the operator does after a move."""
-    text = config.read_text()
-    for name in ("audit", "members"):
-        text = text.replace(f'database = "data/{name}.db"', f'database = "{address.url}"')
-    config.write_text(text)
 
 
 @pytest.fixture(scope="module")
@@ -321,18 +257,6 @@ async def test_the_commands_work_on_the_shared_database(world: TwoNodes, tmp_pat
         assert all(part["sound"] for part in run("config", "check") if part["part"] != "policy")
 
     await asyncio.to_thread(all_of_them)
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_closing_the_log_is_refused_before_anything_is_changed(world: TwoNodes) -> None:
-    words = ["audit", "rotate", "--origin", "audit.example.org/log/2099"]
-    before = world.log.size()
-    result = await asyncio.to_thread(
-        CliRunner().invoke, app, [*words, "--config", str(world.deployment.config)]
-    )
-    assert result.exit_code == 2
-    assert "this one is in PostgreSQL" in result.stderr
-    assert world.log.size() == before
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -26,7 +26,10 @@ from gateway.database import PostgresAddress
 from gateway.demo.processes import free_ports
 from gateway.demo.world import COMPANIES, World, build_world
 from gateway.deployment import change_state
+from gateway.deployment.kept import open_store
 from gateway.deployment.move import move_to_postgres
+from gateway.details import Custodian
+from gateway.details.opening import verify_content
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.trust import Trust
 from gateway.model import Entry, EntryKind, MemberState
@@ -118,6 +121,7 @@ def nodes(tmp_path_factory: Any) -> Iterator[Nodes]:
         metrics_port=metrics,
         company_count=50,
     )
+    keep_details(world.deployment.config, directory)
     with ExitStack() as stack:
         address = stack.enter_context(running_postgres()).database()
         move_to_postgres(world.deployment.load(), address)
@@ -135,6 +139,16 @@ def nodes(tmp_path_factory: Any) -> Iterator[Nodes]:
             assert command.stop() == 0
 
 
+def keep_details(config: Path, directory: Path) -> None:
+    cards = []
+    for name in ("chen", "lin"):
+        cards.append(directory / f"{name}.card")
+        cards[-1].write_bytes(Custodian.generate(name).card.to_json())
+    listed = ", ".join(f'"{card}"' for card in cards)
+    section = f'\n[details]\ndatabase = "data/details.sqlite"\ncustodians = [{listed}]\n'
+    config.write_text(config.read_text() + section)
+
+
 def renumber(config: Path, ports: dict[int, int]) -> None:
     text = config.read_text()
     for old, new in ports.items():
@@ -148,6 +162,18 @@ async def test_both_gateways_write_one_log(nodes: Nodes) -> None:
         await nodes.ask(number)
     kinds = [entry.kind for entry in nodes.entries(before)]
     assert kinds == [EntryKind.EXCHANGE_REQUESTED, EntryKind.EXCHANGE_RELEASED] * 2
+
+
+async def test_both_gateways_keep_details_in_the_one_database(nodes: Nodes) -> None:
+    with open_store(nodes.config) as store:
+        before, size = store.count(), len(nodes.entries())
+        for number in (0, 1):
+            await nodes.ask(number)
+        await until(lambda: store.count() == before + 2)
+        for entry in nodes.entries(size):
+            if entry.kind is EntryKind.EXCHANGE_REQUESTED:
+                [(stored, _)] = store.of_exchange(entry.exchange)
+                verify_content(entry, stored)
     started = [entry for entry in nodes.entries() if entry.kind is EntryKind.GATEWAY_STARTED]
     assert len(started) >= 2
     nodes.examine()

@@ -13,7 +13,7 @@ from gateway.audit.note import Ed25519Signer
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.writer import AuditLog
 from gateway.clock import rfc3339
-from gateway.details import BlindIndex, Details, DetailsKeeper, DetailsStore, SubjectDetails, Term
+from gateway.details import BlindIndex, Details, DetailsKeeper, SqliteDetailsStore, SubjectDetails, Term
 from gateway.details.deployed import load_custodians, read_fields_key
 from gateway.evidence import dsse
 from gateway.evidence.canonical import encode_canonical
@@ -78,7 +78,7 @@ def deployed(cli, gateway, config, tmp_path, uscc):
     envelope = dsse.Envelope(payload=query, payload_type=dsse.payload_type("query"), signatures=())
     details = Details(v=1, openings=openings, subject=content, envelope=envelope)
     keeper = DetailsKeeper(
-        DetailsStore(details_config.file, ORIGIN),
+        SqliteDetailsStore(details_config.database, ORIGIN),
         load_custodians(details_config),
         BlindIndex.load(details_config.index_key),
         origin=ORIGIN,

@@ -12,7 +12,9 @@ from gateway.audit.proof import TlogProof
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.tree import leaf_hash
 from gateway.config import GatewayConfig
-from gateway.deployment.rotation import Rotation, settings_of_next
+from gateway.deployment.next_settings import settings_of_next
+from gateway.deployment.rotation import Rotation
+from gateway.details import open_details_store
 from gateway.errors import ConfigError
 from gateway.evidence.trust import Trust
 from tests.unit.cli.conftest import ORIGIN, add_bank
@@ -160,6 +162,23 @@ def test_a_file_with_another_log_is_never_gone_on_in(filled, cli, settings, tmp_
 def test_chain_options_that_make_no_sense_are_refused(filled, tmp_path):
     assert filled("audit", "fsck", "--previous", tmp_path / "x").exit_code == 2
     assert filled("audit", "fsck", "--chain", "--previous", tmp_path / "x").exit_code == 2
+
+
+def test_the_next_log_has_a_store_of_details_of_its_own(filled, cli, config, settings, tmp_path):
+    """Details are sealed for their log; the next one's gateway would refuse the old store."""
+    cards = []
+    for name in ("chen", "lin"):
+        assert cli("custodian", "init", tmp_path / f"{name}.key", "--name", name).exit_code == 0
+        cards.append(f'"{tmp_path / name}.key.card"')
+    config.write_text(f"{config.read_text()}\n[details]\ncustodians = [{', '.join(cards)}]\n")
+    before = GatewayConfig.load(config).details.database
+    open_details_store(before, ORIGIN).close()
+    assert filled("audit", "rotate", "--origin", NEXT).exit_code == 0
+    after = GatewayConfig.load(config).details.database
+    assert after == before.with_name("details-2027.sqlite")
+    open_details_store(after, NEXT).close()
+    with pytest.raises(ConfigError, match="another log"):
+        open_details_store(before, NEXT)
 
 
 @pytest.mark.parametrize(

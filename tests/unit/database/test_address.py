@@ -125,16 +125,27 @@ def test_log_and_members_are_shared_together_or_not_at_all(tmp_path, log, member
         load(tmp_path, log, members)
 
 
-def test_details_are_kept_on_one_host_only(tmp_path):
-    details = '\n[details]\ncustodians = ["a.card", "b.card"]\n'
-    url = "postgresql://gateway@localhost/log"
-    for log, members in ((url, url), ("a.db", "m.db")):
-        (tmp_path / "config.toml").write_text(CONFIG.format(log=log, members=members) + details)
-        if log == url:
-            with pytest.raises(ConfigError, match=r"remove the section \[details\]"):
-                GatewayConfig.load(tmp_path / "config.toml")
-        else:
-            assert GatewayConfig.load(tmp_path / "config.toml").details is not None, "the control"
+@pytest.mark.parametrize(
+    ("log", "details", "is_taken"),
+    [
+        ("postgresql://gateway@localhost/log", "postgresql://gateway@localhost/log", True),
+        ("a.db", "d.db", True),
+        ("postgresql://gateway@localhost/log", "d.db", False),
+        ("a.db", "postgresql://gateway@localhost/log", False),
+        ("postgresql://gateway@localhost/log", "postgresql://gateway@localhost/details", False),
+    ],
+)
+def test_details_lie_where_the_log_does(tmp_path, log, details, is_taken):
+    members = log if log.startswith("postgresql") else "m.db"
+    (tmp_path / "config.toml").write_text(
+        CONFIG.format(log=log, members=members)
+        + f'\n[details]\ndatabase = "{details}"\ncustodians = ["a.card", "b.card"]\n'
+    )
+    if is_taken:
+        assert GatewayConfig.load(tmp_path / "config.toml").details is not None
+    else:
+        with pytest.raises(ConfigError, match="the same PostgreSQL address"):
+            GatewayConfig.load(tmp_path / "config.toml")
 
 
 def test_a_configuration_with_a_secret_in_it_is_refused_without_quoting_it(tmp_path):

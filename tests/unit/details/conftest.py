@@ -2,12 +2,9 @@
 
 import pytest
 
-from gateway.details import BlindIndex, Custodian, Custodians, Details, DetailsStore, SubjectDetails
-from gateway.details.sealing import Batch, Context, seal_content
-from gateway.details.store import StoredDetails
-from gateway.evidence.canonical import encode_canonical
-from gateway.evidence.commitment import commit
+from gateway.details import BlindIndex, Custodian, Custodians, SqliteDetailsStore
 from gateway.identifiers import load_area_table
+from tests.simulators.details import details_about, sealed_details
 
 ORIGIN = "audit.example.org/log/2026"
 
@@ -39,34 +36,23 @@ def path(tmp_path):
 
 @pytest.fixture
 def store(path):
-    with DetailsStore(path, ORIGIN, busy_timeout_s=0.05) as store:
+    with SqliteDetailsStore(path, ORIGIN, busy_timeout_s=0.05) as store:
         yield store
 
 
 @pytest.fixture
 def make_details():
     """Return details about a subject, and the commitments of their entry."""
-
-    def make(subject="X"):
-        content = SubjectDetails(field="uscc", subjects=(subject,), filters={})
-        commitment, salt = commit(encode_canonical(content))
-        return Details(v=1, openings={"subject": salt}, subject=content), {"subject": commitment}
-
-    return make
+    return lambda subject="X": details_about(subject)
 
 
 @pytest.fixture
-def put(store, custodians, make_details):
+def put(store, custodians):
     """Return a function that stores details of an exchange; it returns them as stored."""
 
-    def put(exchange, *, day="2026-03-01", kind="exchange.requested", tokens=(), subject="X"):
-        context = Context(ORIGIN, exchange, kind)
-        sealed = seal_content(make_details(subject)[0].encode(), context)
-        batch = Batch(ORIGIN, custodians)
-        stored = StoredDetails(
-            exchange, kind, day, sealed.content, batch.wrap(sealed.key, context), tuple(tokens)
-        )
-        store.add(batch.keys, [stored])
+    def put(exchange, **facts):
+        keys, stored = sealed_details(ORIGIN, custodians, exchange, **facts)
+        store.add(keys, [stored])
         return stored
 
     return put

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.details import DetailsKeeper, DetailsStore, DetailsUnavailableError, KeeperHooks, Term
+from gateway.details import DetailsKeeper, DetailsUnavailableError, KeeperHooks, SqliteDetailsStore, Term
 from gateway.details.sealing import content_digest
 
 ORIGIN = "audit.example.org/log/2026"
@@ -24,7 +24,7 @@ def open_keeper(path, custodians, index):
     keepers = []
 
     def open_keeper(**options):
-        store = DetailsStore(path, ORIGIN, busy_timeout_s=0.01)
+        store = SqliteDetailsStore(path, ORIGIN, busy_timeout_s=0.01)
         keepers.append(DetailsKeeper(store, custodians, index, origin=ORIGIN, **options))
         return keepers[-1]
 
@@ -43,7 +43,7 @@ def test_what_was_handed_over_is_written_before_a_stop_ends(open_keeper, make_de
     keeper = open_keeper()
     sealed = [hand_over(keeper, make_details, number) for number in range(700)]
     keeper.close()
-    with DetailsStore(path, ORIGIN) as store:
+    with SqliteDetailsStore(path, ORIGIN) as store:
         assert store.count() == 700
         for item in sealed[::100]:
             [(stored, _)] = store.of_exchange(item.context.exchange)
@@ -78,7 +78,7 @@ def test_a_store_that_is_busy_is_waited_for(open_keeper, make_details, path):
     assert changed.wait(10)
     keeper.close()
     assert changes == [False, True]
-    with DetailsStore(path, ORIGIN) as store:
+    with SqliteDetailsStore(path, ORIGIN) as store:
         assert store.count() == 1
 
 
@@ -92,7 +92,7 @@ def test_it_refuses_when_too_many_wait(open_keeper, make_details, path):
             hand_over(keeper, make_details, 3)
         other.execute("ROLLBACK")
     keeper.close()
-    with DetailsStore(path, ORIGIN) as store:
+    with SqliteDetailsStore(path, ORIGIN) as store:
         assert store.count() == 3
 
 

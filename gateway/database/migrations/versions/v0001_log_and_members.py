@@ -1,4 +1,4 @@
-"""The audit log, members, and what nodes agree on."""
+"""The audit log, members, details of entries, and what nodes agree on."""
 
 from __future__ import annotations
 
@@ -114,6 +114,85 @@ CREATE TABLE sluicegate.shared_state (
 );
 """
 
+_DETAILS: Final = """
+CREATE TABLE sluicegate.details_state (
+    id integer PRIMARY KEY CHECK (id = 1),
+    erased bigint NOT NULL,
+    scrubbed bigint NOT NULL
+);
+INSERT INTO sluicegate.details_state VALUES (1, 0, 0);
+CREATE TABLE sluicegate.details_batch (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    keys bytea NOT NULL
+);
+CREATE TABLE sluicegate.details (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    exchange text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    day text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL REFERENCES sluicegate.details_batch (number),
+    content bytea NOT NULL,
+    wraps bytea NOT NULL
+);
+CREATE INDEX details_exchange ON sluicegate.details (exchange);
+CREATE INDEX details_day ON sluicegate.details (day);
+CREATE INDEX details_of_batch ON sluicegate.details (batch);
+CREATE TABLE sluicegate.details_token (
+    token bytea NOT NULL,
+    details bigint NOT NULL REFERENCES sluicegate.details (number) ON DELETE CASCADE,
+    PRIMARY KEY (token, details)
+);
+CREATE INDEX details_token_details ON sluicegate.details_token (details);
+CREATE TABLE sluicegate.erasure (
+    entry bigint PRIMARY KEY,
+    time text COLLATE "C" NOT NULL,
+    salt bytea NOT NULL
+);
+CREATE TABLE sluicegate.erased (
+    exchange text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    entry bigint NOT NULL,
+    PRIMARY KEY (exchange, kind, entry)
+);
+CREATE INDEX erased_entry ON sluicegate.erased (entry, exchange, kind);
+-- What is sealed does not compress.
+ALTER TABLE sluicegate.details ALTER COLUMN content SET STORAGE EXTERNAL;
+-- Statistics would keep samples of what is erased.
+ALTER TABLE sluicegate.details_batch ALTER COLUMN keys SET STATISTICS 0;
+ALTER TABLE sluicegate.details ALTER COLUMN content SET STATISTICS 0;
+ALTER TABLE sluicegate.details ALTER COLUMN wraps SET STATISTICS 0;
+ALTER TABLE sluicegate.details_token ALTER COLUMN token SET STATISTICS 0;
+"""
+
+_SCRUB: Final = """
+CREATE FUNCTION sluicegate.scrub_details(upto bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    part text;
+    copied real;
+    alive bigint;
+BEGIN
+    -- In the order in which everybody takes them, so that nobody waits in a circle.
+    LOCK TABLE sluicegate.details_batch, sluicegate.details, sluicegate.details_token
+        IN ACCESS EXCLUSIVE MODE;
+    -- Each is written anew into files of its own, without what was deleted; the old files are emptied.
+    CLUSTER sluicegate.details USING details_pkey;
+    CLUSTER sluicegate.details_batch USING details_batch_pkey;
+    CLUSTER sluicegate.details_token USING details_token_pkey;
+    FOREACH part IN ARRAY ARRAY['details', 'details_batch', 'details_token'] LOOP
+        EXECUTE format('SELECT count(*) FROM sluicegate.%I', part) INTO alive;
+        SELECT reltuples INTO copied FROM pg_class
+            WHERE relnamespace = 'sluicegate'::regnamespace AND relname = part || '_pkey';
+        -- Copied, and indexed, are also deleted rows that somebody may still have to see.
+        IF copied > alive::real THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    UPDATE sluicegate.details_state SET scrubbed = greatest(scrubbed, upto);
+    RETURN true;
+END $$;
+"""
+
 _FUNCTIONS: Final = """
 CREATE FUNCTION sluicegate.refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
@@ -157,12 +236,17 @@ BEGIN
 END $$;
 """
 
-_APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile", "published")
+_APPEND_ONLY: Final = (
+    *("log", "checkpoint", "entry", "block", "block_term", "tile", "published"),
+    *("erasure", "erased"),
+)
 
 
 def upgrade() -> None:
     """Make the tables and their guards. The schema itself is there: the version table stands in it."""
     op.execute(_TABLES)
+    op.execute(_DETAILS)
+    op.execute(_SCRUB)
     op.execute(_FUNCTIONS)
     for table in _APPEND_ONLY:
         _guard(table, f"{table}_is_append_only", "BEFORE UPDATE OR DELETE", "STATEMENT", "refuse_change")

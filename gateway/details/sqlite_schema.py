@@ -1,4 +1,4 @@
-"""The tables of the store of details, and how connections to it are made."""
+"""The tables of the store of details in SQLite, and how connections to it are made."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CREATE TABLE erased (
     exchange TEXT NOT NULL,
     kind TEXT NOT NULL,
     entry INTEGER NOT NULL REFERENCES erasure (entry),
-    PRIMARY KEY (exchange, kind)
+    PRIMARY KEY (exchange, kind, entry)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX erased_entry ON erased (entry);
 PRAGMA application_id = {APPLICATION_ID};

@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from gateway.details import DetailsStore, DetailsUnavailableError
+from gateway.details import DetailsUnavailableError, SqliteDetailsStore
 from gateway.details.store import Selection
 from gateway.errors import ConfigError
 
@@ -187,24 +187,24 @@ def test_the_file_is_closed_to_others(path, store):
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
-        DetailsStore(path, ORIGIN)
+        SqliteDetailsStore(path, ORIGIN)
 
 
 def test_another_file_or_another_logs_store_is_refused(tmp_path, path, store):
     with pytest.raises(ConfigError, match="another log"):
-        DetailsStore(path, "audit.example.net/log/2026")
+        SqliteDetailsStore(path, "audit.example.net/log/2026")
     other = tmp_path / "other.db"
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("CREATE TABLE t (a)")
         connection.commit()
     other.chmod(0o600)
     with pytest.raises(ConfigError, match=r"not a store"):
-        DetailsStore(other, ORIGIN)
+        SqliteDetailsStore(other, ORIGIN)
     junk = tmp_path / "junk"
     junk.write_bytes(b"no database" * 1000)
     junk.chmod(0o600)
     with pytest.raises(DetailsUnavailableError):
-        DetailsStore(junk, ORIGIN)
+        SqliteDetailsStore(junk, ORIGIN)
 
 
 def test_a_store_that_somebody_holds_is_unavailable_and_then_works(store, put, path):
