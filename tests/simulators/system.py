@@ -1,0 +1,400 @@
+"""One of the world's systems: described in a few lines, then running as real processes.
+
+    SYSTEM = System(consumers=("harbour-bank",), holdings=(Holding("members/tax/datasets/arrears", records),))
+
+Members, datasets and policy are the shipped ones. What a system needs beside them it names: descriptions of more
+datasets, members that policy data does not know, a change of the policy folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from gateway.audit.fsck import fsck
+from gateway.audit.note import Ed25519Verifier
+from gateway.audit.sqlite_reader import SqliteReader
+from gateway.catalogue import Catalogue
+from gateway.client import Client, ClientError, Match, Page
+from gateway.config import GatewayConfig
+from gateway.deployment import Deployment, MemberFiles, add_member, change_endpoint, export_trust, initialise
+from gateway.deployment.layout import gateway_uri, member_uri
+from gateway.evidence.trust import Trust
+from gateway.model import Dataset, Entry, EntryKind, FieldType, Member, Role, parse_dataset_name
+from gateway.pki.authority import CertificateAuthority
+from tests.simulators.commands import Command, running
+
+REFUSALS = (EntryKind.EXCHANGE_DENIED, EntryKind.EXCHANGE_FAILED)
+
+Record = Mapping[str, Any]
+
+
+class Form(StrEnum):
+    """How a provider keeps its records."""
+
+    DATABASE = "database"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a provider holds of one dataset, by field."""
+
+    dataset: str
+    records: Sequence[Record]
+    key: tuple[str, ...] = ()
+    """Fields that together are unique; by default the first field."""
+    form: Form = Form.FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A member that the shipped policy data does not name."""
+
+    id: str
+    member_class: str
+    roles: frozenset[Role] = frozenset({Role.CONSUMER})
+    has_provider: bool = True
+    """Whether a provider of its own runs, where it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Who takes part, and who holds what."""
+
+    consumers: tuple[str, ...]
+    """Members of the shipped policy data who ask."""
+    holdings: tuple[Holding, ...] = ()
+    newcomers: tuple[Newcomer, ...] = ()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    """File name to ODCS text of datasets that are not among the shipped ones."""
+    change_policies: Callable[[Path], None] | None = None
+    origin: str = "audit.example.org/log/scenario"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An answer, and the entry of the log that says what left."""
+
+    page: Page
+    entry: Entry
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return self.page.records
+
+
+class RunningSystem:
+    """A system that runs: its members ask, and whoever may looks at the log."""
+
+    def __init__(self, system: System, directory: Path) -> None:
+        self.system = system
+        self.directory = directory
+        self.deployment: Deployment
+        self.config: GatewayConfig
+        self.catalogue: Catalogue
+        self.members: dict[str, MemberFiles] = {}
+        self.gateway: Command
+        self.providers: dict[str, Command] = {}
+        self._clients: dict[str, Client] = {}
+        self._stack = ExitStack()
+        self._asked = ExitStack()
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def client(self, member: str) -> Client:
+        """Return the client of a member, as `client.toml` describes it."""
+        if member not in self._clients:
+            self._clients[member] = self._asked.enter_context(
+                Client.from_config(self.members[member].client_config)
+            )
+        return self._clients[member]
+
+    def released(self, member: str, dataset: str, **parts: Any) -> Released:
+        """Ask; fail unless records are released, with a receipt that holds and an entry that says so."""
+        page = self.client(member).query(dataset, **parts)
+        assert page.verified is not None
+        entry = page.verified.entry
+        self._assert_says(entry, member, dataset, parts)
+        assert entry.kind is EntryKind.EXCHANGE_RELEASED
+        assert set(entry.released) == set(page.fields)
+        assert entry.records == len(page.records)
+        assert all(set(record) <= set(page.fields) for record in page.records)
+        assert self.entry(page.verified.index) == entry
+        return Released(page, entry)
+
+    def matched(self, member: str, dataset: str, **parts: Any) -> Match:
+        """Ask for one bit; fail unless it comes with a receipt that holds, and with no record."""
+        match = self.client(member).match(dataset, **parts)
+        assert match.verified is not None
+        assert match.verified.entry.kind is EntryKind.EXCHANGE_RELEASED
+        assert match.verified.entry.operation == "match"
+        return match
+
+    def refused(self, reason: str, member: str, dataset: str, **parts: Any) -> Entry:
+        """Ask; fail unless it is refused for `reason`, and the log says so and tells of no release."""
+        ask = self.client(member).match if "match" in parts else self.client(member).query
+        try:
+            ask(dataset, **parts)
+        except ClientError as error:
+            return self._refusal(error, reason)
+        raise AssertionError(f"released, though {reason} was expected")
+
+    def _refusal(self, error: ClientError, reason: str) -> Entry:
+        assert reason in error.reasons, f"refused for {error.reasons}, not for {reason}"
+        assert error.entry is not None, "the refusal names no entry"
+        entry = self.entry(error.entry)
+        assert entry.kind in REFUSALS
+        assert reason in entry.reasons
+        assert not entry.released
+        assert entry.records == 0
+        kinds = {each.kind for each in self.entries() if each.exchange == entry.exchange}
+        assert EntryKind.EXCHANGE_RELEASED not in kinds
+        return entry
+
+    def _assert_says(self, entry: Entry, member: str, dataset: str, parts: Mapping[str, Any]) -> None:
+        assert (entry.consumer, entry.dataset, entry.purpose) == (member, dataset, parts["purpose"])
+        assert entry.legal_basis == parts.get("legal_basis", "")
+        assert entry.memorandum == parts.get("memorandum", "")
+
+    # -- the log ---------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """Return every entry, as whoever has access to the log's file reads it."""
+        with closing(SqliteReader(self.config.log.database)) as reader:
+            return [
+                msgspec.json.decode(reader.entry(index).data, type=Entry) for index in range(reader.size())
+            ]
+
+    def entry(self, index: int) -> Entry:
+        with closing(SqliteReader(self.config.log.database)) as reader:
+            return msgspec.json.decode(reader.entry(index).data, type=Entry)
+
+    def assert_log_holds(self) -> None:
+        """Fail unless the log verifies from end to end and holds no value of any record.
+
+        Values are looked for in what the gateway and the providers wrote as well.
+        """
+        report = fsck(self.config.log.database, self.verifier)
+        assert report.findings == ()
+        assert report.entries == len(self.entries()) > 0
+        told = "\n".join(
+            [
+                *(msgspec.json.encode(entry).decode() for entry in self.entries()),
+                *(json.dumps(command.told()) for command in (self.gateway, *self.providers.values())),
+            ]
+        )
+        for value in self.secrets():
+            assert value not in told, "a value of a record stands in the log"
+
+    def secrets(self) -> set[str]:
+        """Return the identifiers that the providers hold: none may stand in the log."""
+        found = set()
+        for holding in self.system.holdings:
+            kinds = self.description(holding.dataset).fields
+            for record in holding.records:
+                found |= {
+                    str(value)
+                    for name, value in record.items()
+                    # An area code names no subject, and six digits stand in many a number.
+                    if kinds[name].identifier not in {None, "area-code"} and value
+                }
+        return found
+
+    @property
+    def verifier(self) -> Ed25519Verifier:
+        return Ed25519Verifier.from_vkey(Trust.load(self.deployment.trust).log_keys[0])
+
+    def description(self, dataset: str) -> Dataset:
+        return self.catalogue.dataset(dataset)
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Make the deployment: authority, keys, log, members, catalogue, policies, sources."""
+        self.deployment = initialise(
+            self.directory / "gateway", origin=self.system.origin, listen="127.0.0.1:0", metrics_port=0
+        )
+        self.config = self.deployment.load()
+        if self.system.change_policies is not None:
+            self.system.change_policies(self.config.policy.directory)
+        for name, text in self.system.descriptions.items():
+            (self.config.catalogue / name).write_text(text, encoding="utf-8")
+        tiers = yaml.safe_load((self.config.policy.directory / "data" / "tiers.yaml").read_text())["tiers"]
+        self.catalogue = Catalogue.read(self.config.catalogue, [tier["name"] for tier in tiers])
+        authority = CertificateAuthority.load(*self.deployment.authority)
+        for member in self._members():
+            self.members[member.id] = add_member(
+                self.config,
+                member,
+                authority,
+                self.directory / "members" / member.id,
+                gateway_address="127.0.0.1:0",
+            )
+        trust = export_trust(self.config).to_json()
+        for path in (self.deployment.trust, *(f.directory / "trust.json" for f in self.members.values())):
+            path.write_bytes(trust)
+        for provider, holdings in self._by_provider().items():
+            self._write_provider(provider, holdings)
+
+    def _members(self) -> Iterator[Member]:
+        known = yaml.safe_load((self.config.policy.directory / "data" / "members.yaml").read_text())["members"]
+        newcomers = {newcomer.id for newcomer in self.system.newcomers}
+        for member_id in sorted({*self.system.consumers, *self._by_provider()} - newcomers):
+            row = known[member_id]
+            yield _member(member_id, row["title"], row["class"], frozenset(map(Role, row["roles"])))
+        for newcomer in self.system.newcomers:
+            yield _member(newcomer.id, newcomer.id, newcomer.member_class, newcomer.roles)
+
+    def _by_provider(self) -> dict[str, list[Holding]]:
+        found: dict[str, list[Holding]] = {}
+        for holding in self.system.holdings:
+            found.setdefault(parse_dataset_name(holding.dataset)[0], []).append(holding)
+        return found
+
+    def _write_provider(self, provider: str, holdings: Sequence[Holding]) -> None:
+        folder = self.members[provider].directory
+        mapping = [f'member = "{provider}"\n']
+        for holding in holdings:
+            mapping.append(write_source(folder, self.description(holding.dataset), holding))
+        (folder / "mapping.toml").write_text("\n".join(mapping), encoding="utf-8")
+        (folder / "provider.toml").write_text(_PROVIDER.format(gateway_uri=gateway_uri()))
+
+    def start(self) -> None:
+        """Start a provider process for each member that holds something, then the gateway."""
+        commands = {
+            provider: self._stack.enter_context(
+                running("provider", "--config", self.members[provider].directory / "provider.toml")
+            )
+            for provider in self._by_provider()
+        }
+        for provider, command in commands.items():
+            port = command.wait_for("provider.started")["port"]
+            change_endpoint(self.config, provider, f"127.0.0.1:{port}")
+        self.providers = commands
+        self.start_gateway()
+
+    def start_gateway(self) -> None:
+        """Start the gateway, and tell its members where it listens."""
+        self.gateway = self._stack.enter_context(running("serve", "--config", self.deployment.config))
+        port = self.gateway.wait_for("gateway.started")["port"]
+        for files in self.members.values():
+            lines = files.client_config.read_text().splitlines(keepends=True)
+            files.client_config.write_text(
+                "".join(f'address = "127.0.0.1:{port}"\n' if line.startswith("address") else line for line in lines)
+            )
+
+    def stop_gateway(self) -> None:
+        """Stop the gateway as an operator does; fail unless it ends cleanly."""
+        self._asked.close()
+        self._clients.clear()
+        assert self.gateway.stop() == 0
+
+    def restart_gateway(self) -> None:
+        """Stop it and start it again, on the same files or on what has been changed in them."""
+        self.stop_gateway()
+        self.start_gateway()
+
+    def stop(self) -> None:
+        """Stop everything; nothing outlives this call."""
+        self._asked.close()
+        self._stack.close()
+
+
+@contextmanager
+def run_system(system: System, directory: Path) -> Iterator[RunningSystem]:
+    """Yield `system` while it runs in `directory`; stop it in the end."""
+    found = RunningSystem(system, directory)
+    found.build()
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+
+
+def _member(member_id: str, title: str, member_class: str, roles: frozenset[Role]) -> Member:
+    return Member(
+        id=member_id,
+        title=title,
+        member_class=member_class,
+        roles=roles,
+        uri=member_uri(member_id),
+        signing_keys={},
+        # Replaced once its provider runs and has a port of its own.
+        endpoint="127.0.0.1:1" if Role.PROVIDER in roles else None,
+    )
+
+
+def write_source(folder: Path, dataset: Dataset, holding: Holding) -> str:
+    """Write the records of `holding` as their holder keeps them; return their part of the mapping file."""
+    name = parse_dataset_name(dataset.name)[1]
+    fields = list(dataset.fields)
+    if holding.form is Form.FILE:
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(fields)
+            rows.writerows([_text(record.get(field)) for field in fields] for record in holding.records)
+        place = f'file = "{name}.csv"\nnull_values = [""]'
+    else:
+        table = f"t_{name.replace('-', '_')}"
+        with closing(sqlite3.connect(folder / f"{name}.db")) as database, database:
+            columns = ", ".join(f"c_{field} {_STORAGE.get(dataset.fields[field].type, 'TEXT')}" for field in fields)
+            database.execute(f"CREATE TABLE {table} ({columns})")
+            for field in fields:
+                if dataset.fields[field].lookup:
+                    database.execute(f"CREATE INDEX {table}_{field} ON {table} (c_{field})")
+            database.executemany(
+                f"INSERT INTO {table} VALUES ({', '.join('?' for _ in fields)})",
+                ([_text(record.get(field)) or None for field in fields] for record in holding.records),
+            )
+        place = f'source = "sqlite:///{folder.resolve() / name}.db"\ntable = "{table}"'
+    column = "c_{}" if holding.form is Form.DATABASE else "{}"
+    types = {field.name: field.type.value for field in dataset.fields.values() if field.type is not FieldType.STRING}
+    lookups = [field.name for field in dataset.fields.values() if field.lookup]
+    return "\n".join(
+        [
+            f"[datasets.{name}]",
+            place,
+            f"lookup = {json.dumps(lookups)}",
+            f"key = {json.dumps(list(holding.key) or fields[:1])}",
+            f"[datasets.{name}.types]",
+            *(f'{field} = "{kind}"' for field, kind in types.items()),
+            f"[datasets.{name}.columns]",
+            *(f'{field} = "{column.format(field)}"' for field in fields),
+            "",
+        ]
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+_STORAGE = {FieldType.INTEGER: "INTEGER", FieldType.NUMBER: "REAL"}
+
+_PROVIDER = """\
+listen = "127.0.0.1:0"
+signing_key = "signing.key"
+trust = "trust.json"
+gateway_uri = "{gateway_uri}"
+mapping = "mapping.toml"
+
+[tls]
+certificate = "member.pem"
+key = "tls.key"
+client_ca = "ca.pem"
+"""
