@@ -1,6 +1,6 @@
 # Obligations. What becomes of each field at the tier granted. Whatever is not understood is dropped; where
-# several treatments apply, the strictest holds: drop before pseudonymise before generalise before release.
-# (Gateway policy 6, data minimisation; owner: data protection officer.)
+# several treatments apply, the strictest holds: drop before pseudonymise before mask before generalise before
+# release. (Gateway policy 6, data minimisation; owner: data protection officer.)
 
 package exchange.decision
 
@@ -17,23 +17,44 @@ considered := named if count(named) > 0
 considered := object.keys(input.dataset.fields) if count(named) == 0
 
 # METADATA
+# title: The fields by which the query chooses records
+read := {name | some name in input.reads}
+
+# METADATA
+# title: Kinds of identifiers that are known, and none
+kinds := {null} | object.keys(data.identifiers)
+
+# METADATA
+# title: Links to other subjects that the legal basis opens, and none
+# custom:
+#   citation: Gateway policy 6.8
+#   owner: data protection officer
+#   remedy: State the legal basis that opens the link, such as the one from a company to its representative.
+links := {null} | {link | some link in basis.links}
+
+# METADATA
 # title: Fields at or below the tier granted whose description says all that must be known
 visible contains name if {
+	described := input.dataset.fields
 	ranked := tiers
 	highest := granted_rank
-	kinds := {null} | object.keys(data.identifiers)
-	some name, field in input.dataset.fields
+	known := kinds
+	opened := links
+	some name in (considered | read)
+	field := described[name]
+	count(field) == 5
 	ranked[field.tier].rank <= highest
-	field.identifier in kinds
-	field.generalise != false
+	field.identifier in known
+	field.link in opened
 }
 
 # METADATA
 # title: Visible fields that identify persons
 personal contains name if {
-	kinds := data.identifiers
+	described := input.dataset.fields
+	identifiers := data.identifiers
 	some name in visible
-	kinds[input.dataset.fields[name].identifier].person != false
+	identifiers[described[name].identifier].person != false
 }
 
 # METADATA
@@ -59,22 +80,40 @@ disclosed contains name if {
 shown := ((visible - personal) | pseudonymised) | disclosed
 
 # METADATA
-# title: Fields at the very tier granted are coarsened for members of a coarse class
+# title: Fields at the very tier granted, which members of a coarse class do not see exactly
+blurred contains name if {
+	classes[input.consumer.class].coarse == true
+	highest := granted
+	described := input.dataset.fields
+	some name in (shown - pseudonymised)
+	described[name].tier == highest
+}
+
+# METADATA
+# title: Fields that can be masked are masked for members of a coarse class
+# custom:
+#   citation: Gateway policy 6.2
+#   owner: data protection officer
+#   remedy: Ask under a memorandum that grants a higher tier.
+masked contains name if {
+	some name in blurred
+	is_object(input.dataset.fields[name].mask)
+}
+
+# METADATA
+# title: Other fields that can be coarsened are coarsened for members of a coarse class
 # custom:
 #   citation: Gateway policy 6.2
 #   owner: data protection officer
 #   remedy: Ask under a memorandum that grants a higher tier.
 coarsened contains name if {
-	classes[input.consumer.class].coarse == true
-	some name in (shown - pseudonymised)
-	field := input.dataset.fields[name]
-	is_string(field.generalise)
-	field.tier == granted
+	some name in (blurred - masked)
+	is_string(input.dataset.fields[name].generalise)
 }
 
 # METADATA
 # title: Fields that go out as they are
-released := (shown - pseudonymised) - coarsened
+released := ((shown - pseudonymised) - masked) - coarsened
 
 # METADATA
 # title: What becomes of each field considered
@@ -84,24 +123,33 @@ obligations := object.union(
 		{name: {"treatment": "pseudonymise", "params": {}} | some name in (considered & pseudonymised)},
 	),
 	object.union(
-		{name: {"treatment": "generalise", "params": {"method": input.dataset.fields[name].generalise}} |
-			some name in (considered & coarsened)
-		},
+		object.union(
+			{name: {"treatment": "mask", "params": input.dataset.fields[name].mask} |
+				some name in (considered & masked)
+			},
+			{name: {"treatment": "generalise", "params": {"method": input.dataset.fields[name].generalise}} |
+				some name in (considered & coarsened)
+			},
+		),
 		{name: {"treatment": "release", "params": {}} | some name in (considered & released)},
 	),
 )
 
 # METADATA
-# title: Fields named in the query that have a tier
+# title: Fields named in the query that are not visible
+hidden := named - visible
+
+# METADATA
+# title: Hidden fields that have a tier
 classified contains name if {
-	some name in named
+	some name in hidden
 	tiers[input.dataset.fields[name].tier]
 }
 
 # METADATA
-# title: Fields named in the query that lie within the tier granted
+# title: Hidden fields that lie within the tier granted
 within_tier contains name if {
-	some name in named
+	some name in hidden
 	tiers[input.dataset.fields[name].tier].rank <= granted_rank
 }
 
@@ -111,7 +159,7 @@ within_tier contains name if {
 #   citation: Gateway policy 6.3
 #   owner: security officer
 #   remedy: Ask the provider to classify the field, or leave it out.
-field_proofs contains "obligations.classified" if count(named - classified) == 0
+field_proofs contains "obligations.classified" if count(hidden - classified) == 0
 
 # METADATA
 # title: Every field named lies within the tier granted
@@ -119,7 +167,15 @@ field_proofs contains "obligations.classified" if count(named - classified) == 0
 #   citation: Gateway policy 6.4
 #   owner: security officer
 #   remedy: Leave the field out, or ask under a memorandum that grants its tier.
-field_proofs contains "obligations.within_tier" if count(named - within_tier) == 0
+field_proofs contains "obligations.within_tier" if count(hidden - within_tier) == 0
+
+# METADATA
+# title: Every field named that is a link is opened by the legal basis
+# custom:
+#   citation: Gateway policy 6.8
+#   owner: data protection officer
+#   remedy: State the legal basis that opens the link, such as the one from a company to its representative.
+field_proofs contains "obligations.links" if count(closed) == 0
 
 # METADATA
 # title: Every field named has a treatment laid down
@@ -130,15 +186,32 @@ field_proofs contains "obligations.within_tier" if count(named - within_tier) ==
 field_proofs contains "obligations.treatable" if count(named - shown) == 0
 
 # METADATA
+# title: Hidden fields that link to another subject, where the legal basis does not open the link
+closed contains name if {
+	opened := links
+	some name in hidden
+	link := input.dataset.fields[name].link
+	count({link} - opened) == 1
+}
+
+# METADATA
+# title: What the gateway offers to do
+capabilities := {capability | some capability in input.capabilities}
+
+# METADATA
 # title: The gateway can do all that the answer needs, and offers nothing that this policy does not know
 # custom:
 #   citation: Gateway policy 6.6
 #   owner: security officer
 #   remedy: Ask the operator to run a gateway that can carry out every treatment of the policy.
 field_proofs contains "obligations.capabilities" if {
-	capabilities := {treatment | some treatment in input.capabilities}
 	count({obligation.treatment | some obligation in obligations} - capabilities) == 0
-	count(capabilities - {"release", "generalise", "mask", "pseudonymise", "drop"}) == 0
+	known := {
+		"release", "generalise", "mask", "pseudonymise", "drop", "duty:acknowledge", "duty:delay",
+		"duty:limit_records", "duty:limit_volume", "duty:notify_subject", "duty:one_bit", "duty:retention",
+		"duty:round_counts", "duty:smallest_cohort",
+	}
+	count(capabilities - known) == 0
 }
 
 # METADATA
