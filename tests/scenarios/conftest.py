@@ -10,7 +10,9 @@ from tests.simulators.system import RunningSystem, run_system
 
 
 @pytest.fixture(scope="module")
-def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningSystem]:
     """Return the module's system, running."""
     with run_system(request.module.SYSTEM, tmp_path_factory.mktemp("system")) as found:
         yield found

@@ -1,4 +1,4 @@
-"""Invented subjects: every identifier is well formed, and none can be a real one (see gateway.demo.synthetic)."""
+"""Invented subjects: every identifier is well formed, and none is a real one (see gateway.demo.synthetic)."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def organisation(number: int) -> str:
     """Return the organisation code of the government body of this number, in its canonical spelling."""
     body = f"XT{number:06d}"
     return organisation_code.ORGANISATION_CODE.normalise(body + organisation_code.check_character(body))
+
+
+def account(number: int) -> str:
+    """Return an invented account number."""
+    return f"6200-{number:08d}"

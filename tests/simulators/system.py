@@ -1,21 +1,20 @@
 """One of the world's systems: described in a few lines, then running as real processes.
 
-    SYSTEM = System(consumers=("harbour-bank",), holdings=(Holding("members/tax/datasets/arrears", records),))
+    SYSTEM = System(
+        consumers=("harbour-bank",),
+        holdings=(Holding("members/tax/datasets/arrears", records),),
+    )
 
-Members, datasets and policy are the shipped ones. What a system needs beside them it names: descriptions of more
-datasets, members that policy data does not know, a change of the policy folder.
+Members, datasets and policy are the shipped ones. What a system needs beside them it names: descriptions of
+more datasets, members that policy data does not know, a change of the policy folder.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import date
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +30,13 @@ from gateway.config import GatewayConfig
 from gateway.deployment import Deployment, MemberFiles, add_member, change_endpoint, export_trust, initialise
 from gateway.deployment.layout import gateway_uri, member_uri
 from gateway.evidence.trust import Trust
-from gateway.model import Dataset, Entry, EntryKind, FieldType, Member, Role, parse_dataset_name
+from gateway.model import Dataset, Entry, EntryKind, Member, Role, parse_dataset_name
 from gateway.pki.authority import CertificateAuthority
-from tests.simulators.commands import Command, running
+from tests.simulators.commands import Command, run_command, running
+from tests.simulators.shared_time import SharedTime
+from tests.simulators.sources import Holding, write_source
 
 REFUSALS = (EntryKind.EXCHANGE_DENIED, EntryKind.EXCHANGE_FAILED)
-
-Record = Mapping[str, Any]
-
-
-class Form(StrEnum):
-    """How a provider keeps its records."""
-
-    DATABASE = "database"
-    FILE = "file"
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What a provider holds of one dataset, by field."""
-
-    dataset: str
-    records: Sequence[Record]
-    key: tuple[str, ...] = ()
-    """Fields that together are unique; by default the first field."""
-    form: Form = Form.FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +46,6 @@ class Newcomer:
     id: str
     member_class: str
     roles: frozenset[Role] = frozenset({Role.CONSUMER})
-    has_provider: bool = True
-    """Whether a provider of its own runs, where it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +59,11 @@ class System:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     """File name to ODCS text of datasets that are not among the shipped ones."""
     change_policies: Callable[[Path], None] | None = None
+    """Changes the copy of the shipped policies that the deployment gets."""
+    settings: str = ""
+    """Sections of `config.toml` beside those that `gateway init` writes."""
+    moves_time: bool = False
+    """Whether a test moves the time of its processes (see `SharedTime`)."""
     origin: str = "audit.example.org/log/scenario"
 
 
@@ -101,6 +85,7 @@ class RunningSystem:
     def __init__(self, system: System, directory: Path) -> None:
         self.system = system
         self.directory = directory
+        self.time = SharedTime(directory / "ahead") if system.moves_time else None
         self.deployment: Deployment
         self.config: GatewayConfig
         self.catalogue: Catalogue
@@ -117,9 +102,24 @@ class RunningSystem:
         """Return the client of a member, as `client.toml` describes it."""
         if member not in self._clients:
             self._clients[member] = self._asked.enter_context(
-                Client.from_config(self.members[member].client_config)
+                Client.from_config(self.members[member].client_config, **self._clock)
             )
         return self._clients[member]
+
+    @property
+    def _clock(self) -> dict[str, Any]:
+        return {} if self.time is None else {"clock": self.time}
+
+    def cli(self, member: str, *words: object) -> tuple[int, str, str]:
+        """Run a command as a member does; return its exit code, standard output and standard error."""
+        done = run_command(*words, "--config", self.members[member].client_config)
+        return done.returncode, done.stdout, done.stderr
+
+    def officer(self, *words: object, text: str = "") -> str:
+        """Run a command as an officer does at the gateway; fail unless it succeeds; return its output."""
+        done = run_command(*words, "--config", self.deployment.config, text=text)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def released(self, member: str, dataset: str, **parts: Any) -> Released:
         """Ask; fail unless records are released, with a receipt that holds and an entry that says so."""
@@ -143,10 +143,17 @@ class RunningSystem:
         return match
 
     def refused(self, reason: str, member: str, dataset: str, **parts: Any) -> Entry:
-        """Ask; fail unless it is refused for `reason`, and the log says so and tells of no release."""
-        ask = self.client(member).match if "match" in parts else self.client(member).query
+        """Ask; fail unless it is refused for `reason`, and the log says so and tells of no release.
+
+        With `operation="stream"` it is asked for in bulk, with `match` whether the values are right.
+        """
+        client = self.client(member)
+        operation = parts.pop("operation", "match" if "match" in parts else "query")
         try:
-            ask(dataset, **parts)
+            if operation == "stream":
+                list(client.stream(dataset, **parts))
+            else:
+                getattr(client, operation)(dataset, **parts)
         except ClientError as error:
             return self._refusal(error, reason)
         raise AssertionError(f"released, though {reason} was expected")
@@ -200,7 +207,7 @@ class RunningSystem:
 
     def secrets(self) -> set[str]:
         """Return the identifiers that the providers hold: none may stand in the log."""
-        found = set()
+        found: set[str] = set()
         for holding in self.system.holdings:
             kinds = self.description(holding.dataset).fields
             for record in holding.records:
@@ -227,6 +234,10 @@ class RunningSystem:
             self.directory / "gateway", origin=self.system.origin, listen="127.0.0.1:0", metrics_port=0
         )
         self.config = self.deployment.load()
+        if self.system.settings:
+            with self.deployment.config.open("a") as file:
+                file.write(self.system.settings)
+            self.config = self.deployment.load()
         if self.system.change_policies is not None:
             self.system.change_policies(self.config.policy.directory)
         for name, text in self.system.descriptions.items():
@@ -249,7 +260,9 @@ class RunningSystem:
             self._write_provider(provider, holdings)
 
     def _members(self) -> Iterator[Member]:
-        known = yaml.safe_load((self.config.policy.directory / "data" / "members.yaml").read_text())["members"]
+        known = yaml.safe_load((self.config.policy.directory / "data" / "members.yaml").read_text())[
+            "members"
+        ]
         newcomers = {newcomer.id for newcomer in self.system.newcomers}
         for member_id in sorted({*self.system.consumers, *self._by_provider()} - newcomers):
             row = known[member_id]
@@ -266,8 +279,7 @@ class RunningSystem:
     def _write_provider(self, provider: str, holdings: Sequence[Holding]) -> None:
         folder = self.members[provider].directory
         mapping = [f'member = "{provider}"\n']
-        for holding in holdings:
-            mapping.append(write_source(folder, self.description(holding.dataset), holding))
+        mapping += [write_source(folder, self.description(item.dataset), item) for item in holdings]
         (folder / "mapping.toml").write_text("\n".join(mapping), encoding="utf-8")
         (folder / "provider.toml").write_text(_PROVIDER.format(gateway_uri=gateway_uri()))
 
@@ -275,7 +287,12 @@ class RunningSystem:
         """Start a provider process for each member that holds something, then the gateway."""
         commands = {
             provider: self._stack.enter_context(
-                running("provider", "--config", self.members[provider].directory / "provider.toml")
+                running(
+                    "provider",
+                    "--config",
+                    self.members[provider].directory / "provider.toml",
+                    before=self._before,
+                )
             )
             for provider in self._by_provider()
         }
@@ -287,13 +304,22 @@ class RunningSystem:
 
     def start_gateway(self) -> None:
         """Start the gateway, and tell its members where it listens."""
-        self.gateway = self._stack.enter_context(running("serve", "--config", self.deployment.config))
+        self.gateway = self._stack.enter_context(
+            running("serve", "--config", self.deployment.config, before=self._before)
+        )
         port = self.gateway.wait_for("gateway.started")["port"]
         for files in self.members.values():
             lines = files.client_config.read_text().splitlines(keepends=True)
             files.client_config.write_text(
-                "".join(f'address = "127.0.0.1:{port}"\n' if line.startswith("address") else line for line in lines)
+                "".join(
+                    f'address = "127.0.0.1:{port}"\n' if line.startswith("address") else line
+                    for line in lines
+                )
             )
+
+    @property
+    def _before(self) -> str:
+        return "" if self.time is None else self.time.before
 
     def stop_gateway(self) -> None:
         """Stop the gateway as an operator does; fail unless it ends cleanly."""
@@ -337,54 +363,12 @@ def _member(member_id: str, title: str, member_class: str, roles: frozenset[Role
     )
 
 
-def write_source(folder: Path, dataset: Dataset, holding: Holding) -> str:
-    """Write the records of `holding` as their holder keeps them; return their part of the mapping file."""
-    name = parse_dataset_name(dataset.name)[1]
-    fields = list(dataset.fields)
-    if holding.form is Form.FILE:
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(fields)
-            rows.writerows([_text(record.get(field)) for field in fields] for record in holding.records)
-        place = f'file = "{name}.csv"\nnull_values = [""]'
-    else:
-        table = f"t_{name.replace('-', '_')}"
-        with closing(sqlite3.connect(folder / f"{name}.db")) as database, database:
-            columns = ", ".join(f"c_{field} {_STORAGE.get(dataset.fields[field].type, 'TEXT')}" for field in fields)
-            database.execute(f"CREATE TABLE {table} ({columns})")
-            for field in fields:
-                if dataset.fields[field].lookup:
-                    database.execute(f"CREATE INDEX {table}_{field} ON {table} (c_{field})")
-            database.executemany(
-                f"INSERT INTO {table} VALUES ({', '.join('?' for _ in fields)})",
-                ([_text(record.get(field)) or None for field in fields] for record in holding.records),
-            )
-        place = f'source = "sqlite:///{folder.resolve() / name}.db"\ntable = "{table}"'
-    column = "c_{}" if holding.form is Form.DATABASE else "{}"
-    types = {field.name: field.type.value for field in dataset.fields.values() if field.type is not FieldType.STRING}
-    lookups = [field.name for field in dataset.fields.values() if field.lookup]
-    return "\n".join(
-        [
-            f"[datasets.{name}]",
-            place,
-            f"lookup = {json.dumps(lookups)}",
-            f"key = {json.dumps(list(holding.key) or fields[:1])}",
-            f"[datasets.{name}.types]",
-            *(f'{field} = "{kind}"' for field, kind in types.items()),
-            f"[datasets.{name}.columns]",
-            *(f'{field} = "{column.format(field)}"' for field in fields),
-            "",
-        ]
-    )
+def replace_in(path: Path, old: str, new: str) -> None:
+    """Replace `old` in a file; fail unless it is there."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path.name} does not say {old!r}"
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
-_STORAGE = {FieldType.INTEGER: "INTEGER", FieldType.NUMBER: "REAL"}
 
 _PROVIDER = """\
 listen = "127.0.0.1:0"
