@@ -59,7 +59,7 @@ conditions := {
 		"reason": "LEGAL_BASIS_NOT_PERMITTED",
 		"after": ["catalogue.known", "legal_bases.known", "tiers.granted"],
 	},
-	"obligations.classified": {"reason": "TIER_UNKNOWN", "after": []},
+	"obligations.classified": {"reason": "TIER_UNKNOWN", "after": ["tiers.granted"]},
 	"obligations.within_tier": {
 		"reason": "FIELD_ABOVE_TIER",
 		"after": ["tiers.granted", "obligations.classified"],

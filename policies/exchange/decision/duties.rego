@@ -5,31 +5,12 @@
 package exchange.decision
 
 # METADATA
-# title: The duties that the legal basis lays down
-default duties_of_basis := {}
+# title: Duties of which the greatest number is the strictest, with the name of that number
+greatest := {"smallest_cohort": "records", "round_counts": "to", "delay": "seconds"}
 
 # METADATA
-# title: The duties that the legal basis lays down
-duties_of_basis := basis.duties
-
-# METADATA
-# title: The duties that the memorandum lays down
-default duties_of_memorandum := {}
-
-# METADATA
-# title: The duties that the memorandum lays down
-duties_of_memorandum := memorandum.duties
-
-# METADATA
-# title: The duties that the dataset lays down
-default duties_of_dataset := {}
-
-# METADATA
-# title: Who names no subject is told of no smaller group than the dataset allows
-duties_of_dataset := {"smallest_cohort": input.dataset.cohort} if {
-	input.subjects == 0
-	input.dataset.cohort > 0
-}
+# title: Duties of which the least number is the strictest, with the name of that number
+least := {"limit_records": "records", "notify_subject": "within_days", "acknowledge": "within_hours"}
 
 # METADATA
 # title: All that lays duties down
@@ -38,9 +19,10 @@ burdens := {
 	requirements.duties,
 	purpose.duties,
 	entry.duties,
-	duties_of_basis,
-	duties_of_memorandum,
-	duties_of_dataset,
+	object.get(bases, [input.legal_basis, "duties"], {}),
+	object.get(memoranda, [input.memorandum, "duties"], {}),
+	# Who names no subject is told of no smaller group than the dataset allows.
+	{"smallest_cohort": input.dataset.cohort | input.subjects == 0; input.dataset.cohort > 0},
 }
 
 # METADATA
@@ -48,59 +30,31 @@ burdens := {
 bound := {name | some burden in burdens; some name, _ in burden}
 
 # METADATA
-# title: Duties of which the greatest number is the strictest, with the name of that number
-greatest := {
-	"smallest_cohort": "records",
-	"round_counts": "to",
-	"delay": "seconds",
-}
-
-# METADATA
-# title: Duties of which the least number is the strictest, with the name of that number
-least := {
-	"limit_records": "records",
-	"notify_subject": "within_days",
-	"acknowledge": "within_hours",
-}
-
-# METADATA
-# title: Duties by their greatest number
-duties_by_name[name] := {parameter: number} if {
-	some name in bound
-	parameter := greatest[name]
-	number := max({burden[name] | some burden in burdens})
-}
-
-# METADATA
-# title: Duties by their least number
-duties_by_name[name] := {parameter: number} if {
-	some name in bound
-	parameter := least[name]
-	number := min({burden[name] | some burden in burdens})
-}
-
-# METADATA
-# title: The records that a consumer may have for a purpose in a day, by their least number
-duties_by_name["limit_volume"] := {"records": min({burden.limit_volume | some burden in burdens}), "per": "day"} if {
-	"limit_volume" in bound
-}
-
-# METADATA
-# title: The answer is one bit
-duties_by_name["one_bit"] := {} if "one_bit" in bound
-
-# METADATA
-# title: The shortest time for which a record may be given out
-duties_by_name["retention"] := {
-	"field": input.dataset.retention.field,
-	"years": min({years | some years in [input.dataset.retention.years, entry.retention_years]; is_number(years)}),
-} if {
-	is_object(input.dataset.retention)
-}
-
-# METADATA
 # title: What binds the exchange as a whole
-duties := duties_by_name
+duties := object.union(
+	object.union(
+		{name: {greatest[name]: max({burden[name] | some burden in burdens})} |
+			some name in (bound & object.keys(greatest))
+		},
+		{name: {least[name]: min({burden[name] | some burden in burdens})} |
+			some name in (bound & object.keys(least))
+		},
+	),
+	object.union(
+		object.union(
+			{name: {"records": min({burden[name] | some burden in burdens}), "per": "day"} |
+				some name in (bound & {"limit_volume"})
+			},
+			{name: {} | some name in (bound & {"one_bit"})},
+		),
+		# A record may be given out for as long as both the dataset and its catalogue entry allow.
+		{"retention": {"field": kept.field, "years": years} |
+			kept := input.dataset.retention
+			is_object(kept)
+			years := min({number | some number in [kept.years, entry.retention_years]; is_number(number)})
+		},
+	),
+)
 
 # METADATA
 # title: Every duty laid down is one that this policy can tell

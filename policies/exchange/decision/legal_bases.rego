@@ -4,8 +4,12 @@
 package exchange.decision
 
 # METADATA
+# title: All legal bases, by name
+bases := data.legal_bases
+
+# METADATA
 # title: The legal basis stated
-basis := data.legal_bases[input.legal_basis]
+basis := bases[input.legal_basis]
 
 # METADATA
 # title: A legal basis is stated
@@ -106,7 +110,7 @@ basis_proofs contains "legal_bases.period" if input.legal_basis == ""
 #   remedy: State the legal basis of the query; records of persons are given on none without.
 basis_proofs contains "legal_bases.persons" if {
 	entry.persons == false
-	count(personal) == 0
+	count(fields.personal) == 0
 }
 
 # METADATA
@@ -134,7 +138,7 @@ basis_proofs contains "legal_bases.datasets" if input.dataset.name in basis.data
 basis_proofs contains "legal_bases.datasets" if {
 	basis.datasets == null
 	entry.persons == false
-	count(personal) == 0
+	count(fields.personal) == 0
 }
 
 # METADATA

@@ -4,8 +4,12 @@
 package exchange.decision
 
 # METADATA
+# title: All memoranda, by name
+memoranda := data.memoranda
+
+# METADATA
 # title: The memorandum stated
-memorandum := data.memoranda[input.memorandum]
+memorandum := memoranda[input.memorandum]
 
 # METADATA
 # title: The memorandum stated is in the register
