@@ -1,7 +1,7 @@
 """What the gateway's role may do in the database, and that it may do nothing else.
 
 The log's rows are made by INSERT and never changed. What moves is the head, the probe's counter and
-the claims of once-keys. Members, the ledger and the nodes' agreement change. Everything else, above all owning
+the claims of once-keys. Members, the ledger, the nodes' agreement change. Everything else, above all owning
 the tables, belongs to another role, which only migrations use.
 """
 

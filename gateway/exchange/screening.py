@@ -1,4 +1,4 @@
-"""What the gateway looks at in records before any of them may leave: how old they are, and whom they are about.
+"""What is looked at in records before any of them may leave: how old they are, whom they are about.
 
 Works on the decoded rows of a page, a column at a time, and on fields that the recipient may never see.
 """
@@ -105,12 +105,13 @@ def subject_field(dataset: Dataset) -> list[str]:
 def oldest_retained(today: date, years: int) -> date:
     """Return the first day of which records are still within `years` years, `today`.
 
-    On 29 February, a day that the year in question may lack, it is the 1 March of that year.
+    On 29 February, a day that the year in question may lack, it is 1 March of that year.
     """
+    year = max(today.year - years, date.min.year)
     try:
-        return today.replace(year=max(today.year - years, date.min.year))
+        return today.replace(year=year)
     except ValueError:
-        return date(today.year - years, 3, 1)
+        return date(year, 3, 1)
 
 
 def read_date(value: Any) -> date | None:

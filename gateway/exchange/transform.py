@@ -18,7 +18,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.records import page_digest
 from gateway.exchange.screening import Screen, screen_of, subject_field
-from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, masking
+from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, keeping, masking
 from gateway.identifiers import AREA_CODE, CheckedColumn, IdentifierKind, identifier_kind
 from gateway.model import Dataset, Decision, Duties, Field, FieldType, Obligation, Treatment, read_duties
 from gateway.pseudonym import DomainPseudonymiser
@@ -118,6 +118,11 @@ class TransformPlan:
     _screen: Screen
 
     @property
+    def shown_fields(self) -> tuple[str, ...]:
+        """The fields that records have when they leave: none where only a bit does."""
+        return () if self.duties.one_bit is not None else self.fields
+
+    @property
     def pseudonymises(self) -> bool:
         """Whether a field is replaced by pseudonyms, so that `apply` needs a key."""
         return Treatment.PSEUDONYMISE.value in self.treatments.values()
@@ -130,8 +135,11 @@ class TransformPlan:
         max_records: int,
         asked: AskedFor = _EVERYBODY,
         today: date | None = None,
+        left: int | None = None,
     ) -> ReleasedPage:
         """Return `page` (JSON Lines with exactly the fields `fetched`) as it may leave `today` (UTC).
+
+        Of its records the first `left` leave, or all.
 
         Raises `GatewayError` with `PROVIDER_SCHEMA` (also for a record of somebody who was not `asked`
         for) or `PROVIDER_TOO_MANY_RECORDS`. Fields the schema does not know are dropped and counted.
@@ -146,6 +154,8 @@ class TransformPlan:
         self._verify_subjects(rows, asked)
         received = len(rows)
         rows = self._screen.retained(rows, today)
+        expired = received - len(rows)
+        rows = rows[:left]
         subjects = self._screen.subjects(rows)
         self._screen.hide(rows)
         invalid: dict[str, int] = {}
@@ -174,7 +184,7 @@ class TransformPlan:
             seed=seed,
             unknown_fields=unknown,
             invalid_identifiers=invalid,
-            expired=received - len(rows),
+            expired=expired,
             subjects=subjects,
         )
 
@@ -339,7 +349,17 @@ def _generalise(described: Field, method: str) -> ColumnTreatment:
 def _mask(described: Field, obligation: Obligation) -> ColumnTreatment:
     if described.type is not FieldType.STRING:
         raise ObligationError("Policy masks a field that is no text.", field=described.name)
-    return masking(str(obligation.params.get("method", "")))
+    if set(obligation.params) == {"method"}:
+        return masking(str(obligation.params["method"]))
+    if not {"keep_first", "keep_last"} >= set(obligation.params):
+        raise ObligationError("Policy asks for a mask that this gateway does not know.")
+    return keeping(*(_length(obligation.params.get(name, 0)) for name in ("keep_first", "keep_last")))
+
+
+def _length(value: str | int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ObligationError("Policy asks for a mask without whole lengths.")
+    return value
 
 
 def _record_type(dataset: Dataset, names: list[str], duties: Duties) -> type[msgspec.Struct]:

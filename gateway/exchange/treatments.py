@@ -54,8 +54,12 @@ def masking(method: str) -> ColumnTreatment:
     found = _MASK.fullmatch(method)
     if found is None:
         raise ObligationError("Policy asks for a mask that this gateway does not know.")
-    last = found["last"] or found["only"] or 0
-    return partial(_masked, keep_first=int(found["first"] or 0), keep_last=int(last))
+    return keeping(int(found["first"] or 0), int(found["last"] or found["only"] or 0))
+
+
+def keeping(first: int, last: int) -> ColumnTreatment:
+    """Return the mask that keeps so many characters at the beginning and the end; none are below 0."""
+    return partial(_masked, keep_first=first, keep_last=last)
 
 
 def _years(values: Sequence[date | None]) -> Column:

@@ -94,7 +94,8 @@ class SqliteLedger:
             connection.execute("DELETE FROM spent WHERE day < ?", (last_kept(account.day),))
             done = connection.execute(
                 "INSERT INTO spent (consumer, purpose, day, records) SELECT ?1, ?2, ?3, ?4 WHERE ?4 <= ?5"
-                " ON CONFLICT (consumer, purpose, day) DO UPDATE SET records = spent.records + excluded.records"
+                " ON CONFLICT (consumer, purpose, day)"
+                " DO UPDATE SET records = spent.records + excluded.records"
                 " WHERE spent.records + excluded.records <= ?5",
                 (*_key(account), records, limit),
             )
@@ -105,7 +106,8 @@ class SqliteLedger:
         """Undo a reservation of which nothing has left."""
         with self._writing() as connection:
             connection.execute(
-                "UPDATE spent SET records = max(records - ?, 0) WHERE consumer = ? AND purpose = ? AND day = ?",
+                "UPDATE spent SET records = max(records - ?, 0)"
+                " WHERE consumer = ? AND purpose = ? AND day = ?",
                 (records, *_key(account)),
             )
 

@@ -28,8 +28,8 @@ class BudgetExhaustedError(GatewayError):
     def __init__(self, account: Account, limit: int) -> None:
         opens = rfc3339(reopens_at(account.day))
         super().__init__(
-            f"The budget of {limit} records a day for this purpose does not suffice for this answer; it opens "
-            f"again at {opens}. Ask for less, or then.",
+            f"The budget of {limit} records a day for this purpose does not suffice for this answer. It "
+            f"opens again at {opens}: ask for less, or then.",
             limit=limit,
             opens=opens,
         )

@@ -11,7 +11,7 @@ import msgspec
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 _FieldName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
-MAX_COHORT: Final = 1000
+MAX_COHORT: Final = 10_000
 """The largest cohort that can be asked for: so many subjects are looked for before anything leaves."""
 
 
@@ -69,7 +69,7 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Records whose date in `field` lies more than `years` years back never leave."""
 
     field: _FieldName
-    years: Annotated[int, msgspec.Meta(ge=1, le=200)]
+    years: Annotated[int, msgspec.Meta(ge=1, le=9999)]
 
 
 class Duties(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +111,7 @@ an answer that was cut short there is no last one."""
 
 
 def read_duties(given: Mapping[str, Mapping[str, Any]]) -> Duties:
-    """Return the duties in a decision; raise `ValueError` for an unknown one or parameters that are not its own.
+    """Return the duties in a decision; raise `ValueError` for an unknown one or parameters not its own.
 
     Numbers are whole, within the bounds above; nothing is converted and nothing is made up.
     """

@@ -82,7 +82,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     obligations: dict[str, str] = {}
     """Field name to treatment, for fields not released as they are."""
     duties: dict[str, dict[str, str | int]] = {}
-    """Name of each duty of the exchange to its parameters and what was done; see docs/formats/audit-log.md."""
+    """Name of each duty of the exchange to its parameters and what was done (docs/formats/audit-log.md)."""
     records: int = 0
     page: int | None = None
     """The page's number from 0 (`exchange.page`)."""

@@ -130,15 +130,23 @@ field_proofs contains "obligations.within_tier" if count(named - within_tier) ==
 field_proofs contains "obligations.treatable" if count(named - shown) == 0
 
 # METADATA
+# title: What the gateway offers to do
+capabilities := {capability | some capability in input.capabilities}
+
+# METADATA
 # title: The gateway can do all that the answer needs, and offers nothing that this policy does not know
 # custom:
 #   citation: Gateway policy 6.6
 #   owner: security officer
 #   remedy: Ask the operator to run a gateway that can carry out every treatment of the policy.
 field_proofs contains "obligations.capabilities" if {
-	capabilities := {treatment | some treatment in input.capabilities}
 	count({obligation.treatment | some obligation in obligations} - capabilities) == 0
-	count(capabilities - {"release", "generalise", "mask", "pseudonymise", "drop"}) == 0
+	known := {
+		"release", "generalise", "mask", "pseudonymise", "drop", "duty:acknowledge", "duty:delay",
+		"duty:limit_records", "duty:limit_volume", "duty:notify_subject", "duty:one_bit", "duty:retention",
+		"duty:round_counts", "duty:smallest_cohort",
+	}
+	count(capabilities - known) == 0
 }
 
 # METADATA
