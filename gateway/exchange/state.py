@@ -80,6 +80,10 @@ class Exchange:
     def withdraw(self, index: int) -> None:
         """Take note that the release at `index` came to nothing; only pages of a stream have left."""
         self.withdraws = index
+        self.retract()
+
+    def retract(self) -> None:
+        """Take back what was counted as leaving with a release that came to nothing; a stream's pages left."""
         if self.operation is not Operation.STREAM:
             self.page_digests.clear()
             self.records = self.pages = self.bytes = 0

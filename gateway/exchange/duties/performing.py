@@ -126,6 +126,7 @@ class DutyPerformer:
             await self._owe(exchange, duties, DebtKind.ACKNOWLEDGEMENT)
             yield
         except BaseException:
+            exchange.retract()
             await asyncio.shield(asyncio.ensure_future(self._undo(exchange, is_stream=is_stream)))
             raise
         self._metrics.count_duties(exchange.decision.duties if exchange.decision is not None else ())
