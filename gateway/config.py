@@ -176,6 +176,13 @@ class PolicyConfig(_Section):
     cache_max_age_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
 
 
+class DutiesConfig(_Section):
+    """How duties that policy lays on exchanges are enforced."""
+
+    overdue_acknowledgements: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """A consumer with more overdue acknowledgements than this is refused until it has made them."""
+
+
 class MembersConfig(_Section):
     """Where the members are kept."""
 
@@ -264,6 +271,7 @@ class GatewayConfig(_File):
     catalogue: Path = Path("catalogue")
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
+    duties: DutiesConfig = DutiesConfig()
     details: DetailsConfig | None = None
     disclosure: DisclosureConfig | None = None
     metrics: MetricsConfig = MetricsConfig()

@@ -33,6 +33,8 @@ from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.acknowledging import Acknowledging
+from gateway.exchange.duties.overdue import Overdue
+from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.paging import PageTokens
@@ -41,6 +43,7 @@ from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.exchange.witnessing import Witnessing
 from gateway.identifiers import KINDS, load_area_table
+from gateway.ledger import Ledger, open_ledger
 from gateway.log_node import (
     disk_limits,
     existing_log,
@@ -167,6 +170,8 @@ class Node(ServingProcess):
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
 
+        ledger, duties = self._open_ledger(reader)
+
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
         exchange = ExchangeService(
@@ -182,6 +187,7 @@ class Node(ServingProcess):
                 signing_key=signing_key,
                 page_tokens=page_tokens,
                 metrics=self.metrics,
+                duties=duties,
                 on_outcome=self._tell_outcome,
                 witnessed_tiers=witnessed,
                 witnessing=witnessing,
@@ -194,7 +200,7 @@ class Node(ServingProcess):
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange,
-                Acknowledging(config.log.origin, self._clock, directory, reader, log),
+                Acknowledging(config.log.origin, self._clock, directory, reader, log, ledger),
                 self.metrics,
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
@@ -246,6 +252,20 @@ class Node(ServingProcess):
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
+
+    def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
+        """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""
+        ledger = open_ledger(self.config.log.database)
+        self._stack.callback(ledger.close)
+        overdue = Overdue(ledger, reader, self._clock, self.config.duties.overdue_acknowledgements)
+        performer = DutyPerformer(ledger, overdue, self._clock, self.metrics)
+        self.metrics.watch_duties(
+            held=lambda: performer.held.count,
+            overdue_acknowledgements=lambda: overdue.acknowledgements,
+            overdue_notices=lambda: overdue.notices,
+        )
+        self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
+        return ledger, performer
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
@@ -365,6 +385,9 @@ class Node(ServingProcess):
     def _members_failed(self, error: ConfigError) -> None:
         _log.error("members.unreadable", reason=error.reason.value)
 
+    def _ledger_failed(self, error: GatewayError) -> None:
+        _log.error("ledger.unreadable", reason=error.reason.value)
+
     def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
         self.metrics.set_members_contradicted(len(found))
         for contradiction in found:
@@ -463,6 +486,8 @@ class Node(ServingProcess):
             metrics.time_provider(exchange.provider.id, exchange.provider_seconds)
         if exchange.records:
             metrics.count_records(dataset, exchange.records)
+        if exchange.expired:
+            metrics.count_withheld(dataset, exchange.expired)
         if exchange.unknown_fields:
             metrics.count_unknown_fields(dataset, exchange.unknown_fields)
         if exchange.invalid_identifiers and exchange.resolved is not None:

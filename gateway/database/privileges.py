@@ -1,7 +1,7 @@
 """What the gateway's role may do in the database, and that it may do nothing else.
 
 The log's rows are made by INSERT and never changed. What moves is the head, the probe's counter and
-the claims of once-keys. Members and the nodes' agreement change. Everything else, above all owning
+the claims of once-keys. Members, the ledger, the nodes' agreement change. Everything else, above all owning
 the tables, belongs to another role, which only migrations use.
 """
 
@@ -29,6 +29,8 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "members": ("SELECT", "INSERT", "UPDATE"),
     "signing_keys": ("SELECT", "INSERT", "DELETE"),
     "shared_state": ("SELECT", "INSERT", "UPDATE"),
+    "spent": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "debt": ("SELECT", "INSERT", "DELETE"),
     "alembic_version": ("SELECT",),
 }
 """The rights of the gateway's role, by table."""

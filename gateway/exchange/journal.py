@@ -27,10 +27,11 @@ from gateway.evidence.canonical import encode_canonical
 from gateway.evidence.commitment import commit
 from gateway.evidence.fields import commit_fields
 from gateway.evidence.records import records_root
+from gateway.exchange.duties.telling import told_duties, told_outcome, told_size
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.state import Exchange
 from gateway.exchange.transform import ReleasedPage
-from gateway.model import ENTRY_VERSION, Entry, EntryKind
+from gateway.model import ENTRY_VERSION, NO_DUTIES, Entry, EntryKind
 
 
 class Journal:
@@ -75,6 +76,7 @@ class Journal:
 
     def page(self, exchange: Exchange, page: ReleasedPage, number: int) -> asyncio.Future[Committed]:
         """Record one page of a stream before it leaves."""
+        records, size = told_size(page, exchange.plan.duties if exchange.plan else NO_DUTIES)
         return self._log.append(
             Entry(
                 v=ENTRY_VERSION,
@@ -84,8 +86,8 @@ class Journal:
                 consumer=exchange.consumer.id if exchange.consumer else "",
                 provider=exchange.provider.id if exchange.provider else "",
                 page=number,
-                records=page.count,
-                bytes=len(page.records),
+                records=records,
+                bytes=size,
                 commitments={"records": base64.b64encode(page.digest).decode()},
             )
         )
@@ -230,7 +232,8 @@ def _terms(resolved: Resolved) -> tuple[Term, ...]:
 
 def _outcome(exchange: Exchange) -> dict[str, Any]:
     plan = exchange.plan
-    return {
+    duties = plan.duties if plan else NO_DUTIES
+    outcome = {
         "released": tuple(sorted(plan.fields)) if plan else (),
         "withheld": plan.withheld if plan else (),
         "obligations": dict(plan.treatments) if plan else {},
@@ -243,3 +246,6 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "provider_key": exchange.provider_key,
         "duration_ms": exchange.duration_ms(),
     }
+    if duties is NO_DUTIES:
+        return outcome
+    return {**told_outcome(outcome, duties), "duties": told_duties(duties, exchange.expired, exchange.due)}

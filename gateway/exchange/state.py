@@ -14,6 +14,7 @@ from gateway.exchange.call import Call
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
+from gateway.ledger import Account, DebtKind
 from gateway.model import Decision, Member, Operation
 from gateway.telemetry.metrics import Stopwatch
 
@@ -56,6 +57,12 @@ class Exchange:
     unknown_fields: int = 0
     invalid_identifiers: dict[str, int] = field(default_factory=dict)
     key_epoch: str = ""
+    expired: int = 0
+    """Records withheld for their age."""
+    reserved: list[tuple[Account, int]] = field(default_factory=list)
+    """What was taken off budgets for it."""
+    due: dict[DebtKind, datetime] = field(default_factory=dict)
+    """What is owed after it, and until when."""
     withdraws: int | None = None
     """Index of the entry of its release, if no receipt was issued after all."""
 
@@ -66,12 +73,17 @@ class Exchange:
         self.pages += 1
         self.bytes += len(page.records)
         self.unknown_fields += page.unknown_fields
+        self.expired += page.expired
         for name, number in page.invalid_identifiers.items():
             self.invalid_identifiers[name] = self.invalid_identifiers.get(name, 0) + number
 
     def withdraw(self, index: int) -> None:
         """Take note that the release at `index` came to nothing; only pages of a stream have left."""
         self.withdraws = index
+        self.retract()
+
+    def retract(self) -> None:
+        """Take back what was counted as leaving with a release that came to nothing; a stream's pages left."""
         if self.operation is not Operation.STREAM:
             self.page_digests.clear()
             self.records = self.pages = self.bytes = 0

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, timedelta
 from typing import Final, TypeVar
 
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError, OnceTakenError
 from gateway.audit.receipt import Receipt, issue_receipt
 from gateway.catalogue import Catalogue
-from gateway.clock import Clock, rfc3339
+from gateway.clock import Clock, parse_rfc3339, rfc3339
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
 from gateway.evidence.delivery import (
@@ -31,6 +31,7 @@ from gateway.evidence.order import ORDER_TYPE, FetchOrder, encode_order
 from gateway.evidence.records import SEED_BYTES
 from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
+from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.journal import Journal
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.providers import DeliveredPage, RecordProvider
@@ -41,6 +42,7 @@ from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, pl
 from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
 from gateway.model import Operation
+from gateway.model.duties import DELIVERIES_WITHHELD
 from gateway.policy.engine import PolicyEngine
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
@@ -78,6 +80,7 @@ class Collaborators:
     signing_key: SigningKey
     page_tokens: PageTokens
     metrics: Metrics
+    duties: DutyPerformer
     on_outcome: Callable[[Exchange, GatewayError | None, int], None]
     """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
     witnessed_tiers: frozenset[str] = frozenset()
@@ -130,7 +133,10 @@ class Steps:
         self.resolve(exchange)
         await self.decide(exchange)
         plan = self.plan(exchange)
+        await self._with.duties.accept(exchange, plan.duties)
         await self.record_request(exchange)
+        if await self._with.duties.hold(exchange, plan.duties):
+            self.still_permitted(exchange)
         return plan
 
     def admit(self, exchange: Exchange) -> None:
@@ -216,6 +222,9 @@ class Steps:
         """Return the signed order by which the provider can check for itself what it is asked."""
         resolved, decision = present(exchange.resolved), present(exchange.decision)
         query = resolved.query
+        # An answer that is held is asked for after that, and the order lives from then on.
+        held_s = plan.duties.delay.seconds if plan.duties.delay is not None else 0
+        moment = exchange.started + timedelta(seconds=held_s)
         order = FetchOrder(
             gateway=self._with.origin,
             exchange=exchange.id,
@@ -224,15 +233,15 @@ class Steps:
             subject_field=resolved.subject_field,
             subject_values=resolved.subjects,
             filters=resolved.filters,
-            fields=plan.fields,
+            fields=plan.fetched,
             purpose=query.purpose,
             legal_basis=query.legal_basis,
             memorandum=query.memorandum,
             tier=decision.tier,
             decision=decision.id,
             bundle=decision.bundle_digest,
-            time=rfc3339(exchange.started),
-            expires=rfc3339(exchange.started + ORDER_LIFETIME),
+            time=rfc3339(moment),
+            expires=rfc3339(moment + ORDER_LIFETIME),
         )
         return dsse.sign(encode_order(order), ORDER_TYPE, [self._with.signing_key])
 
@@ -276,17 +285,31 @@ class Steps:
         return statement.last
 
     async def transform(
-        self, exchange: Exchange, plan: TransformPlan, delivered: DeliveredPage, size: int
+        self,
+        exchange: Exchange,
+        plan: TransformPlan,
+        delivered: DeliveredPage,
+        size: int,
+        released: int = 0,
     ) -> ReleasedPage:
-        """Step 7: make of a delivered page what may leave; large pages on a thread."""
+        """Step 7: make of a page what may leave after `released` records; of large ones on a thread."""
+        left = self._with.duties.left(plan.duties, released)
         pseudonymiser = self.pseudonymiser(exchange, plan)
         seed = secrets.token_bytes(SEED_BYTES)
-        asked = self.asked_for(exchange)
+        asked, today = self.asked_for(exchange), self.today()
         if delivered.count <= INLINE_RECORDS and len(delivered.records) <= INLINE_RECORDS * 1024:
-            page = plan.apply(delivered.records, pseudonymiser, seed, size, asked)
+            page = plan.apply(delivered.records, pseudonymiser, seed, size, asked, today, left)
         else:
             page = await asyncio.get_running_loop().run_in_executor(
-                self._transformer, plan.apply, delivered.records, pseudonymiser, seed, size, asked
+                self._transformer,
+                plan.apply,
+                delivered.records,
+                pseudonymiser,
+                seed,
+                size,
+                asked,
+                today,
+                left,
             )
         if exchange.operation is not Operation.STREAM:
             exchange.stopwatch.mark("transform")
@@ -296,6 +319,21 @@ class Steps:
         """Return whose records the provider was asked for."""
         resolved = present(exchange.resolved)
         return AskedFor(resolved.subject_field, resolved.subjects)
+
+    def today(self) -> date:
+        """Return the day (UTC) by which the age of records is told."""
+        return self._with.clock().astimezone(UTC).date()
+
+    def still_permitted(self, exchange: Exchange) -> None:
+        """Ask again what may have changed since the exchange was decided; raise `GatewayError`."""
+        now = self._with.clock()
+        admit(exchange.call, self._with.directory, now)
+        valid_until = present(exchange.decision).valid_until
+        if valid_until is not None and now > parse_rfc3339(valid_until):
+            raise GatewayError(
+                "What policy granted has ended while the answer was under way.",
+                reason=Reason.MEMORANDUM_NOT_IN_FORCE,
+            )
 
     def pseudonymiser(self, exchange: Exchange, plan: TransformPlan) -> DomainPseudonymiser | None:
         """Return what makes this exchange's pseudonyms, and note its key epoch; None if there are none."""
@@ -312,19 +350,21 @@ class Steps:
 
     async def release(self, exchange: Exchange) -> Receipt:
         """Step 8: the entry that says what is released; when this returns, records may leave."""
-        committed = await self._with.journal.released(exchange)
-        exchange.stopwatch.mark("log_released")
-        try:
-            committed = await self.witness(exchange, committed)
-        except BaseException:
-            exchange.withdraw(committed.index)
-            raise
+        async with self._with.duties.releasing(exchange):
+            committed = await self._with.journal.released(exchange)
+            exchange.stopwatch.mark("log_released")
+            try:
+                committed = await self.witness(exchange, committed)
+            except BaseException:
+                exchange.withdraw(committed.index)
+                raise
+        withholds = DELIVERIES_WITHHELD & present(exchange.decision).duties.keys()
         receipt = issue_receipt(
             committed,
             origin=self._with.origin,
             openings=exchange.openings,
             page_digests=exchange.page_digests,
-            deliveries=exchange.deliveries,
+            deliveries=() if withholds else exchange.deliveries,
             signer=self._with.signing_key,
         )
         exchange.stopwatch.mark("receipt")

@@ -2,6 +2,7 @@
 
 from gateway.model.dataset import Dataset, Field, FieldType, Freshness, Mask, Retention
 from gateway.model.decision import Decision, Obligation, Treatment
+from gateway.model.duties import DUTY_NAMES, NO_DUTIES, Duties, read_duties
 from gateway.model.entry import ENTRY_VERSION, Entry, EntryKind
 from gateway.model.member import Member, MemberState, Role
 from gateway.model.names import (
@@ -15,11 +16,14 @@ from gateway.model.names import (
 from gateway.model.query import Actor, Operation, Query, Subject
 
 __all__ = [
+    "DUTY_NAMES",
     "ENTRY_VERSION",
     "NAME_PATTERN",
+    "NO_DUTIES",
     "Actor",
     "Dataset",
     "Decision",
+    "Duties",
     "Entry",
     "EntryKind",
     "Field",
@@ -40,4 +44,5 @@ __all__ = [
     "member_name",
     "parse_dataset_name",
     "parse_member_name",
+    "read_duties",
 ]

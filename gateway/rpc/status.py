@@ -54,6 +54,7 @@ _BY_CODE: Final = {
         Reason.POLICY_FAILED,
         Reason.PURPOSE_UNKNOWN,
         Reason.TIER_UNKNOWN,
+        Reason.COHORT_TOO_SMALL,
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (
         Reason.REQUEST_MALFORMED,
@@ -74,7 +75,11 @@ _BY_CODE: Final = {
         Reason.DETAILS_ERASED,
     ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.MESSAGE_TOO_LARGE, Reason.OVERLOADED),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (
+        Reason.MESSAGE_TOO_LARGE,
+        Reason.OVERLOADED,
+        Reason.BUDGET_EXHAUSTED,
+    ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.POLICY_UNAVAILABLE,
         Reason.POLICY_TIMEOUT,
@@ -84,6 +89,7 @@ _BY_CODE: Final = {
         Reason.LOG_UNAVAILABLE,
         Reason.WITNESS_UNAVAILABLE,
         Reason.DETAILS_UNAVAILABLE,
+        Reason.LEDGER_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -94,6 +100,7 @@ _BY_CODE: Final = {
         Reason.KEY_EPOCH_MISSING,
         Reason.RELEASE_MISMATCH,
         Reason.ACKNOWLEDGEMENT_LATE,
+        Reason.ACKNOWLEDGEMENT_OVERDUE,
         Reason.APPROVAL_INVALID,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),

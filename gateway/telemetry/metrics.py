@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.errors import Reason
+from gateway.model.duties import DUTY_NAMES
 from gateway.model.query import Operation
 from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.merging import MergeRule
@@ -85,6 +86,8 @@ class Metrics:
         self._make_deployment_instruments()
         self._exchange_children: dict[tuple[str, str, str], Counter] = {}
         self._identifier_children: dict[tuple[str, str], Counter] = {}
+        self._duty_children = {name: self._duties.labels(name) for name in DUTY_NAMES}
+        self._withheld_children = {UNKNOWN: self._withheld.labels(UNKNOWN)}
         self._provider_children = {UNKNOWN: self._provider_seconds.labels(UNKNOWN)}
         self._record_children = {UNKNOWN: self._records.labels(UNKNOWN)}
         self._unknown_field_children = {UNKNOWN: self._unknown_fields.labels(UNKNOWN)}
@@ -125,6 +128,25 @@ class Metrics:
         )
         self._open_streams = self._gauge(
             "sluicegate_open_streams", "StreamQuery calls now open.", merge="sum"
+        )
+
+        self._duties = Counter(
+            "sluicegate_duties", "Duties carried out in releases, by duty.", ["duty"], registry=self.registry
+        )
+        self._withheld = Counter(
+            "sluicegate_records_withheld",
+            "Records withheld because their time of retention is over, or cannot be told.",
+            ["dataset"],
+            registry=self.registry,
+        )
+        self._held = self._gauge("sluicegate_answers_held", "Answers that a delay holds now.", merge="sum")
+        self._overdue_acknowledgements = self._gauge(
+            "sluicegate_acknowledgements_overdue",
+            "Releases that policy wanted acknowledged and that were not in time.",
+            merge="max",
+        )
+        self._overdue_notices = self._gauge(
+            "sluicegate_notices_overdue", "Releases whose subjects were not told in time.", merge="max"
         )
 
     def _make_log_instruments(self) -> None:
@@ -208,6 +230,7 @@ class Metrics:
         for dataset in datasets:
             self._record_children[dataset] = self._records.labels(dataset)
             self._unknown_field_children[dataset] = self._unknown_fields.labels(dataset)
+            self._withheld_children[dataset] = self._withheld.labels(dataset)
         for provider in providers:
             self._provider_children[provider] = self._provider_seconds.labels(provider)
         self._identifier_kinds |= frozenset(identifier_kinds)
@@ -237,6 +260,27 @@ class Metrics:
     def count_records(self, dataset: str, number: int) -> None:
         """Count records that left."""
         self._record_children.get(dataset, self._record_children[UNKNOWN]).inc(number)
+
+    def count_duties(self, names: Iterable[str]) -> None:
+        """Count the duties of a release."""
+        for name in names:
+            self._duty_children[name].inc()
+
+    def count_withheld(self, dataset: str, number: int) -> None:
+        """Count records that were too old to leave."""
+        self._withheld_children.get(dataset, self._withheld_children[UNKNOWN]).inc(number)
+
+    def watch_duties(
+        self,
+        *,
+        held: Callable[[], float],
+        overdue_acknowledgements: Callable[[], float],
+        overdue_notices: Callable[[], float],
+    ) -> None:
+        """Ask for the answers held, and for what is overdue, whenever the metrics are read."""
+        self._held.set_function(held)
+        self._overdue_acknowledgements.set_function(overdue_acknowledgements)
+        self._overdue_notices.set_function(overdue_notices)
 
     def count_unknown_fields(self, dataset: str, number: int) -> None:
         """Count values that were dropped because the schema does not know their field."""

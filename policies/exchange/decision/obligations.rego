@@ -126,6 +126,10 @@ field_proofs contains "obligations.treatable" if count(fields.untreated) == 0
 capabilities := {capability | some capability in input.capabilities}
 
 # METADATA
+# title: What the gateway offers to do
+capabilities := {capability | some capability in input.capabilities}
+
+# METADATA
 # title: The gateway can do all that the answer needs, and offers nothing that this policy does not know
 # custom:
 #   citation: Gateway policy 6.6
