@@ -39,6 +39,9 @@ from gateway.model import (
 
 API_VERSIONS: Final = ("v3.1.0", "v3.2.0")
 
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe loader, and the fast one of the two where it is there: a catalogue has hundreds of files."""
+
 _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SEGMENT: Final = re.compile(NAME_PATTERN)
 _GENERALISATIONS: Final = re.compile(r"year|month|province|band:[1-9][0-9]{0,15}")
@@ -68,8 +71,9 @@ def read_dataset(path: Path, tiers: Sequence[str]) -> Dataset:
     `tiers` are the sharing tiers that policy knows.
     """
     try:
-        contract = OpenDataContractStandard.from_file(str(path))
-    except (OSError, yaml.YAMLError, TypeError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - safe, either
+        contract = OpenDataContractStandard(**content)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
         raise CatalogueError(f"{path}: cannot be read as YAML ({type(error).__name__}).") from error
     except ValidationError as error:
         places = "; ".join(
@@ -147,9 +151,7 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         field_type = FieldType(item.logicalType or "string")
     except ValueError as error:
         raise CatalogueError(f"{where}: logicalType must be one of {', '.join(FieldType)}.") from error
-    custom = _custom(
-        item.customProperties, _FIELD_PROPERTIES, path, f"property {name}"
-    )
+    custom = _custom(item.customProperties, _FIELD_PROPERTIES, path, f"property {name}")
     identifier = custom.get("identifierKind")
     if identifier is not None and (identifier not in KINDS or field_type is not FieldType.STRING):
         raise CatalogueError(f"{where}: identifierKind must be one of {', '.join(KINDS)}, on a string.")
