@@ -87,3 +87,18 @@ async def test_nothing_is_listed_of_a_provider_that_is_not_connected(own_world: 
 async def test_the_catalogue_holds_no_value_of_a_record(world: SimulatedWorld) -> None:
     text = json.dumps([str(dataset) for dataset in await world.client().datasets()])
     assert not any(company.uscc in text or company.name in text for company in world.companies)
+
+
+async def test_policy_is_asked_about_purposes_only_that_can_be_granted(world: SimulatedWorld) -> None:
+    """A catalogue of hundreds of datasets is listed in seconds; what is left out would be denied anyway."""
+    client, policy = world.client("tradeplatform"), world.node.scripted
+    before = policy.decided
+    described = await client.dataset(ARREARS)
+    asked = policy.decided - before
+    purposes = policy.bundle.data["purposes"]
+    assert asked < len(purposes) / 2
+    granted = {grant.purpose for grant in described.grants}
+    for purpose in purposes:
+        if purpose not in granted:
+            with pytest.raises(ClientError):
+                await client.query(ARREARS, purpose=purpose, page_size=1)
