@@ -153,7 +153,7 @@ def test_the_catalogue_says_what_a_member_may_have_without_asking_for_it(
         assert ("public-lookup" in purposes) == (dataset.tier == "public" and bool(dataset.citation))
 
 
-@pytest.mark.parametrize("number", [1, 2, 139, 142, 259])
+@pytest.mark.parametrize("number", [1, 2, 140, 142, 260])
 def test_a_company_is_found_by_code_and_by_name(system: RunningSystem, number: int) -> None:
     dataset = dataset_name("ministry-01" if number < 141 else "ministry-02", f"set-{number:03d}")
     wanted = company((number + 2) % 200)

@@ -64,6 +64,17 @@ SYSTEM = System(
             ],
             form=Form.DATABASE,
         ),
+        Holding(
+            "members/tax/datasets/arrears",
+            [
+                {
+                    "uscc": company(6).uscc,
+                    "amount_owed": 50_000,
+                    "since": date(2025, 1, 1),
+                    "taxpayer_grade": "C",
+                }
+            ],
+        ),
     ),
 )
 
@@ -148,14 +159,17 @@ def test_others_than_banks_have_no_business_here(system: RunningSystem) -> None:
 
 
 def test_no_report_reaches_into_another_register(system: RunningSystem) -> None:
-    """The consent opens the two reports; beside them the same words open nothing."""
-    system.refused(
-        "LEGAL_BASIS_NOT_PERMITTED",
-        "harbour-bank",
-        "members/tax/datasets/arrears",
-        subjects=[Subject("uscc", company(6).uscc)],
-        **{**CONSENT, "memorandum": "tax-harbour-bank", "purpose": "credit-check"},
-    )
+    """The consent opens the two reports of the centre; another register has a legal basis of its own."""
+    subjects = [Subject("uscc", company(6).uscc)]
+    other = {**CONSENT, "memorandum": "tax-harbour-bank"}
+    for purpose in ("lending-decision", "credit-check"):
+        system.refused(
+            "LEGAL_BASIS_NOT_PERMITTED",
+            "harbour-bank",
+            "members/tax/datasets/arrears",
+            subjects=subjects,
+            **{**other, "purpose": purpose},
+        )
 
 
 def test_the_log_holds_and_no_person_stands_in_it(system: RunningSystem) -> None:
