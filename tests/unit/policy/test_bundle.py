@@ -63,7 +63,7 @@ def test_a_comment_in_a_data_file_does_not_change_the_digest(bundle, bundle_copy
         ("data/tiers.yaml", "    cacheable: true\n", "", "cacheable"),
         ("data/tiers.yaml", "person_identifiers: pseudonymise", "person_identifiers: publish", "publish"),
         ("data/tiers.yaml", "- name: limited", "- name: public", "'public' is defined twice"),
-        ("data/tiers.yaml", "[agency, bank, company]", "[agency, bank, compny]", "'compny'"),
+        ("data/tiers.yaml", "[agency, police, bank, company]", "[agency, police, bank, compny]", "'compny'"),
         ("data/members.yaml", "class: bank", "class: banc", "'banc'"),
         ("data/purposes.yaml", "tiers: [public]", "tiers: [publick]", "'publick'"),
         ("data/purposes.yaml", "member_classes: [bank]", "member_classes: [bonk]", "'bonk'"),
