@@ -61,8 +61,8 @@ class System:
     """File name to ODCS text of datasets that are not among the shipped ones."""
     change_policies: Callable[[Path], None] | None = None
     """Changes the copy of the shipped policies that the deployment gets."""
-    settings: str = ""
-    """Sections of `config.toml` beside those that `gateway init` writes."""
+    details: bool = False
+    """Whether details of exchanges are kept for officers, sealed to two custodians."""
     moves_time: bool = False
     """Whether a test moves the time of its processes (see `SharedTime`)."""
     origin: str = "audit.example.org/log/scenario"
@@ -254,10 +254,8 @@ class RunningSystem:
             self.directory / "gateway", origin=self.system.origin, listen="127.0.0.1:0", metrics_port=0
         )
         self.config = self.deployment.load()
-        if self.system.settings:
-            with self.deployment.config.open("a") as file:
-                file.write(self.system.settings)
-            self.config = self.deployment.load()
+        if self.system.details:
+            self._keep_details()
         if self.system.change_policies is not None:
             self.system.change_policies(self.config.policy.directory)
         for name, text in self.system.descriptions.items():
@@ -277,6 +275,17 @@ class RunningSystem:
             path.write_bytes(trust)
         for provider, holdings in self._by_provider().items():
             self._write_provider(provider, holdings)
+
+    def _keep_details(self) -> None:
+        """Make two custodians, and have the gateway seal details to them."""
+        cards = []
+        for name in ("chen", "lin"):
+            secret = self.directory / f"{name}.custodian"
+            assert run_command("custodian", "init", secret, "--name", name).returncode == 0
+            cards.append(str(secret.with_name(f"{secret.name}.card")))
+        with self.deployment.config.open("a") as file:
+            file.write(f"\n[details]\ncustodians = {json.dumps(cards)}\n")
+        self.config = self.deployment.load()
 
     def _members(self) -> Iterator[Member]:
         known = self._policy_data("members")
@@ -343,6 +352,12 @@ class RunningSystem:
         self._asked.close()
         self._clients.clear()
         assert self.gateway.stop() == 0
+
+    def fails_to_start(self) -> str:
+        """Start the gateway; fail unless it refuses to; return what it says."""
+        done = run_command("serve", "--config", self.deployment.config)
+        assert done.returncode not in {0, 1}, "the gateway has started"
+        return done.stderr
 
     def restart_gateway(self) -> None:
         """Stop it and start it again, on the same files or on what has been changed in them."""
