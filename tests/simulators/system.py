@@ -92,6 +92,8 @@ class RunningSystem:
         self._descriptions: dict[str, Dataset] = {}
         self.members: dict[str, MemberFiles] = {}
         self.gateway: Command
+        self.address = ""
+        """Where the gateway listens now."""
         self.providers: dict[str, Command] = {}
         self._clients: dict[str, Client] = {}
         self._stack = ExitStack()
@@ -333,13 +335,12 @@ class RunningSystem:
         self.gateway = self._stack.enter_context(
             running("serve", "--config", self.deployment.config, before=self._before)
         )
-        port = self.gateway.wait_for("gateway.started")["port"]
+        self.address = f"127.0.0.1:{self.gateway.wait_for('gateway.started')['port']}"
         for files in self.members.values():
             lines = files.client_config.read_text().splitlines(keepends=True)
             files.client_config.write_text(
                 "".join(
-                    f'address = "127.0.0.1:{port}"\n' if line.startswith("address") else line
-                    for line in lines
+                    f'address = "{self.address}"\n' if line.startswith("address") else line for line in lines
                 )
             )
 
