@@ -1,4 +1,4 @@
-"""The ledger in PostgreSQL: what nodes share of budgets and debts is exact, whoever writes at the same time."""
+"""The ledger in PostgreSQL: what nodes share of budgets and debts is exact, whoever writes meanwhile."""
 
 from __future__ import annotations
 
