@@ -37,6 +37,12 @@ COMMANDS: Final = {
     "timestamps": Listed(
         "gateway.cli.timestamps", "List, verify and export time-stamps of the log's checkpoints.", _PROVE
     ),
+    "notices": Listed(
+        "gateway.cli.notices", "List whose subjects must be told of a release; record that they were.", _PROVE
+    ),
+    "acknowledgements": Listed(
+        "gateway.cli.acknowledgements", "List the releases that must still be acknowledged.", _PROVE
+    ),
     "doctor": Listed("gateway.cli.doctor", "Look for changes made behind the gateway's back.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),
     "version": Listed("gateway.cli.version", "Show the versions of this product and its parts.", _MORE),

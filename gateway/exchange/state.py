@@ -83,7 +83,7 @@ class Exchange:
         self.retract()
 
     def retract(self) -> None:
-        """Take back what was counted as leaving with a release that came to nothing; a stream's pages left."""
+        """Take back what was counted as leaving with a release that came to nothing; a stream's has left."""
         if self.operation is not Operation.STREAM:
             self.page_digests.clear()
             self.records = self.pages = self.bytes = 0

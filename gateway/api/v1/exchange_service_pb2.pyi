@@ -128,7 +128,7 @@ class RecordPage(_message.Message):
     generalised, masked or pseudonyms (`sg1:…`) as the decision obliges.
     """
     record_count: _builtins.int
-    """How many records the page holds."""
+    """How many records the page holds; rounded where policy rounds the counts that are told."""
     salt_seed: _builtins.bytes
     """32 random bytes. SHAKE-256 of them gives 16 bytes of salt for each record, in order; record `i`
     has the digest SHA-256(0x00 || salt_i || line without its LF), and the page the digest
