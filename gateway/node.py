@@ -53,7 +53,7 @@ from gateway.log_node import (
     verified_anchor,
 )
 from gateway.members import Directory, open_member_store
-from gateway.model import ENTRY_VERSION, Entry, EntryKind
+from gateway.model import ENTRY_VERSION, Dataset, Entry, EntryKind
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
@@ -336,6 +336,9 @@ class Node(ServingProcess):
             providers=sorted({dataset.provider for dataset in catalogue}),
             identifier_kinds=list(KINDS),
         )
+        for dataset in catalogue:
+            if dataset.freshness is not None:
+                metrics.note_promise(dataset.name, dataset.freshness.days)
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
@@ -468,6 +471,20 @@ class Node(ServingProcess):
             },
         )
 
+    def _count_records(self, exchange: Exchange, dataset: Dataset) -> None:
+        """Count what was seen in the records of an ended exchange."""
+        metrics = self.metrics
+        if exchange.records:
+            metrics.count_records(dataset.name, exchange.records)
+        if exchange.expired:
+            metrics.count_withheld(dataset.name, exchange.expired)
+        if exchange.newest is not None:
+            metrics.note_newest(dataset.name, exchange.newest)
+        if exchange.unknown_fields:
+            metrics.count_unknown_fields(dataset.name, exchange.unknown_fields)
+        for name, count in exchange.invalid_identifiers.items():
+            metrics.count_invalid_identifiers(dataset.name, dataset.fields[name].identifier or "", count)
+
     def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:
         """Count an ended exchange and write its one line for operators."""
         outcome: Outcome = "released"
@@ -484,16 +501,8 @@ class Node(ServingProcess):
         metrics.count_exchange(exchange.operation.value, outcome, reason)
         if exchange.provider is not None and exchange.provider_seconds:
             metrics.time_provider(exchange.provider.id, exchange.provider_seconds)
-        if exchange.records:
-            metrics.count_records(dataset, exchange.records)
-        if exchange.expired:
-            metrics.count_withheld(dataset, exchange.expired)
-        if exchange.unknown_fields:
-            metrics.count_unknown_fields(dataset, exchange.unknown_fields)
-        if exchange.invalid_identifiers and exchange.resolved is not None:
-            for name, count in exchange.invalid_identifiers.items():
-                kind = exchange.resolved.dataset.fields[name].identifier or ""
-                metrics.count_invalid_identifiers(dataset, kind, count)
+        if exchange.resolved is not None:
+            self._count_records(exchange, exchange.resolved.dataset)
         _log.info(
             "exchange",
             exchange=exchange.id,

@@ -28,6 +28,7 @@ from gateway.evidence.commitment import commit
 from gateway.evidence.fields import commit_fields
 from gateway.evidence.records import records_root
 from gateway.exchange.duties.telling import told_duties, told_outcome, told_size
+from gateway.exchange.freshness import days_late
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.state import Exchange
 from gateway.exchange.transform import ReleasedPage
@@ -95,11 +96,13 @@ class Journal:
     def released(self, exchange: Exchange) -> asyncio.Future[Committed]:
         """Record the release, with totals and the commitment to every record released; it is numbered."""
         root = base64.b64encode(records_root(exchange.page_digests)).decode()
+        late = days_late(exchange, self._clock().date())
         entry = self._entry(
             exchange,
             EntryKind.EXCHANGE_RELEASED,
             sequence=AWAITED,
             commitments={**exchange.commitments, "records": root},
+            detail={"days_late": str(late)} if late else {},
             **_outcome(exchange),
         )
         if self._fields_key is not None:

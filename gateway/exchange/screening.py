@@ -114,6 +114,12 @@ def oldest_retained(today: date, years: int) -> date:
         return date(year, 3, 1)
 
 
+def newest_day(rows: Sequence[msgspec.Struct], attribute: str) -> date | None:
+    """Return the latest date in the column `attribute` of `rows`; None without one."""
+    days = (getattr(row, attribute) for row in rows)
+    return max((day for day in days if isinstance(day, date)), default=None)
+
+
 def read_date(value: Any) -> date | None:
     """Return the day that `value` names as `YYYY-MM-DD`; None for anything else."""
     if not isinstance(value, str) or _DATE.fullmatch(value) is None:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from gateway.evidence.dsse import Envelope
@@ -56,6 +56,8 @@ class Exchange:
     bytes: int = 0
     unknown_fields: int = 0
     invalid_identifiers: dict[str, int] = field(default_factory=dict)
+    newest: date | None = None
+    """The latest day seen in the field by which the dataset's freshness is measured."""
     key_epoch: str = ""
     expired: int = 0
     """Records withheld for their age."""
@@ -74,6 +76,8 @@ class Exchange:
         self.bytes += len(page.records)
         self.unknown_fields += page.unknown_fields
         self.expired += page.expired
+        if page.newest is not None:
+            self.newest = max(page.newest, self.newest or page.newest)
         for name, number in page.invalid_identifiers.items():
             self.invalid_identifiers[name] = self.invalid_identifiers.get(name, 0) + number
 

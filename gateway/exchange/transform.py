@@ -17,7 +17,7 @@ import msgspec
 from gateway.errors import GatewayError, Reason
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.records import page_digest
-from gateway.exchange.screening import Screen, screen_of, subject_field
+from gateway.exchange.screening import Screen, newest_day, screen_of, subject_field
 from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, keeping, masking
 from gateway.identifiers import AREA_CODE, CheckedColumn, IdentifierKind, identifier_kind
 from gateway.model import Dataset, Decision, Duties, Field, FieldType, Obligation, Treatment, read_duties
@@ -73,6 +73,8 @@ class ReleasedPage:
     """How many records were withheld because their time of retention is over, or cannot be told."""
     subjects: frozenset[str | bytes] = frozenset()
     """Whom its records are about, told apart; only where the number of subjects counts."""
+    newest: date | None = None
+    """The latest day in the field by which the dataset's freshness is measured, where that is released."""
     told: int | None = None
     """The count that is told of it, where that is not the exact one."""
 
@@ -116,6 +118,8 @@ class TransformPlan:
     _columns: Mapping[str, tuple[str, IdentifierKind | None]]
     """Field name to its attribute and the kind of its identifiers."""
     _screen: Screen
+    _dated: str = ""
+    """Where the day stands by which freshness is measured; empty if it is not released."""
 
     @property
     def shown_fields(self) -> tuple[str, ...]:
@@ -158,6 +162,7 @@ class TransformPlan:
         rows = rows[:left]
         subjects = self._screen.subjects(rows)
         self._screen.hide(rows)
+        newest = newest_day(rows, self._dated) if self._dated else None
         invalid: dict[str, int] = {}
         for step in self._steps:
             values = [getattr(row, step.attribute) for row in rows]
@@ -186,6 +191,7 @@ class TransformPlan:
             invalid_identifiers=invalid,
             expired=expired,
             subjects=subjects,
+            newest=newest,
         )
 
     def read(
@@ -275,6 +281,7 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
     fetched = [*wanted, *hidden]
     attributes = {name: _attribute(position) for position, name in enumerate(fetched)}
     screen = screen_of(dataset, duties, attributes, tuple(attributes[name] for name in hidden))
+    promised = dataset.freshness.field if dataset.freshness is not None else ""
     steps = []
     for position, name in enumerate(wanted):
         step = _step(_attribute(position), dataset.fields[name], obligations[name])
@@ -294,6 +301,7 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
         _steps=tuple(steps),
         _columns={name: (attributes[name], _kind(dataset.fields[name])) for name in fetched},
         _screen=screen,
+        _dated=attributes[promised] if promised in wanted else "",
     )
 
 

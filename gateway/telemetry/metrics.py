@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from itertools import accumulate
 from time import perf_counter
 from typing import Final, Literal, get_args
@@ -69,6 +70,8 @@ _PROCESS_GAUGES: Final[Mapping[str, MergeRule]] = {
 }
 """The rules of the gauges that `ProcessCollector` makes."""
 
+_DAY_S: Final = 86400
+
 
 class Metrics:
     """The instruments of one process."""
@@ -87,6 +90,7 @@ class Metrics:
         self._exchange_children: dict[tuple[str, str, str], Counter] = {}
         self._identifier_children: dict[tuple[str, str], Counter] = {}
         self._duty_children = {name: self._duties.labels(name) for name in DUTY_NAMES}
+        self._newest_seen: dict[str, float] = {}
         self._withheld_children = {UNKNOWN: self._withheld.labels(UNKNOWN)}
         self._provider_children = {UNKNOWN: self._provider_seconds.labels(UNKNOWN)}
         self._record_children = {UNKNOWN: self._records.labels(UNKNOWN)}
@@ -138,6 +142,18 @@ class Metrics:
             "Records withheld because their time of retention is over, or cannot be told.",
             ["dataset"],
             registry=self.registry,
+        )
+        self._newest = self._gauge(
+            "sluicegate_dataset_newest_record_timestamp_seconds",
+            "The latest day (00:00 UTC) of any record seen, of datasets with a promise of freshness.",
+            ["dataset"],
+            merge="max",
+        )
+        self._promised = self._gauge(
+            "sluicegate_dataset_freshness_promise_seconds",
+            "How old the newest record of a dataset may be, as its holder has promised.",
+            ["dataset"],
+            merge="max",
         )
         self._held = self._gauge("sluicegate_answers_held", "Answers that a delay holds now.", merge="sum")
         self._overdue_acknowledgements = self._gauge(
@@ -269,6 +285,17 @@ class Metrics:
     def count_withheld(self, dataset: str, number: int) -> None:
         """Count records that were too old to leave."""
         self._withheld_children.get(dataset, self._withheld_children[UNKNOWN]).inc(number)
+
+    def note_promise(self, dataset: str, days: int) -> None:
+        """Take note of a dataset's promise of freshness."""
+        self._promised.labels(dataset).set(days * _DAY_S)
+
+    def note_newest(self, dataset: str, day: date) -> None:
+        """Take note of the latest day seen in the records of a dataset with a promise of freshness."""
+        seen = datetime.combine(day, datetime.min.time(), UTC).timestamp()
+        if seen > self._newest_seen.get(dataset, -math.inf):
+            self._newest_seen[dataset] = seen
+            self._newest.labels(dataset).set(seen)
 
     def watch_duties(
         self,

@@ -20,7 +20,9 @@ from tests.simulators.world import SimulatedWorld
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ABOUT_SUBJECTS = {
-    name for name, row in load_bundle(shipped_policies()).data["purposes"].items() if row["subjects"] is not None
+    name
+    for name, row in load_bundle(shipped_policies()).data["purposes"].items()
+    if row["subjects"] is not None
 }
 CONSUMERS = [member for member, _, _, roles in MEMBERS if Role.CONSUMER in roles]
 

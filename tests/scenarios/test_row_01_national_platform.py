@@ -1,10 +1,11 @@
 """Row 1: the National Credit Information Sharing Platform.
 
-About 400 datasets of more than 30 ministries, fed by provinces and cities; most supply comes from two of them. Most
-is public, the rest limited or between agencies. Companies are looked up by their 18-character code and by name.
+About 400 datasets of more than 30 ministries, fed by provinces and cities; most supply comes from two of
+them. Most is public, the rest limited or between agencies. Companies are looked up by their 18-character
+code and by name.
 
-Shown on 400 generated datasets of 40 members in 3 tiers, beside the platform's own. Only the two large ministries
-are connected: who is not connected can be read about in the catalogue, and delays nobody else.
+Shown on 400 generated datasets of 40 members in 3 tiers, beside the platform's own. Only the two large
+ministries are connected: who is not connected can be read about in the catalogue, and delays nobody else.
 
 Missing: nothing of this row. That provinces and cities pass on what they got from others is row 17.
 """

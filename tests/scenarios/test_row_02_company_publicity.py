@@ -1,7 +1,8 @@
 """Row 2: the National Enterprise Credit Information Publicity System / Credit China.
 
-Open look-up of company records and blacklists; ministries consult them in approvals and tenders. The public tier is
-answered without a contract and without a signature, within a budget for each day, and logged all the same.
+Open look-up of company records and blacklists; ministries consult them in approvals and tenders. The public
+tier is answered without a contract and without a signature, within a budget for each day, and logged all
+the same.
 
 Missing: a budget of requests that are refused or find nothing; what is limited is the records received.
 """

@@ -1,11 +1,11 @@
 """Row 3: the Credit Reference Centre of the central bank.
 
-Loans, cards and late payments of 860 million people and 20 million institutions. A bank asks about one applicant who
-has consented; the report of a person and the one of an enterprise carry facts and no overall score. Nobody asks for
-many people at once.
+Loans, cards and late payments of 860 million people and 20 million institutions. A bank asks about one
+applicant who has consented; the report of a person and the one of an enterprise carry facts and no overall
+score. Nobody asks for many people at once.
 
-Scale is shown where the records are: the centre keeps its loans in partitions, and a question goes to the index of
-each, not through the others' records. Missing: one dataset spread over several providers.
+Scale is shown where the records are: the centre keeps its loans in partitions, and a question goes to the
+index of each, not through the others' records. Missing: one dataset spread over several providers.
 """
 
 from __future__ import annotations

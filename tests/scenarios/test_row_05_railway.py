@@ -1,7 +1,7 @@
 """Row 5: the passenger record of the railway.
 
-The rules of 2017 keep a breach of the rules of travel for five years. After that it is not given out: to nobody, in no
-way of asking, whatever memorandum is stated, though the railway still holds it.
+The rules of 2017 keep a breach of the rules of travel for five years. After that it is not given out: to
+nobody, in no way of asking, whatever memorandum is stated, though the railway still holds it.
 
 Missing: nothing of this row. That the railway deletes what it may no longer give is its own affair.
 """

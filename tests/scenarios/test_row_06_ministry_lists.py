@@ -1,8 +1,8 @@
 """Row 6: the tax office's and other ministries' own systems and lists.
 
-Each ministry shares in the limited tier, and for the purpose that was agreed on: a bank sees arrears in bands to assess
-a loan, customs and the procurement office see the list of major breaches to exclude a bidder, and nobody turns one
-purpose into another.
+Each ministry shares in the limited tier, and for the purpose that was agreed on: a bank sees arrears in
+bands to assess a loan, customs and the procurement office see the list of major breaches to exclude a
+bidder, and nobody turns one purpose into another.
 
 Missing: nothing of this row.
 """

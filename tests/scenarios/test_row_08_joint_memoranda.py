@@ -1,9 +1,10 @@
 """Row 8: memoranda for joint incentives and joint discipline.
 
-37 public memoranda say which agencies act on which list with which measures. Here a memorandum is data: owner of the
-list, receiving agencies, permitted measures, dates, citation. Nothing flows outside it.
+37 public memoranda say which agencies act on which list with which measures. Here a memorandum is data:
+owner of the list, receiving agencies, permitted measures, dates, citation. Nothing flows outside it.
 
-Shown on the shipped memoranda, and on 37 more that are made for this test, each for one receiver and one measure.
+Shown on the shipped memoranda, and on 37 more that are made for this test, each for one receiver and one
+measure.
 
 Missing: nothing of this row.
 """

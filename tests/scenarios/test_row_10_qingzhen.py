@@ -1,8 +1,8 @@
 """Row 10: the stars of Qingzhen.
 
-149,758 households, 99.95 % of the town, were rated with stars. A dataset of scores goes to the member that it is made
-for and to nobody else, also where a memorandum names others; for enforcement it is refused to everybody: since 2019
-only an official document may ground a penalty.
+149,758 households, 99.95 % of the town, were rated with stars. A dataset of scores goes to the member that
+it is made for and to nobody else, also where a memorandum names others; for enforcement it is refused to
+everybody: since 2019 only an official document may ground a penalty.
 
 Shown on a fifteenth of the households. Missing: nothing of this row.
 """

@@ -1,8 +1,8 @@
 """Row 11: Rongcheng, which identifies by four kinds of numbers.
 
-People by national ID, government bodies by organisation code, companies by social credit code, villages by area code.
-Each is checked and brought into its one spelling before it is used; what is wrong is refused and never guessed at. Who
-counts events in villages is told of no small group.
+People by national ID, government bodies by organisation code, companies by social credit code, villages by
+area code. Each is checked and brought into its one spelling before it is used; what is wrong is refused and
+never guessed at. Who counts events in villages is told of no small group.
 
 Missing: nothing of this row.
 """

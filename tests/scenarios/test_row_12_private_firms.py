@@ -1,10 +1,11 @@
 """Row 12: Sesame Credit and the other firms whose licences were not renewed.
 
-A firm contributes conduct in payments under contract: records of fact, with the purpose that was agreed on. Its own score
-is labelled private: no purpose of anybody else reaches it, and it cannot come in again as an official record.
+A firm contributes conduct in payments under contract: records of fact, with the purpose that was agreed on.
+Its own score is labelled private: no purpose of anybody else reaches it, and it cannot come in again as an
+official record.
 
-Missing: the contract itself as an object with life cycle, terms and usage (contributions, issue 5 on). Here the contract
-stands as a memorandum between the firm and the ministry.
+Missing: the contract itself as an object with life cycle, terms and usage (contributions, issue 5 on). Here
+the contract stands as a memorandum between the firm and the ministry.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def test_the_private_score_stays_private(
 
 
 def test_a_score_that_dresses_up_as_an_official_record_is_found_out(system: RunningSystem) -> None:
-    """What may be recorded under an entry of the catalogue is what the entry says, and not what a holder says."""
+    """An entry of the catalogue says what may be recorded under it, and not whoever holds the records."""
     system.refused(
         "CATALOGUE_ENTRY_BREACHED", "tradeplatform", DISGUISED, subjects=[CITIZEN], purpose="public-lookup"
     )

@@ -1,10 +1,11 @@
 """Row 13: commercial credit raters and platform firms.
 
-The state shares with a rater what its memorandum grants: some fields, some of them coarsened or masked, so many records a
-day, each delivery to be acknowledged. What was given is counted in the log, and the giving side can read it.
+The state shares with a rater what its memorandum grants: some fields, some of them coarsened or masked, so
+many records a day, each delivery to be acknowledged. What was given is counted in the log, and the giving
+side can read it.
 
-Missing: reciprocity. What a rater gives in return, the contract that ties the two together, and one meter over both
-directions come with contracts and contributions.
+Missing: reciprocity. What a rater gives in return, the contract that ties the two together, and one meter
+over both directions come with contracts and contributions.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Row 14: requests of public security to firms.
 
-Only the police ask a firm for data, by a proper procedure: about few, named people, on a warrant that the signed question
-cites. The firm sees who asked, as every provider does.
+Only the police ask a firm for data, by a proper procedure: about few, named people, on a warrant that the
+signed question cites. The firm sees who asked, as every provider does.
 
-Missing: two approvers for each request, and an entry that is sealed until a set date and disclosed then (approvals and
-sealed entries). Until they are there the firm and its auditors see the entry at once.
+Missing: two approvers for each request, and an entry that is sealed until a set date and disclosed then
+(approvals and sealed entries). Until they are there the firm and its auditors see the entry at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Row 15: sharing in the pandemic of 2020.
 
-Medical data was shared in haste, under rules added quickly. Here an emergency rule has an end and a day by which it must be
-reviewed. When the end comes nothing rests on it any more, not even for the memorandum that names it; a rule that nobody
-reviewed has ended on that day.
+Medical data was shared in haste, under rules added quickly. Here an emergency rule has an end and a day by
+which it must be reviewed. When the end comes nothing rests on it any more, not even for the memorandum that
+names it; a rule that nobody reviewed has ended on that day.
 
 The time moves while the gateway runs. Missing: nothing of this row.
 """

@@ -1,7 +1,7 @@
 """Row 16: real-name registration.
 
-Does this ID belong to this name? A firm that must register its users asks just that and hears yes or no. It gets no record,
-no address, and cannot look for an ID or a name that it does not have.
+Does this ID belong to this name? A firm that must register its users asks just that and hears yes or no. It
+gets no record, no address, and cannot look for an ID or a name that it does not have.
 
 Missing: nothing of this row.
 """

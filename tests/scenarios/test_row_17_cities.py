@@ -1,11 +1,12 @@
 """Row 17: provinces and 43 pilot cities feeding the national platform.
 
-A system of systems: each city has a gateway of its own, with its own members, keys and log. Hangzhou asks the national
-gateway as a member, signs for what it receives, and answers its districts through its own gateway from what it received.
-Both logs hold their half, and each can be proved to who trusts the other.
+A system of systems: each city has a gateway of its own, with its own members, keys and log. Hangzhou asks
+the national gateway as a member, signs for what it receives, and answers its districts through its own
+gateway from what it received. Both logs hold their half, and each can be proved to who trusts the other.
 
-Missing: the question that goes through. A provider cannot have another gateway behind it, so Hangzhou answers from what it
-fetched, not from what the national platform says at that moment, and no number joins an exchange here to the one there.
+Missing: the question that goes through. A provider cannot have another gateway behind it, so Hangzhou
+answers from what it fetched, not from what the national platform says at that moment, and no number joins
+an exchange here to the one there.
 """
 
 from __future__ import annotations

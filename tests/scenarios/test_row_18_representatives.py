@@ -1,7 +1,8 @@
 """Row 18: legal representatives.
 
-Managers share the consequences that their company meets. The link from a company to the person behind it is a field of its
-own: it is shown on a legal basis that opens the link, and on no other, whatever tier and memorandum grant.
+Managers share the consequences that their company meets. The link from a company to the person behind it is
+a field of its own: it is shown on a legal basis that opens the link, and on no other, whatever tier and
+memorandum grant.
 
 Missing: nothing of this row.
 """

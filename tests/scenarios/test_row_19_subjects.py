@@ -1,11 +1,12 @@
 """Row 19: the subjects.
 
-They want to see what is recorded, to know who received it, and to have it corrected or removed. Here a portal asks on behalf
-of a subject, on the document that says so; officers find every exchange about a known identifier, and the log says that
-they looked; a holder who corrects or removes a record gives out nothing else from then on; who received it has signed.
+They want to see what is recorded, to know who received it, and to have it corrected or removed. Here a
+portal asks on behalf of a subject, on the document that says so; officers find every exchange about a known
+identifier, and the log says that they looked; a holder who corrects or removes a record gives out nothing
+else from then on; who received it has signed.
 
-Missing: correction and withdrawal do not travel to earlier recipients by themselves, with an acknowledgement of each; whom
-to tell is found as shown here.
+Missing: correction and withdrawal do not travel to earlier recipients by themselves, with an
+acknowledgement of each; whom to tell is found as shown here.
 """
 
 from __future__ import annotations

@@ -60,6 +60,14 @@ def write_source(folder: Path, dataset: Dataset, holding: Holding) -> str:
     )
 
 
+def insert_record(folder: Path, dataset: Dataset, record: Record) -> None:
+    """Add a record to a database as its holder would, while it is served."""
+    name = parse_dataset_name(dataset.name)[1]
+    values = [value or None for value in _row(record, dataset)]
+    with closing(sqlite3.connect(folder / f"{name}.db")) as database, database:
+        database.execute(f"INSERT INTO {_table(name)} VALUES ({', '.join('?' for _ in values)})", values)
+
+
 def delete_record(folder: Path, dataset: str, field: str, value: str) -> None:
     """Delete records from a database as their holder would, while it is served."""
     name = parse_dataset_name(dataset)[1]

@@ -28,6 +28,7 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.catalogue import read_dataset
 from gateway.client import Client, ClientError, Match, Page
 from gateway.config import GatewayConfig
+from gateway.demo.processes import free_ports
 from gateway.deployment import Deployment, MemberFiles, add_member, change_endpoint, export_trust, initialise
 from gateway.deployment.layout import gateway_uri, member_uri
 from gateway.evidence.trust import Trust
@@ -63,6 +64,8 @@ class System:
     """Changes the copy of the shipped policies that the deployment gets."""
     details: bool = False
     """Whether details of exchanges are kept for officers, sealed to two custodians."""
+    metrics: bool = False
+    """Whether a test reads the gateway's metrics."""
     moves_time: bool = False
     """Whether a test moves the time of its processes (see `SharedTime`)."""
     origin: str = "audit.example.org/log/scenario"
@@ -92,6 +95,7 @@ class RunningSystem:
         self._descriptions: dict[str, Dataset] = {}
         self.members: dict[str, MemberFiles] = {}
         self.gateway: Command
+        self.metrics_url = ""
         self.address = ""
         """Where the gateway listens now."""
         self.providers: dict[str, Command] = {}
@@ -120,7 +124,7 @@ class RunningSystem:
 
     def officer(self, *words: object, text: str = "") -> str:
         """Run a command as an officer does at the gateway; fail unless it succeeds; return its output."""
-        done = run_command(*words, "--config", self.deployment.config, text=text)
+        done = run_command(*words, "--config", self.deployment.config, text=text, before=self._before)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -252,8 +256,13 @@ class RunningSystem:
 
     def build(self) -> None:
         """Make the deployment: authority, keys, log, members, catalogue, policies, sources."""
+        [metrics_port] = free_ports(1) if self.system.metrics else [0]
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         self.deployment = initialise(
-            self.directory / "gateway", origin=self.system.origin, listen="127.0.0.1:0", metrics_port=0
+            self.directory / "gateway",
+            origin=self.system.origin,
+            listen="127.0.0.1:0",
+            metrics_port=metrics_port,
         )
         self.config = self.deployment.load()
         if self.system.details:
