@@ -4,8 +4,8 @@ A firm contributes conduct in payments under contract: records of fact, with the
 Its own score is labelled private: no purpose of anybody else reaches it, and it cannot come in again as an
 official record.
 
-Missing: the contract itself as an object with life cycle, terms and usage (contributions, issue 5 on). Here
-the contract stands as a memorandum between the firm and the ministry.
+Missing: the contract itself as an object with life cycle, terms and usage. Here the contract stands as a
+memorandum between the firm and the ministry.
 """
 
 from __future__ import annotations
