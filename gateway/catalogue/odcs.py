@@ -36,6 +36,7 @@ from gateway.model import (
     Retention,
     dataset_name,
 )
+from gateway.model.duties import MAX_COHORT
 
 API_VERSIONS: Final = ("v3.1.0", "v3.2.0")
 
@@ -44,7 +45,7 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SEGMENT: Final = re.compile(NAME_PATTERN)
-_GENERALISATIONS: Final = re.compile(r"year|month|province|band:[1-9][0-9]{0,15}")
+_GENERALISATIONS: Final = re.compile(r"year|month|decade|province|band:[1-9][0-9]{0,15}")
 _MASK: Final = re.compile(r"first:(?P<first>[0-9]{1,2}),last:(?P<last>[0-9]{1,2})", re.ASCII)
 _DATED: Final = re.compile(r"(?P<field>[a-z][a-z0-9_]{0,62}):(?P<count>[1-9][0-9]{0,3})", re.ASCII)
 _CONTRACT_PROPERTIES: Final = frozenset({
@@ -52,12 +53,12 @@ _CONTRACT_PROPERTIES: Final = frozenset({
 })  # fmt: skip
 _FIELD_PROPERTIES: Final = frozenset({"identifierKind", "lookup", "generalise", "mask", "link"})
 _GENERALISABLE: Final = {
-    "year": FieldType.DATE,
-    "month": FieldType.DATE,
-    "province": FieldType.STRING,
-    "band": FieldType.INTEGER,
+    "year": (FieldType.DATE,),
+    "month": (FieldType.DATE,),
+    "decade": (FieldType.DATE,),
+    "province": (FieldType.STRING,),
+    "band": (FieldType.INTEGER, FieldType.NUMBER),
 }
-_MAX_COHORT: Final = 1_000_000
 _DATASET_CLASSES: Final = frozenset({"record", "list", "score"})
 
 
@@ -119,8 +120,8 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
     retention = _dated(custom, "retention", "YEARS", fields, path)
     freshness = _dated(custom, "freshness", "DAYS", fields, path)
     cohort = custom.get("cohort", 0)
-    if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= _MAX_COHORT:
-        raise CatalogueError(f"{path}: cohort must be a whole number up to {_MAX_COHORT}.")
+    if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
+        raise CatalogueError(f"{path}: cohort must be a whole number up to {MAX_COHORT}.")
     purpose = contract.description.purpose if contract.description else None
     return Dataset(
         name=dataset_name(provider, contract.id or ""),
@@ -158,10 +159,12 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
     generalise = custom.get("generalise")
     if generalise is not None:
         if not _GENERALISATIONS.fullmatch(str(generalise)):
-            raise CatalogueError(f"{where}: generalise must be year, month, province or band:<whole number>.")
+            raise CatalogueError(
+                f"{where}: generalise must be year, month, decade, province or band:<whole number>."
+            )
         wanted = _GENERALISABLE[str(generalise).partition(":")[0]]
-        if field_type is not wanted:
-            raise CatalogueError(f"{where}: generalise {generalise} needs logicalType {wanted}.")
+        if field_type not in wanted:
+            raise CatalogueError(f"{where}: generalise {generalise} needs logicalType {' or '.join(wanted)}.")
         if generalise == "province" and identifier != "area-code":
             raise CatalogueError(f"{where}: generalise province needs identifierKind area-code.")
     mask = custom.get("mask")

@@ -54,7 +54,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     lookup: bool = False
     """Whether a query may name subjects or filter by it."""
     generalise: str | None = None
-    """How it can be coarsened: `year`, `month`, `province`, `band:N`; None if it cannot."""
+    """How it can be coarsened: `year`, `month`, `decade`, `province`, `band:N`; None if it cannot."""
     mask: Mask | None = None
     """How it can be masked; None if it cannot."""
     link: str | None = None

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from gateway.audit.receipt import verify_receipt
 from gateway.demo.world import COMPANIES
+from gateway.errors import GatewayError
 from gateway.model import DUTY_NAMES, Entry, EntryKind, Obligation, Operation, Subject, Treatment
 from tests.simulators.outcome import refused
 from tests.simulators.waiting import until
@@ -398,3 +401,20 @@ async def test_old_records_make_no_cohort(world: SimulatedWorld, lay) -> None:
     world.assert_recorded(await refused(caller.query(statement(caller))), DENIED, "COHORT_TOO_SMALL")
     lay(retention=retention, smallest_cohort={"records": 5})
     assert len(await asked(world)) == 5
+
+
+# -- receipts --------------------------------------------------------------------------------------
+
+
+async def test_a_receipt_lacks_the_providers_word_only_where_its_entry_says_why(
+    world: SimulatedWorld, lay
+) -> None:
+    """Control: under a duty that keeps no count back, a receipt without it does not verify."""
+    lay(smallest_cohort={"records": 5})
+    page = await asked(world)
+    stripped = msgspec.structs.replace(page.receipt, deliveries=())
+    with pytest.raises(GatewayError):
+        verify_receipt(stripped, world.trust)
+    lay(round_counts={"to": 10})
+    page = await asked(world)
+    assert verify_receipt(page.receipt, world.trust).deliveries == ()

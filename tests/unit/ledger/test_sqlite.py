@@ -121,6 +121,28 @@ def test_many_connections_together_spend_no_more_than_the_limit(path):
     assert 6 * 10 * 3 > 100
 
 
+def test_many_can_open_a_new_ledger_at_once(path):
+    """As the workers of a gateway do that starts for the first time."""
+    gate, faults = threading.Barrier(8), []
+
+    def open_it() -> None:
+        gate.wait()
+        try:
+            with closing(SqliteLedger(path)) as own:
+                own.reserve(ACCOUNT, 1, 8)
+        except LedgerUnavailableError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    with closing(SqliteLedger(path)) as ledger:
+        assert ledger.spent(ACCOUNT) == 8
+
+
 def test_debts_are_listed_by_urgency_and_settled_once(ledger):
     for item in (debt("late", 3), debt("soon", 1), debt("ack", 1, DebtKind.ACKNOWLEDGEMENT)):
         ledger.owe(item)
