@@ -3,7 +3,7 @@
 What drives enforcement stands where the standard has a place for it (`classification` is the
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
 properties: on the contract `provider`, `tier`, `datasetClass`, `catalogueCitation`; on a property
-`identifierKind`, `lookup`, `generalise`. Custom properties we do not know are refused: a misspelt
+`identifierKind`, `lookup`, `generalise`, `restriction`. Custom properties we do not know are refused: a misspelt
 one must not silently weaken a description.
 """
 
@@ -91,6 +91,9 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
     fields = [_field(item, path, tiers) for item in objects[0].properties]
     if len({field.name for field in fields}) != len(fields):
         raise CatalogueError(f"{path}: a property name stands twice.")
+    restrictions = [field for field in fields if field.restriction]
+    if len(restrictions) > 1 or (restrictions and dataset_class != "list"):
+        raise CatalogueError(f"{path}: restriction is for one property of a dataset of class list.")
     purpose = contract.description.purpose if contract.description else None
     return Dataset(
         name=dataset_name(provider, contract.id or ""),
@@ -118,7 +121,10 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
     except ValueError as error:
         raise CatalogueError(f"{where}: logicalType must be one of {', '.join(FieldType)}.") from error
     custom = _custom(
-        item.customProperties, {"identifierKind", "lookup", "generalise"}, path, f"property {name}"
+        item.customProperties,
+        {"identifierKind", "lookup", "generalise", "restriction"},
+        path,
+        f"property {name}",
     )
     identifier = custom.get("identifierKind")
     if identifier is not None and (identifier not in KINDS or field_type is not FieldType.STRING):
@@ -135,6 +141,11 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
     lookup = custom.get("lookup", False)
     if not isinstance(lookup, bool):
         raise CatalogueError(f"{where}: lookup must be true or false.")
+    restriction = custom.get("restriction", False)
+    if not isinstance(restriction, bool):
+        raise CatalogueError(f"{where}: restriction must be true or false.")
+    if restriction and (field_type is not FieldType.STRING or identifier is not None):
+        raise CatalogueError(f"{where}: restriction needs a string that is no identifier.")
     return Field(
         name=name,
         type=field_type,
@@ -143,6 +154,7 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         required=bool(item.required),
         identifier=identifier,
         lookup=lookup,
+        restriction=restriction,
         generalise=generalise,
     )
 

@@ -38,6 +38,8 @@ class Exchange:
     provider: Member | None = None
     decision: Decision | None = None
     plan: TransformPlan | None = None
+    told: tuple[str, ...] = ()
+    """What the answer to a list question tells, sorted; the same for a yes and a no."""
     commitments: dict[str, str] = field(default_factory=dict)
     openings: dict[str, str] = field(default_factory=dict)
     order: Envelope | None = None

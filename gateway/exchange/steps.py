@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
+
+import msgspec
 
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError, OnceTakenError
 from gateway.audit.receipt import Receipt, issue_receipt
+from gateway.audit.store import Once
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339
 from gateway.errors import GatewayError, Reason
@@ -22,6 +25,7 @@ from gateway.evidence import dsse
 from gateway.evidence.delivery import (
     DELIVERY_TYPE,
     DeliveryError,
+    DeliveryStatement,
     parse_delivery,
     verify_delivery,
     verify_records,
@@ -32,15 +36,16 @@ from gateway.evidence.records import SEED_BYTES
 from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
 from gateway.exchange.journal import Journal
+from gateway.exchange.list_limits import ListLimits
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.providers import DeliveredPage, RecordProvider
-from gateway.exchange.resolution import policy_input, resolve
+from gateway.exchange.resolution import Resolved, policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
 from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
 from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
-from gateway.model import Operation
+from gateway.model import Decision, Member, Operation
 from gateway.policy.engine import PolicyEngine
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
@@ -84,6 +89,8 @@ class Collaborators:
     """Tiers at which nothing leaves before witnesses have cosigned the log with its entry."""
     witnessing: Witnessing | None = None
     """Who sees to that; there, if there are such tiers."""
+    list_limits: ListLimits | None = None
+    """What bounds questions to lists; without it none is answered."""
 
 
 class Steps:
@@ -178,7 +185,7 @@ class Steps:
             ) from error
         exchange.stopwatch.mark("policy")
         if not decision.allow:
-            raise _denial(decision.reasons)
+            raise denial(decision.reasons)
 
     def plan(self, exchange: Exchange) -> TransformPlan:
         """Step 4: turn the decision into what is done to each page."""
@@ -199,10 +206,10 @@ class Steps:
         """Step 5: record that the exchange begins, once for each signed statement."""
         try:
             recording = self._with.journal.requested(exchange)
-            if exchange.operation is not Operation.STREAM:
+            if exchange.plan is not None and exchange.operation is not Operation.STREAM:
                 # Made and signed while the log writes; nobody sees it before that is done. Streams
                 # may have to wait for their turn, thousands of them: each makes its own when it comes.
-                exchange.order = self.order(exchange, present(exchange.plan))
+                exchange.order = self.order(exchange, exchange.plan)
             await recording
         except OnceTakenError as error:
             raise GatewayError(
@@ -214,7 +221,17 @@ class Steps:
 
     def order(self, exchange: Exchange, plan: TransformPlan) -> dsse.Envelope:
         """Return the signed order by which the provider can check for itself what it is asked."""
-        resolved, decision = present(exchange.resolved), present(exchange.decision)
+        return self.order_of(exchange, present(exchange.resolved), present(exchange.decision), plan.fields)
+
+    def order_of(
+        self,
+        exchange: Exchange,
+        resolved: Resolved,
+        decision: Decision,
+        fields: tuple[str, ...],
+        list_question: Literal["single", "joint"] | msgspec.UnsetType = msgspec.UNSET,
+    ) -> dsse.Envelope:
+        """Return the signed order for `resolved`, which `decision` allows."""
         query = resolved.query
         order = FetchOrder(
             gateway=self._with.origin,
@@ -224,7 +241,8 @@ class Steps:
             subject_field=resolved.subject_field,
             subject_values=resolved.subjects,
             filters=resolved.filters,
-            fields=plan.fields,
+            fields=fields,
+            list_question=list_question,
             purpose=query.purpose,
             legal_basis=query.legal_basis,
             memorandum=query.memorandum,
@@ -253,15 +271,25 @@ class Steps:
     def verify_delivery(self, exchange: Exchange, delivered: DeliveredPage, number: int) -> bool:
         """Check the provider's signature over the page; return whether it says this is the last."""
         provider, resolved = present(exchange.provider), present(exchange.resolved)
+        statement, exchange.provider_key = self.verified_delivery(
+            exchange.id, provider, resolved.dataset.name, delivered, number
+        )
+        exchange.deliveries.append(delivered.delivery)
+        return statement.last
+
+    def verified_delivery(
+        self, exchange: str, provider: Member, dataset: str, delivered: DeliveredPage, number: int
+    ) -> tuple[DeliveryStatement, str]:
+        """Return the provider's statement over the page, verified, and the id of the key that signed it."""
         try:
-            payload, exchange.provider_key = dsse.verify(
+            payload, key_id = dsse.verify(
                 delivered.delivery, DELIVERY_TYPE, self._with.directory.signing_keys(provider.id)
             )
             statement = parse_delivery(payload)
             verify_delivery(
                 statement,
-                exchange=exchange.id,
-                dataset=resolved.dataset.name,
+                exchange=exchange,
+                dataset=dataset,
                 page=number,
                 at=self._with.clock(),
             )
@@ -272,8 +300,7 @@ class Steps:
                 reason=Reason.PROVIDER_SIGNATURE,
                 provider=provider.id,
             ) from error
-        exchange.deliveries.append(delivered.delivery)
-        return statement.last
+        return statement, key_id
 
     async def transform(
         self, exchange: Exchange, plan: TransformPlan, delivered: DeliveredPage, size: int
@@ -310,9 +337,12 @@ class Steps:
         exchange.key_epoch = domain.epoch
         return domain
 
-    async def release(self, exchange: Exchange) -> Receipt:
-        """Step 8: the entry that says what is released; when this returns, records may leave."""
-        committed = await self._with.journal.released(exchange)
+    async def release(self, exchange: Exchange, once: Once | None = None) -> Receipt:
+        """Step 8: the entry that says what is released; when this returns, records may leave.
+
+        With `once`, a claim that must be free for it.
+        """
+        committed = await self._with.journal.released(exchange, once)
         exchange.stopwatch.mark("log_released")
         try:
             committed = await self.witness(exchange, committed)
@@ -390,7 +420,7 @@ def _interruption(exchange: Exchange) -> GatewayError:
     return GatewayError("The caller cancelled the call.", reason=Reason.CANCELLED)
 
 
-def _denial(reasons: tuple[str, ...]) -> GatewayError:
+def denial(reasons: tuple[str, ...]) -> GatewayError:
     """Return the error for a denial; its reason is the first of the policy's in the order of `Reason`."""
     known = [reason for reason in Reason if reason.value in reasons]
     return GatewayError(

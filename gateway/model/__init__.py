@@ -7,9 +7,11 @@ from gateway.model.member import Member, MemberState, Role
 from gateway.model.names import (
     NAME_PATTERN,
     dataset_name,
+    list_set_name,
     member_host,
     member_name,
     parse_dataset_name,
+    parse_list_set_name,
     parse_member_name,
 )
 from gateway.model.query import Actor, Operation, Query, Subject
@@ -33,8 +35,10 @@ __all__ = [
     "Subject",
     "Treatment",
     "dataset_name",
+    "list_set_name",
     "member_host",
     "member_name",
     "parse_dataset_name",
+    "parse_list_set_name",
     "parse_member_name",
 ]

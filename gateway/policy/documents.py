@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from itertools import combinations
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -69,7 +70,7 @@ class Purpose(Document, frozen=True):
     tiers: Names
     dataset_classes: Annotated[tuple[Literal["record", "list", "score"], ...], msgspec.Meta(min_length=1)]
     member_classes: Names
-    operations: Annotated[tuple[Literal["query", "stream", "match"], ...], msgspec.Meta(min_length=1)]
+    operations: Annotated[tuple[Literal["query", "stream", "match", "list"], ...], msgspec.Meta(min_length=1)]
     enforcement: bool
 
 
@@ -99,6 +100,16 @@ class Memorandum(Document, frozen=True):
     citation: Title
     valid_until: date | None = None
     """The last day on which it holds."""
+
+
+class ListSet(Document, frozen=True):
+    """Lists that are asked together and answered with one bit: is the subject on so many of them."""
+
+    title: Title
+    lists: Annotated[dict[str, Name], msgspec.Meta(min_length=2, max_length=100)]
+    """Each list (a dataset's name) with the memorandum under which it is asked."""
+    at_least: Annotated[int, msgspec.Meta(ge=1)]
+    citation: Title
 
 
 class TiersFile(Document, frozen=True):
@@ -143,9 +154,16 @@ class MemorandaFile(Document, frozen=True):
     memoranda: dict[Name, Memorandum]
 
 
+class ListSetsFile(Document, frozen=True):
+    """`list_sets.yaml`."""
+
+    list_sets: dict[Name, ListSet]
+
+
 DATA_FILES: Final[dict[str, type[Document]]] = {
     "identifiers": IdentifiersFile,
     "legal_bases": LegalBasesFile,
+    "list_sets": ListSetsFile,
     "member_classes": MemberClassesFile,
     "members": MembersFile,
     "memoranda": MemorandaFile,
@@ -165,6 +183,7 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     purposes: dict[str, Purpose]
     legal_bases: dict[str, LegalBasis]
     memoranda: dict[str, Memorandum]
+    list_sets: dict[str, ListSet]
 
 
 def decode_documents(files: dict[str, object]) -> Documents:
@@ -192,7 +211,11 @@ def decode_documents(files: dict[str, object]) -> Documents:
 
 def verify_references(documents: Documents) -> None:
     """Raise `BundleError`, listing all, if a name points nowhere or a period ends before it begins."""
-    faults = [*_faults_in_vocabulary(documents), *_faults_in_agreements(documents)]
+    faults = [
+        *_faults_in_vocabulary(documents),
+        *_faults_in_agreements(documents),
+        *_faults_in_list_sets(documents),
+    ]
     if faults:
         raise BundleError("The data files contradict each other: " + "; ".join(faults) + ".")
 
@@ -254,6 +277,41 @@ def _faults_in_agreements(documents: Documents) -> list[str]:
         ]
         faults += _faults_in_period(where, memorandum)
     return faults
+
+
+def _faults_in_list_sets(documents: Documents) -> list[str]:
+    faults: list[str] = []
+    memoranda = documents.memoranda
+    for name, list_set in documents.list_sets.items():
+        where = f"list set '{name}'"
+        faults += _unknown(where, list_set.lists.values(), memoranda, "memorandum")
+        faults += [
+            f"{where} asks the list '{dataset}' under the memorandum '{memorandum}', which is not about it"
+            for dataset, memorandum in list_set.lists.items()
+            if memorandum in memoranda and dataset not in memoranda[memorandum].datasets
+        ]
+        if list_set.at_least >= len(list_set.lists):
+            faults.append(f"{where} needs more lists than at_least: a yes would name all of them")
+    for one, other in combinations(documents.list_sets, 2):
+        lists = [documents.list_sets[name].lists for name in (one, other)]
+        both = set.intersection(*(_consumers(documents, name) for name in (one, other)))
+        if both and lists[0].keys() & lists[1].keys():
+            # Two answers that differ in a list would tell whether the subject is on it.
+            faults.append(
+                f"the list sets '{one}' and '{other}' share a list and the consumers {sorted(both)}"
+            )
+    return faults
+
+
+def _consumers(documents: Documents, list_set: str) -> set[str]:
+    """Return who may ask `list_set`: the consumers of all its memoranda."""
+    memoranda = documents.list_sets[list_set].lists.values()
+    return set.intersection(
+        *(
+            {*documents.memoranda[name].consumers} if name in documents.memoranda else set()
+            for name in memoranda
+        )
+    )
 
 
 def _faults_in_period(where: str, row: LegalBasis | Memorandum) -> list[str]:

@@ -50,6 +50,7 @@ _BY_CODE: Final = {
         Reason.POLICY_FAILED,
         Reason.PURPOSE_UNKNOWN,
         Reason.TIER_UNKNOWN,
+        Reason.COHORT_TOO_SMALL,
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (
         Reason.REQUEST_MALFORMED,
@@ -70,12 +71,18 @@ _BY_CODE: Final = {
         Reason.DETAILS_ERASED,
     ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.MESSAGE_TOO_LARGE, Reason.OVERLOADED),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (
+        Reason.MESSAGE_TOO_LARGE,
+        Reason.OVERLOADED,
+        Reason.ASKED_RECENTLY,
+        Reason.BUDGET_EXHAUSTED,
+    ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.POLICY_UNAVAILABLE,
         Reason.POLICY_TIMEOUT,
         Reason.POLICY_STALE,
         Reason.PROVIDER_UNAVAILABLE,
+        Reason.LIST_UNAVAILABLE,
         Reason.MEMBERS_UNAVAILABLE,
         Reason.LOG_UNAVAILABLE,
         Reason.WITNESS_UNAVAILABLE,
