@@ -3,8 +3,8 @@
 What drives enforcement stands where the standard has a place for it (`classification` is the
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
 properties: on the contract `provider`, `tier`, `datasetClass`, `catalogueCitation`; on a property
-`identifierKind`, `lookup`, `generalise`, `restriction`. Custom properties we do not know are refused: a misspelt
-one must not silently weaken a description.
+`identifierKind`, `lookup`, `generalise`, `restriction`. Custom properties we do not know are refused:
+a misspelt one must not silently weaken a description.
 """
 
 from __future__ import annotations
@@ -141,11 +141,6 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
     lookup = custom.get("lookup", False)
     if not isinstance(lookup, bool):
         raise CatalogueError(f"{where}: lookup must be true or false.")
-    restriction = custom.get("restriction", False)
-    if not isinstance(restriction, bool):
-        raise CatalogueError(f"{where}: restriction must be true or false.")
-    if restriction and (field_type is not FieldType.STRING or identifier is not None):
-        raise CatalogueError(f"{where}: restriction needs a string that is no identifier.")
     return Field(
         name=name,
         type=field_type,
@@ -154,9 +149,18 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         required=bool(item.required),
         identifier=identifier,
         lookup=lookup,
-        restriction=restriction,
+        restriction=_restriction(custom, field_type, identifier, where),
         generalise=generalise,
     )
+
+
+def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str | None, where: str) -> bool:
+    restriction = custom.get("restriction", False)
+    if not isinstance(restriction, bool):
+        raise CatalogueError(f"{where}: restriction must be true or false.")
+    if restriction and (field_type is not FieldType.STRING or identifier is not None):
+        raise CatalogueError(f"{where}: restriction needs a string that is no identifier.")
+    return restriction
 
 
 def _custom(

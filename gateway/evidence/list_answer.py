@@ -24,7 +24,7 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     listed: Literal[0, 1]
     """The one bit: 1 if the subject is on the list, or on enough of the lists."""
     restrictions: tuple[str, ...]
-    """Of one list, if policy releases them: the classes of restriction that follow, sorted. Otherwise empty."""
+    """Of one list, if policy releases them: the classes of restriction that follow, sorted."""
     padding: str
     """Spaces."""
 
