@@ -140,10 +140,10 @@ def merged(*several: dict[str, Entries]) -> dict[str, Entries]:
     return out
 
 
-def warning(caller: RawCaller, code: str, **parts: Any) -> Query:
+def warning(caller: RawCaller, code: str, lists: str = SET, **parts: Any) -> Query:
     """Return the question whether a company is on three of the five lists."""
     return caller.statement(
-        SET,
+        lists,
         operation=Operation.LIST,
         **{"subjects": [Subject("uscc", code)], "at_least": 3, **WARNING, **parts},
     )
