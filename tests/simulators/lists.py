@@ -90,7 +90,7 @@ def describe_lists(world: SimulatedWorld, entries: dict[str, Entries] | None = N
             table = short.replace("-", "_")
             database.execute(f"CREATE TABLE {table} (code TEXT, case_number TEXT, restriction TEXT)")
             database.executemany(
-                f"INSERT INTO {table} VALUES (?, ?, ?)",  # noqa: S608 - our own names
+                f"INSERT INTO {table} VALUES (?, ?, ?)",
                 [tuple(row.values()) for row in rows],
             )
             with (folder / "mapping.toml").open("a") as mapping:
@@ -117,7 +117,7 @@ async def start_with_lists(
 
 def with_numbers(**lists: Any) -> Configure:
     """Return what sets the numbers of list questions; by default fast, and repeatable at once."""
-    numbers = ListsConfig(**{"answer_after_ms": 100, "again_after_s": 0})
+    numbers = ListsConfig(answer_after_ms=100, again_after_s=0)
 
     def configure(config: GatewayConfig) -> GatewayConfig:
         # Copied, not validated: controls switch off what nobody could configure away.
