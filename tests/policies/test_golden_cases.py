@@ -12,6 +12,7 @@ import pytest
 
 from gateway.catalogue import Catalogue
 from gateway.errors import Reason
+from gateway.model import Operation
 from gateway.policy import PolicyError
 from gateway.policy.errors import BundleError
 from gateway.policy.golden import load_cases, run_cases
@@ -65,7 +66,7 @@ async def test_a_case_that_is_answered_differently_is_told(embedded, cases):
 
 def test_there_are_cases_for_every_tier_purpose_and_operation(bundle, cases):
     told = {(case.asked_tier, case.policy_input.purpose, case.policy_input.operation) for case in cases}
-    wanted = set(product(bundle.data["tier_names"], bundle.data["purposes"], ["query", "stream", "match"]))
+    wanted = set(product(bundle.data["tier_names"], bundle.data["purposes"], [*Operation]))
     assert wanted - told == set()
     assert len(cases) >= 40
 
