@@ -95,6 +95,11 @@ class Listing:
         async with self._steps.exchange(call, Operation.LIST) as exchange:
             self._steps.admit(exchange)
             self._steps.open(exchange, envelope)
+            if not present(exchange.statement).key_id:
+                raise GatewayError(
+                    "Questions to lists are signed, whatever the list's tier.",
+                    reason=Reason.SIGNATURE_REQUIRED,
+                )
             question, providers = self._resolve(exchange)
             asked = await self._decide(exchange, question, providers)
             limits = self._limits()
@@ -112,6 +117,7 @@ class Listing:
             try:
                 receipt = await self._steps.release(exchange, once)
             except OnceTakenError as error:
+                exchange.discount()
                 raise GatewayError(
                     "The same was asked about the same subject a short while ago; that answer stands.",
                     reason=Reason.ASKED_RECENTLY,

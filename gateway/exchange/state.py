@@ -75,8 +75,12 @@ class Exchange:
         """Take note that the release at `index` came to nothing; only pages of a stream have left."""
         self.withdraws = index
         if self.operation is not Operation.STREAM:
-            self.page_digests.clear()
-            self.records = self.pages = self.bytes = 0
+            self.discount()
+
+    def discount(self) -> None:
+        """Take back what was counted: nothing of it has left."""
+        self.page_digests.clear()
+        self.records = self.pages = self.bytes = 0
 
     def remaining_s(self) -> float:
         """Return the seconds left for the provider.

@@ -39,6 +39,7 @@ async def test_the_same_is_answered_again_only_after_a_while(world: SimulatedWor
     refusal = await refused(caller.ask_lists(warning(caller, code)))
     entry = world.assert_recorded(refusal, EXHAUSTED, "ASKED_RECENTLY")
     assert entry.kind is EntryKind.EXCHANGE_FAILED
+    assert (entry.records, entry.pages, entry.bytes) == (0, 0, 0)
     assert not await reason_of(caller.ask_lists(warning(caller, world.companies[1].uscc)))
     world.clock.advance(timedelta(hours=1, seconds=1))
     assert not await reason_of(caller.ask_lists(warning(caller, code)))

@@ -146,11 +146,31 @@ async def test_a_gateway_that_answers_other_than_its_log_says_is_found_out(world
         await client.ask_lists(SET, subject=Subject("uscc", world.companies[2].uscc), at_least=3, **WARNING)
 
 
+async def test_officers_and_the_consumer_find_its_entries_by_the_name_of_the_set(world) -> None:
+    client = world.client("inspectorate")
+    answer = await client.ask_lists(
+        SET, subject=Subject("uscc", world.companies[2].uscc), at_least=3, **WARNING
+    )
+    assert answer.verified is not None
+    wanted = f"dataset = {SET} AND kind = exchange.released"
+    found = [index async for index, _ in client.entries(wanted, page_size=1)]
+    assert found[0] == answer.verified.index
+
+
 async def test_a_replayed_question_is_refused(world) -> None:
     caller = world.caller("inspectorate")
     question = warning(caller, world.companies[0].uscc)
     await caller.ask_lists(question)
     world.assert_recorded(await refused(caller.ask_lists(question)), "ALREADY_EXISTS", "REPLAYED")
+
+
+async def test_a_question_that_nobody_signed_is_refused_before_policy_is_asked(world) -> None:
+    """Policy could allow it where the list's tier is public; whoever asks about somebody says so by name."""
+    caller = world.caller("inspectorate")
+    caller.signing_key = None
+    refusal = await refused(caller.ask_lists(warning(caller, world.companies[0].uscc)))
+    entry = world.assert_recorded(refusal, "UNAUTHENTICATED", "SIGNATURE_REQUIRED")
+    assert entry.decision == ""
 
 
 INVALID, DENIED = "INVALID_ARGUMENT", "PERMISSION_DENIED"
