@@ -23,7 +23,7 @@ from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-THINKS_S = 0.03
+THINKS_S = 0.05
 """How much longer the registry takes for who stands on its list, where a test wants it to."""
 ROUNDS = 25
 
@@ -220,6 +220,6 @@ async def test_without_the_schedule_the_moment_would_tell(tmp_path) -> None:
     await start_with_lists(world, on(LISTS, world.companies[1].uscc), answer_after_ms=1)
     try:
         world.registry.pause_s = slow_for_hits
-        assert await telling(world) > 0.95
+        assert await telling(world) > 0.9
     finally:
         await world.stop()
