@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.demo.world import ARREARS
 from gateway.model import EntryKind
 from tests.simulators.lists import (
     DEFAULTERS,
@@ -133,3 +134,23 @@ async def test_a_world_with_the_numbers_of_the_product_answers(world: SimulatedW
     answer = await world.client("tradeplatform").ask_lists(DEFAULTERS, subject=subject, **RESTRICTION)
     assert answer.listed
     assert answer.restrictions == ("flights",)
+
+
+async def test_a_provider_keeps_no_delivery_that_the_log_does_not_name_it_for(world) -> None:
+    """Else reconciling would tell of exchanges that the log dropped. The control: a query."""
+    folder = world.members["tax"].directory
+    config = folder / "provider.toml"
+    config.write_text('deliveries = "deliveries.jsonl"\n' + config.read_text())
+    await start_with_lists(world)
+    kept = folder / "deliveries.jsonl"
+    caller = world.caller("inspectorate")
+    await caller.ask_lists(warning(caller, world.companies[0].uscc))
+    assert kept.read_bytes() == b""
+    await world.client().query(
+        ARREARS,
+        purpose="credit-check",
+        legal_basis="credit-reporting-act-14",
+        memorandum="tax-harbour-bank",
+        filters={"uscc": world.companies[0].uscc},
+    )
+    assert kept.read_bytes().count(b"\n") == 1
