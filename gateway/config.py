@@ -197,6 +197,19 @@ class MetricsConfig(_Section):
     port: _Port = 9464
 
 
+class ListsConfig(_Section):
+    """Questions to lists."""
+
+    answer_after_ms: Annotated[int, Field(ge=50, le=10_000)] = 500
+    """When every answer leaves, yes or no alike; or at a multiple of it, if a provider takes longer."""
+    smallest_list: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """A list with fewer records is not asked."""
+    questions_a_day: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Questions of one member to one list or list set on one day (UTC)."""
+    again_after_s: Annotated[int, Field(ge=0, le=31_536_000)] = 3600
+    """When a member that was answered may ask the same of the same subject again."""
+
+
 class TilesConfig(_Section):
     """The log's site: `gateway audit serve`, a process of its own."""
 
@@ -274,6 +287,7 @@ class GatewayConfig(_File):
     duties: DutiesConfig = DutiesConfig()
     details: DetailsConfig | None = None
     disclosure: DisclosureConfig | None = None
+    lists: ListsConfig = ListsConfig()
     metrics: MetricsConfig = MetricsConfig()
     tiles: TilesConfig = TilesConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from gateway.audit.stores import open_reader, serving_from
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig, TimestampsConfig
+from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, PolicyConfig, TimestampsConfig
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -37,6 +37,7 @@ from gateway.exchange.duties.overdue import Overdue
 from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
+from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
@@ -53,7 +54,7 @@ from gateway.log_node import (
     verified_anchor,
 )
 from gateway.members import Directory, open_member_store
-from gateway.model import ENTRY_VERSION, Dataset, Entry, EntryKind
+from gateway.model import ENTRY_VERSION, Dataset, Entry, EntryKind, list_set_name
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
@@ -140,7 +141,8 @@ class Node(ServingProcess):
             [signing_key.key_id, *(keyring_fingerprint(epoch.key) for epoch in keyring.epochs)],
             demo=config.demo,
         )
-        page_tokens = PageTokens(_page_token_key(config))
+        page_token_key = _page_token_key(config)
+        page_tokens = PageTokens(page_token_key)
 
         load_area_table()
         bundle = load_bundle(config.policy.directory)
@@ -165,7 +167,7 @@ class Node(ServingProcess):
             details=self._details,
             fields_key=read_fields_key(config.disclosure) if config.disclosure else None,
         )
-        self._know(catalogue, log, reader, credentials)
+        self._know(catalogue, bundle.data["list_sets"], log, reader, credentials)
         # Before anything is appended: a log that was rolled back or forked must not grow.
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
@@ -191,6 +193,7 @@ class Node(ServingProcess):
                 on_outcome=self._tell_outcome,
                 witnessed_tiers=witnessed,
                 witnessing=witnessing,
+                list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
             ),
             moving_streams=config.server.moving_streams,
         )
@@ -328,11 +331,16 @@ class Node(ServingProcess):
         return keeper
 
     def _know(
-        self, catalogue: Catalogue, log: Log, reader: AuditReader, credentials: ReloadingCredentials
+        self,
+        catalogue: Catalogue,
+        list_sets: Iterable[str],
+        log: Log,
+        reader: AuditReader,
+        credentials: ReloadingCredentials,
     ) -> None:
         metrics = self.metrics
         metrics.know(
-            datasets=[dataset.name for dataset in catalogue],
+            datasets=[*(dataset.name for dataset in catalogue), *map(list_set_name, list_sets)],
             providers=sorted({dataset.provider for dataset in catalogue}),
             identifier_kinds=list(KINDS),
         )
@@ -559,6 +567,16 @@ def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Met
 def tier_names(bundle: Bundle) -> list[str]:
     """Return the names of the sharing tiers, from the most open to the most closed."""
     return list(bundle.data["tiers"])
+
+
+def list_rules(config: ListsConfig) -> ListRules:
+    """Return the numbers that bound questions to lists."""
+    return ListRules(
+        answer_after_s=config.answer_after_ms / 1000,
+        smallest_list=config.smallest_list,
+        questions_a_day=config.questions_a_day,
+        again_after=timedelta(seconds=config.again_after_s),
+    )
 
 
 def witnessed_tiers(bundle: Bundle) -> frozenset[str]:

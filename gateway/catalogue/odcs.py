@@ -4,8 +4,8 @@ What drives enforcement stands where the standard has a place for it (`classific
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
 properties: on the contract `provider`, `owner`, `tier`, `datasetClass`, `catalogueCitation`,
 `retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records); on a property
-`identifierKind`, `lookup`, `generalise`, `mask` (`first:N,last:M`), `link`. Custom properties we do not know are refused: a misspelt
-one must not silently weaken a description.
+`identifierKind`, `lookup`, `generalise`, `mask` (`first:N,last:M`), `link`, `restriction`. Custom
+properties we do not know are refused: a misspelt one must not silently weaken a description.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _DATED: Final = re.compile(r"(?P<field>[a-z][a-z0-9_]{0,62}):(?P<count>[1-9][0-9
 _CONTRACT_PROPERTIES: Final = frozenset({
     "provider", "owner", "tier", "datasetClass", "catalogueCitation", "retention", "freshness", "cohort",
 })  # fmt: skip
-_FIELD_PROPERTIES: Final = frozenset({"identifierKind", "lookup", "generalise", "mask", "link"})
+_FIELD_PROPERTIES: Final = frozenset({"identifierKind", "lookup", "generalise", "mask", "link", "restriction"})
 _GENERALISABLE: Final = {
     "year": (FieldType.DATE,),
     "month": (FieldType.DATE,),
@@ -122,6 +122,9 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
     cohort = custom.get("cohort", 0)
     if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
         raise CatalogueError(f"{path}: cohort must be a whole number up to {MAX_COHORT}.")
+    restrictions = [field for field in fields if field.restriction]
+    if len(restrictions) > 1 or (restrictions and dataset_class != "list"):
+        raise CatalogueError(f"{path}: restriction is for one property of a dataset of class list.")
     purpose = contract.description.purpose if contract.description else None
     return Dataset(
         name=dataset_name(provider, contract.id or ""),
@@ -185,6 +188,7 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         required=bool(item.required),
         identifier=identifier,
         lookup=lookup,
+        restriction=_restriction(custom, field_type, identifier, where),
         generalise=generalise,
         mask=None if parts is None else Mask(keep_first=int(parts["first"]), keep_last=int(parts["last"])),
         link=link,
@@ -202,6 +206,15 @@ def _dated(
     if parts is None or parts["field"] not in dates:
         raise CatalogueError(f"{path}: {name} must be FIELD:{unit}, with a field of logicalType date.")
     return parts["field"], int(parts["count"])
+
+
+def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str | None, where: str) -> bool:
+    restriction = custom.get("restriction", False)
+    if not isinstance(restriction, bool):
+        raise CatalogueError(f"{where}: restriction must be true or false.")
+    if restriction and (field_type is not FieldType.STRING or identifier is not None):
+        raise CatalogueError(f"{where}: restriction needs a string that is no identifier.")
+    return restriction
 
 
 def _custom(

@@ -6,6 +6,8 @@ import base64
 import secrets
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from gateway.clock import Clock, rfc3339
 from gateway.evidence import dsse
 from gateway.evidence.canonical import encode_canonical
@@ -35,6 +37,7 @@ def build_query(
     document: str = "",
     match: Mapping[str, str] | None = None,
     actor: Actor | None = None,
+    at_least: int | None = None,
 ) -> Query:
     """Return a query statement made now, with a fresh nonce."""
     return Query(
@@ -52,6 +55,7 @@ def build_query(
         document=document,
         match=dict(match or {}),
         actor=actor,
+        at_least=msgspec.UNSET if at_least is None else at_least,
     )
 
 

@@ -32,7 +32,7 @@ from gateway.exchange.freshness import days_late
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.state import Exchange
 from gateway.exchange.transform import ReleasedPage
-from gateway.model import ENTRY_VERSION, NO_DUTIES, Entry, EntryKind
+from gateway.model import ENTRY_VERSION, NO_DUTIES, Entry, EntryKind, Operation
 
 
 class Journal:
@@ -93,8 +93,11 @@ class Journal:
             )
         )
 
-    def released(self, exchange: Exchange) -> asyncio.Future[Committed]:
-        """Record the release, with totals and the commitment to every record released; it is numbered."""
+    def released(self, exchange: Exchange, once: Once | None = None) -> asyncio.Future[Committed]:
+        """Record the release, with totals and the commitment to every record released; it is numbered.
+
+        With `once` it claims that too, in the same commit; see `gateway.audit.appender.Log.append`.
+        """
         root = base64.b64encode(records_root(exchange.page_digests)).decode()
         late = days_late(exchange, self._clock().date())
         entry = self._entry(
@@ -108,7 +111,7 @@ class Journal:
         if self._fields_key is not None:
             entry, seed = commit_fields(entry, self._fields_key)
             exchange.openings["fields"] = base64.b64encode(seed).decode()
-        return self._log.append(entry)
+        return self._log.append(entry, once)
 
     def refused(self, exchange: Exchange, error: GatewayError) -> asyncio.Future[Committed]:
         """Record a denial, or after `requested` a failure, with its reasons and what had left."""
@@ -235,9 +238,9 @@ def _terms(resolved: Resolved) -> tuple[Term, ...]:
 
 def _outcome(exchange: Exchange) -> dict[str, Any]:
     plan = exchange.plan
-    duties = plan.duties if plan else NO_DUTIES
+    duties = exchange.duties
     outcome = {
-        "released": tuple(sorted(plan.fields)) if plan else (),
+        "released": tuple(sorted(plan.fields)) if plan else exchange.told,
         "withheld": plan.withheld if plan else (),
         "obligations": dict(plan.treatments) if plan else {},
         "records": exchange.records,
@@ -247,7 +250,8 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "invalid_identifiers": sum(exchange.invalid_identifiers.values()),
         "key_epoch": exchange.key_epoch,
         "provider_key": exchange.provider_key,
-        "duration_ms": exchange.duration_ms(),
+        # How long a list's provider took could tell what it found.
+        "duration_ms": 0 if exchange.operation is Operation.LIST else exchange.duration_ms(),
     }
     if duties is NO_DUTIES:
         return outcome

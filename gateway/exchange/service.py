@@ -22,6 +22,7 @@ from gateway.evidence import dsse
 from gateway.exchange.call import Call
 from gateway.exchange.duties.cohort import bit, look_ahead
 from gateway.exchange.duties.telling import told_page
+from gateway.exchange.listing import AnsweredQuestion, Listing
 from gateway.exchange.matching import is_match
 from gateway.exchange.paging import Position
 from gateway.exchange.state import Exchange
@@ -62,6 +63,7 @@ class ExchangeService:
         self._with = collaborators
         self._steps = Steps(collaborators)
         self._streaming = Streaming(collaborators, self._steps, moving_streams)
+        self._listing = Listing(collaborators, self._steps)
 
     async def wait_until_idle(self, timeout_s: float) -> int:
         """Wait until every exchange has left its last entry; return how many have not after `timeout_s`."""
@@ -104,6 +106,10 @@ class ExchangeService:
             exchange.count(answer)
             receipt = await self._steps.release(exchange)
             return MatchAnswer(matched, answer.seed, receipt)
+
+    async def ask_lists(self, call: Call, envelope: dsse.Envelope) -> AnsweredQuestion:
+        """Answer whether a subject is on a list, or on enough lists of a set."""
+        return await self._listing.ask(call, envelope)
 
     async def stream(
         self, call: Call, envelope: dsse.Envelope, page_size: int

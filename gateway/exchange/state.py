@@ -15,7 +15,7 @@ from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
 from gateway.ledger import Account, DebtKind
-from gateway.model import Decision, Member, Operation
+from gateway.model import NO_DUTIES, Decision, Duties, Member, Operation
 from gateway.telemetry.metrics import Stopwatch
 
 RESERVED_SHARE: Final = 0.1
@@ -39,6 +39,10 @@ class Exchange:
     provider: Member | None = None
     decision: Decision | None = None
     plan: TransformPlan | None = None
+    duties: Duties = NO_DUTIES
+    """What binds the exchange as a whole."""
+    told: tuple[str, ...] = ()
+    """What the answer to a list question tells, sorted; the same for a yes and a no."""
     commitments: dict[str, str] = field(default_factory=dict)
     openings: dict[str, str] = field(default_factory=dict)
     order: Envelope | None = None
@@ -89,8 +93,12 @@ class Exchange:
     def retract(self) -> None:
         """Take back what was counted as leaving with a release that came to nothing; a stream's has left."""
         if self.operation is not Operation.STREAM:
-            self.page_digests.clear()
-            self.records = self.pages = self.bytes = 0
+            self.discount()
+
+    def discount(self) -> None:
+        """Take back what was counted: nothing of it has left."""
+        self.page_digests.clear()
+        self.records = self.pages = self.bytes = 0
 
     def remaining_s(self) -> float:
         """Return the seconds left for the provider.

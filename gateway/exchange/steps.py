@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
+
+import msgspec
 
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError, OnceTakenError
 from gateway.audit.receipt import Receipt, issue_receipt
+from gateway.audit.store import Once
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, parse_rfc3339, rfc3339
 from gateway.errors import GatewayError, Reason
@@ -22,6 +25,7 @@ from gateway.evidence import dsse
 from gateway.evidence.delivery import (
     DELIVERY_TYPE,
     DeliveryError,
+    DeliveryStatement,
     parse_delivery,
     verify_delivery,
     verify_records,
@@ -33,15 +37,16 @@ from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
 from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.journal import Journal
+from gateway.exchange.list_limits import ListLimits
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.providers import DeliveredPage, RecordProvider
-from gateway.exchange.resolution import policy_input, resolve
+from gateway.exchange.resolution import Resolved, policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
 from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
 from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
-from gateway.model import Operation
+from gateway.model import Decision, Member, Operation
 from gateway.model.duties import DELIVERIES_WITHHELD
 from gateway.policy.engine import PolicyEngine
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
@@ -87,6 +92,8 @@ class Collaborators:
     """Tiers at which nothing leaves before witnesses have cosigned the log with its entry."""
     witnessing: Witnessing | None = None
     """Who sees to that; there, if there are such tiers."""
+    list_limits: ListLimits | None = None
+    """What bounds questions to lists; without it none is answered."""
 
 
 class Steps:
@@ -184,7 +191,7 @@ class Steps:
             ) from error
         exchange.stopwatch.mark("policy")
         if not decision.allow:
-            raise _denial(decision.reasons)
+            raise denial(decision.reasons)
 
     def plan(self, exchange: Exchange) -> TransformPlan:
         """Step 4: turn the decision into what is done to each page."""
@@ -199,16 +206,17 @@ class Steps:
             raise GatewayError(
                 "Policy leaves nothing of this query to release.", reason=Reason.NOTHING_PERMITTED
             )
+        exchange.duties = exchange.plan.duties
         return exchange.plan
 
     async def record_request(self, exchange: Exchange) -> None:
         """Step 5: record that the exchange begins, once for each signed statement."""
         try:
             recording = self._with.journal.requested(exchange)
-            if exchange.operation is not Operation.STREAM:
+            if exchange.plan is not None and exchange.operation is not Operation.STREAM:
                 # Made and signed while the log writes; nobody sees it before that is done. Streams
                 # may have to wait for their turn, thousands of them: each makes its own when it comes.
-                exchange.order = self.order(exchange, present(exchange.plan))
+                exchange.order = self.order(exchange, exchange.plan)
             await recording
         except OnceTakenError as error:
             raise GatewayError(
@@ -220,10 +228,20 @@ class Steps:
 
     def order(self, exchange: Exchange, plan: TransformPlan) -> dsse.Envelope:
         """Return the signed order by which the provider can check for itself what it is asked."""
-        resolved, decision = present(exchange.resolved), present(exchange.decision)
+        return self.order_of(exchange, present(exchange.resolved), present(exchange.decision), plan.fetched)
+
+    def order_of(
+        self,
+        exchange: Exchange,
+        resolved: Resolved,
+        decision: Decision,
+        fields: tuple[str, ...],
+        list_question: Literal["single", "joint"] | msgspec.UnsetType = msgspec.UNSET,
+    ) -> dsse.Envelope:
+        """Return the signed order for `resolved`, which `decision` allows."""
         query = resolved.query
         # An answer that is held is asked for after that, and the order lives from then on.
-        held_s = plan.duties.delay.seconds if plan.duties.delay is not None else 0
+        held_s = exchange.duties.delay.seconds if exchange.duties.delay is not None else 0
         moment = exchange.started + timedelta(seconds=held_s)
         order = FetchOrder(
             gateway=self._with.origin,
@@ -233,7 +251,8 @@ class Steps:
             subject_field=resolved.subject_field,
             subject_values=resolved.subjects,
             filters=resolved.filters,
-            fields=plan.fetched,
+            fields=fields,
+            list_question=list_question,
             purpose=query.purpose,
             legal_basis=query.legal_basis,
             memorandum=query.memorandum,
@@ -262,15 +281,25 @@ class Steps:
     def verify_delivery(self, exchange: Exchange, delivered: DeliveredPage, number: int) -> bool:
         """Check the provider's signature over the page; return whether it says this is the last."""
         provider, resolved = present(exchange.provider), present(exchange.resolved)
+        statement, exchange.provider_key = self.verified_delivery(
+            exchange.id, provider, resolved.dataset.name, delivered, number
+        )
+        exchange.deliveries.append(delivered.delivery)
+        return statement.last
+
+    def verified_delivery(
+        self, exchange: str, provider: Member, dataset: str, delivered: DeliveredPage, number: int
+    ) -> tuple[DeliveryStatement, str]:
+        """Return the provider's statement over the page, verified, and the id of the key that signed it."""
         try:
-            payload, exchange.provider_key = dsse.verify(
+            payload, key_id = dsse.verify(
                 delivered.delivery, DELIVERY_TYPE, self._with.directory.signing_keys(provider.id)
             )
             statement = parse_delivery(payload)
             verify_delivery(
                 statement,
-                exchange=exchange.id,
-                dataset=resolved.dataset.name,
+                exchange=exchange,
+                dataset=dataset,
                 page=number,
                 at=self._with.clock(),
             )
@@ -281,8 +310,7 @@ class Steps:
                 reason=Reason.PROVIDER_SIGNATURE,
                 provider=provider.id,
             ) from error
-        exchange.deliveries.append(delivered.delivery)
-        return statement.last
+        return statement, key_id
 
     async def transform(
         self,
@@ -348,10 +376,13 @@ class Steps:
         exchange.key_epoch = domain.epoch
         return domain
 
-    async def release(self, exchange: Exchange) -> Receipt:
-        """Step 8: the entry that says what is released; when this returns, records may leave."""
+    async def release(self, exchange: Exchange, once: Once | None = None) -> Receipt:
+        """Step 8: the entry that says what is released; when this returns, records may leave.
+
+        With `once`, a claim that must be free for it.
+        """
         async with self._with.duties.releasing(exchange):
-            committed = await self._with.journal.released(exchange)
+            committed = await self._with.journal.released(exchange, once)
             exchange.stopwatch.mark("log_released")
             try:
                 committed = await self.witness(exchange, committed)
@@ -430,7 +461,7 @@ def _interruption(exchange: Exchange) -> GatewayError:
     return GatewayError("The caller cancelled the call.", reason=Reason.CANCELLED)
 
 
-def _denial(reasons: tuple[str, ...]) -> GatewayError:
+def denial(reasons: tuple[str, ...]) -> GatewayError:
     """Return the error for a denial; its reason is the first of the policy's in the order of `Reason`."""
     known = [reason for reason in Reason if reason.value in reasons]
     return GatewayError(

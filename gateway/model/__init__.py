@@ -2,15 +2,17 @@
 
 from gateway.model.dataset import Dataset, Field, FieldType, Freshness, Mask, Retention
 from gateway.model.decision import Decision, Obligation, Treatment
-from gateway.model.duties import DUTY_NAMES, NO_DUTIES, Duties, read_duties
+from gateway.model.duties import DUTY_NAMES, NO_DUTIES, Duties, read_duties, strictest
 from gateway.model.entry import ENTRY_VERSION, Entry, EntryKind
 from gateway.model.member import Member, MemberState, Role
 from gateway.model.names import (
     NAME_PATTERN,
     dataset_name,
+    list_set_name,
     member_host,
     member_name,
     parse_dataset_name,
+    parse_list_set_name,
     parse_member_name,
 )
 from gateway.model.query import Actor, Operation, Query, Subject
@@ -40,9 +42,12 @@ __all__ = [
     "Subject",
     "Treatment",
     "dataset_name",
+    "list_set_name",
     "member_host",
     "member_name",
     "parse_dataset_name",
+    "parse_list_set_name",
     "parse_member_name",
     "read_duties",
+    "strictest",
 ]

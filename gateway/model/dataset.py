@@ -53,6 +53,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     """The identifier kind its values are of, such as `uscc`; None for plain values."""
     lookup: bool = False
     """Whether a query may name subjects or filter by it."""
+    restriction: bool = False
+    """Of a list: whether it tells the class of restriction that being on the list brings."""
     generalise: str | None = None
     """How it can be coarsened: `year`, `month`, `decade`, `province`, `band:N`; None if it cannot."""
     mask: Mask | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -127,3 +127,28 @@ def read_duties(given: Mapping[str, Mapping[str, Any]]) -> Duties:
         except msgspec.ValidationError as error:
             raise ValueError(f"the duty {name} has other parameters") from error
     return Duties(**read)
+
+
+def strictest(each: Sequence[Duties]) -> Duties:
+    """Return what satisfies every one of `each`: of the same duty the strictest.
+
+    Retention binds the records of one dataset and is left out: whoever reads that dataset keeps it.
+    """
+
+    def hardest(name: str, number: str, choose: Callable[[Iterable[int]], int]) -> Any:
+        laid = [duty for duties in each if (duty := getattr(duties, name)) is not None]
+        if not laid:
+            return None
+        return msgspec.structs.replace(laid[0], **{number: choose(getattr(duty, number) for duty in laid)})
+
+    found = Duties(
+        smallest_cohort=hardest("smallest_cohort", "records", max),
+        round_counts=hardest("round_counts", "to", max),
+        limit_records=hardest("limit_records", "records", min),
+        limit_volume=hardest("limit_volume", "records", min),
+        delay=hardest("delay", "seconds", max),
+        notify_subject=hardest("notify_subject", "within_days", min),
+        acknowledge=hardest("acknowledge", "within_hours", min),
+        one_bit=next((duties.one_bit for duties in each if duties.one_bit is not None), None),
+    )
+    return NO_DUTIES if found == NO_DUTIES else found

@@ -8,7 +8,7 @@ into the `data` document of the rules. `policies/schemas/` holds the same shapes
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -166,6 +166,16 @@ class CatalogueEntry(Document, frozen=True):
     duties: Duties = Duties()
 
 
+class ListSet(Document, frozen=True):
+    """Lists that are asked together and answered with one bit: is the subject on so many of them."""
+
+    title: Title
+    lists: Annotated[dict[str, Name], msgspec.Meta(min_length=2, max_length=100)]
+    """Each list (a dataset's name) with the memorandum under which it is asked."""
+    at_least: Annotated[int, msgspec.Meta(ge=1)]
+    citation: Title
+
+
 class TiersFile(Document, frozen=True):
     """`tiers.yaml`: the list runs from the most open tier to the most closed."""
 
@@ -217,10 +227,18 @@ class CatalogueFile(Document, frozen=True):
 DUTY_NAMES: Final = frozenset({*Duties.__struct_fields__, "retention"})
 """Every duty that a decision may lay down; `retention` comes from catalogue and dataset."""
 
+
+class ListSetsFile(Document, frozen=True):
+    """`list_sets.yaml`."""
+
+    list_sets: dict[Name, ListSet]
+
+
 DATA_FILES: Final[dict[str, type[Document]]] = {
     "catalogue": CatalogueFile,
     "identifiers": IdentifiersFile,
     "legal_bases": LegalBasesFile,
+    "list_sets": ListSetsFile,
     "member_classes": MemberClassesFile,
     "members": MembersFile,
     "memoranda": MemorandaFile,
@@ -241,6 +259,7 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     legal_bases: dict[str, LegalBasis]
     memoranda: dict[str, Memorandum]
     catalogue: tuple[CatalogueEntry, ...]
+    list_sets: dict[str, ListSet]
 
 
 def decode_documents(files: dict[str, object]) -> Documents:

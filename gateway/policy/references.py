@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import date
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from gateway.model import Role, member_name, parse_dataset_name
 from gateway.policy.documents import Documents, LegalBasis, Memorandum, Purpose
@@ -25,6 +25,7 @@ def verify_references(documents: Documents) -> None:
         *_faults_in_bases(documents),
         *_faults_in_agreements(documents),
         *_faults_in_catalogue(documents),
+        *_faults_in_list_sets(documents),
     ]
     if faults:
         raise BundleError("The data files contradict each other: " + "; ".join(faults) + ".")
@@ -181,3 +182,38 @@ def _faults_in_roles(where: str, memorandum: Memorandum, documents: Documents) -
         for member, role in wanted
         if member in documents.members and role not in documents.members[member].roles
     ]
+
+
+def _faults_in_list_sets(documents: Documents) -> list[str]:
+    faults: list[str] = []
+    memoranda = documents.memoranda
+    for name, list_set in documents.list_sets.items():
+        where = f"list set '{name}'"
+        faults += _unknown(where, list_set.lists.values(), memoranda, "memorandum")
+        faults += [
+            f"{where} asks the list '{dataset}' under the memorandum '{memorandum}', which is not about it"
+            for dataset, memorandum in list_set.lists.items()
+            if memorandum in memoranda and dataset not in memoranda[memorandum].datasets
+        ]
+        if list_set.at_least >= len(list_set.lists):
+            faults.append(f"{where} needs more lists than at_least: a yes would name all of them")
+    for one, other in combinations(documents.list_sets, 2):
+        lists = [documents.list_sets[name].lists for name in (one, other)]
+        both = set.intersection(*(_consumers(documents, name) for name in (one, other)))
+        if both and lists[0].keys() & lists[1].keys():
+            # Two answers that differ in a list would tell whether the subject is on it.
+            faults.append(
+                f"the list sets '{one}' and '{other}' share a list and the consumers {sorted(both)}"
+            )
+    return faults
+
+
+def _consumers(documents: Documents, list_set: str) -> set[str]:
+    """Return who may ask `list_set`: the consumers of all its memoranda."""
+    memoranda = documents.list_sets[list_set].lists.values()
+    return set.intersection(
+        *(
+            {*documents.memoranda[name].consumers} if name in documents.memoranda else set()
+            for name in memoranda
+        )
+    )

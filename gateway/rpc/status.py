@@ -78,6 +78,7 @@ _BY_CODE: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.MESSAGE_TOO_LARGE,
         Reason.OVERLOADED,
+        Reason.ASKED_RECENTLY,
         Reason.BUDGET_EXHAUSTED,
     ),
     grpc.StatusCode.UNAVAILABLE: (
@@ -85,6 +86,7 @@ _BY_CODE: Final = {
         Reason.POLICY_TIMEOUT,
         Reason.POLICY_STALE,
         Reason.PROVIDER_UNAVAILABLE,
+        Reason.LIST_UNAVAILABLE,
         Reason.MEMBERS_UNAVAILABLE,
         Reason.LOG_UNAVAILABLE,
         Reason.WITNESS_UNAVAILABLE,

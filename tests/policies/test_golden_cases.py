@@ -13,6 +13,7 @@ import pytest
 from gateway.catalogue import Catalogue
 from gateway.errors import Reason
 from gateway.exchange.resolution import dataset_facts
+from gateway.model import Operation
 from gateway.policy import PolicyError
 from gateway.policy.errors import BundleError
 from gateway.policy.golden import load_cases, run_cases
@@ -72,7 +73,7 @@ async def test_a_case_that_is_answered_differently_is_told(embedded, cases):
 
 def test_there_are_cases_for_every_tier_and_way_of_asking_of_the_common_purposes(bundle, cases):
     told = {(case.asked_tier, case.policy_input.purpose, case.policy_input.operation) for case in cases}
-    wanted = set(product(bundle.data["tier_names"], COMMON_PURPOSES, ["query", "stream", "match"]))
+    wanted = set(product(bundle.data["tier_names"], COMMON_PURPOSES, [*Operation]))
     assert wanted - told == set()
 
 

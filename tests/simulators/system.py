@@ -26,7 +26,7 @@ from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.catalogue import read_dataset
-from gateway.client import Client, ClientError, Match, Page
+from gateway.client import Client, ClientError, Listed, Match, Page
 from gateway.config import GatewayConfig
 from gateway.demo.processes import free_ports
 from gateway.deployment import Deployment, MemberFiles, add_member, change_endpoint, export_trust, initialise
@@ -64,6 +64,8 @@ class System:
     """Changes the copy of the shipped policies that the deployment gets."""
     details: bool = False
     """Whether details of exchanges are kept for officers, sealed to two custodians."""
+    ask_again_at_once: bool = False
+    """Whether a list may be asked about the same subject again without waiting."""
     metrics: bool = False
     """Whether a test reads the gateway's metrics."""
     moves_time: bool = False
@@ -149,6 +151,15 @@ class RunningSystem:
         assert match.verified.entry.kind is EntryKind.EXCHANGE_RELEASED
         assert match.verified.entry.operation == "match"
         return match
+
+    def listed(self, member: str, lists: str, **parts: Any) -> Listed:
+        """Ask a list, or a set of lists; fail unless the answer comes with a receipt that holds."""
+        answer = self.client(member).ask_lists(lists, **parts)
+        assert answer.verified is not None
+        entry = self.entry(answer.verified.index)
+        assert (entry.kind, entry.operation) == (EntryKind.EXCHANGE_RELEASED, "list")
+        self._assert_says(entry, member, lists, parts)
+        return answer
 
     def refused(self, reason: str, member: str, dataset: str, **parts: Any) -> Entry:
         """Ask; fail unless it is refused for `reason`, and the log says so and tells of no release.
@@ -267,6 +278,8 @@ class RunningSystem:
         self.config = self.deployment.load()
         if self.system.details:
             self._keep_details()
+        if self.system.ask_again_at_once:
+            self._add_settings("[lists]\nagain_after_s = 0\nanswer_after_ms = 200")
         if self.system.change_policies is not None:
             self.system.change_policies(self.config.policy.directory)
         for name, text in self.system.descriptions.items():
@@ -294,8 +307,11 @@ class RunningSystem:
             secret = self.directory / f"{name}.custodian"
             assert run_command("custodian", "init", secret, "--name", name).returncode == 0
             cards.append(str(secret.with_name(f"{secret.name}.card")))
+        self._add_settings(f"[details]\ncustodians = {json.dumps(cards)}")
+
+    def _add_settings(self, section: str) -> None:
         with self.deployment.config.open("a") as file:
-            file.write(f"\n[details]\ncustodians = {json.dumps(cards)}\n")
+            file.write(f"\n{section}\n")
         self.config = self.deployment.load()
 
     def _members(self) -> Iterator[Member]:

@@ -60,7 +60,7 @@ class DutyPerformer:
         if duties is NO_DUTIES:
             return
         if duties.smallest_cohort is not None:
-            most = 1 if exchange.operation is Operation.MATCH else _most_records(duties)
+            most = 1 if exchange.operation in {Operation.MATCH, Operation.LIST} else _most_records(duties)
             if most < duties.smallest_cohort.records:
                 raise too_small()
         if duties.delay is not None:
@@ -113,7 +113,7 @@ class DutyPerformer:
 
         Of a stream, whose pages have left, the budget stays spent and the subjects are told all the same.
         """
-        duties = exchange.plan.duties if exchange.plan is not None else NO_DUTIES
+        duties = exchange.duties
         if duties is NO_DUTIES:
             yield
             return
