@@ -142,7 +142,6 @@ class Node(ServingProcess):
             demo=config.demo,
         )
         page_token_key = _page_token_key(config)
-        page_tokens = PageTokens(page_token_key)
 
         load_area_table()
         bundle = load_bundle(config.policy.directory)
@@ -187,7 +186,7 @@ class Node(ServingProcess):
                 providers=providers,
                 pseudonymiser=Pseudonymiser(keyring),
                 signing_key=signing_key,
-                page_tokens=page_tokens,
+                page_tokens=PageTokens(page_token_key),
                 metrics=self.metrics,
                 duties=duties,
                 on_outcome=self._tell_outcome,

@@ -51,7 +51,9 @@ _DATED: Final = re.compile(r"(?P<field>[a-z][a-z0-9_]{0,62}):(?P<count>[1-9][0-9
 _CONTRACT_PROPERTIES: Final = frozenset({
     "provider", "owner", "tier", "datasetClass", "catalogueCitation", "retention", "freshness", "cohort",
 })  # fmt: skip
-_FIELD_PROPERTIES: Final = frozenset({"identifierKind", "lookup", "generalise", "mask", "link", "restriction"})
+_FIELD_PROPERTIES: Final = frozenset(
+    {"identifierKind", "lookup", "generalise", "mask", "link", "restriction"}
+)
 _GENERALISABLE: Final = {
     "year": (FieldType.DATE,),
     "month": (FieldType.DATE,),
