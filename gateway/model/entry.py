@@ -114,5 +114,5 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     subject: str = ""
     """Administrative entries: the resource acted on (a member, a key), never a data subject."""
     detail: dict[str, str] = {}
-    """Administrative entries: what changed. Never a secret. Of the release of a whole dataset (streamed with no
-    subject or filter) `days_late`, if its newest record is older than its holder promised."""
+    """Administrative entries: what changed. Never a secret. Of the release of a whole dataset (streamed, no
+    subjects, no filters) `days_late`, if its newest record is older than its holder promised."""
