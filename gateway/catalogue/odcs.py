@@ -147,9 +147,7 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         field_type = FieldType(item.logicalType or "string")
     except ValueError as error:
         raise CatalogueError(f"{where}: logicalType must be one of {', '.join(FieldType)}.") from error
-    custom = _custom(
-        item.customProperties, _FIELD_PROPERTIES, path, f"property {name}"
-    )
+    custom = _custom(item.customProperties, _FIELD_PROPERTIES, path, f"property {name}")
     identifier = custom.get("identifierKind")
     if identifier is not None and (identifier not in KINDS or field_type is not FieldType.STRING):
         raise CatalogueError(f"{where}: identifierKind must be one of {', '.join(KINDS)}, on a string.")

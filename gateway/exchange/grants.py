@@ -14,7 +14,6 @@ from gateway.model import Dataset, Decision, Member, Operation
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.policy_input import PartyFacts, PolicyInput, policy_minute
 
-
 _DOCUMENT: Final = "the document asked for"
 """Grants are those of a member that cites a document where its purpose asks for one."""
 

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from gateway.policy.annotations import Annotation, read_annotations
-from gateway.policy.dialect import lint_modules
 from gateway.policy.compilation import compile_documents
+from gateway.policy.dialect import lint_modules
 from gateway.policy.documents import Document, decode_documents
 from gateway.policy.errors import BundleError
 from gateway.policy.probe import PROBE_MODULE, PROBE_PATH

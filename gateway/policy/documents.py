@@ -8,7 +8,7 @@ into the `data` document of the rules. `policies/schemas/` holds the same shapes
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 

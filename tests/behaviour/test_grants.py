@@ -11,16 +11,18 @@ import pytest
 
 from gateway.client import ClientError, error_class
 from gateway.demo.world import ARREARS, COMPANIES, MEMBERS
+from gateway.deployment.shipped import shipped_policies
 from gateway.errors import Reason
 from gateway.model import Role, Subject
-from gateway.deployment.shipped import shipped_policies
 from gateway.policy import load_bundle
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ABOUT_SUBJECTS = {
-    name for name, row in load_bundle(shipped_policies()).data["purposes"].items() if row["subjects"] is not None
+    name
+    for name, row in load_bundle(shipped_policies()).data["purposes"].items()
+    if row["subjects"] is not None
 }
 CONSUMERS = [member for member, _, _, roles in MEMBERS if Role.CONSUMER in roles]
 

@@ -101,7 +101,9 @@ def question() -> PolicyInput:
         signed=True,
         consumer=PartyFacts("member-20", "bank"),
         provider=PartyFacts("member-0", "agency"),
-        dataset=DatasetFacts("members/member-0/datasets/set-0", "public", "record", fields, "member-0", "Item 0"),
+        dataset=DatasetFacts(
+            "members/member-0/datasets/set-0", "public", "record", fields, "member-0", "Item 0"
+        ),
         purpose="purpose-0",
         legal_basis="basis-0",
         memorandum="memorandum-0",
