@@ -4,15 +4,14 @@ What drives enforcement stands where the standard has a place for it (`classific
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
 properties: on the contract `provider`, `owner`, `tier`, `datasetClass`, `catalogueCitation`,
 `retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records); on a property
-`identifierKind`, `lookup`, `generalise`, `mask` (`first:N,last:M`), `link`. Custom properties we do not know are refused: a misspelt
-one must not silently weaken a description.
+`identifierKind`, `lookup`, `generalise`, `mask` (`first:N,last:M`), `link`. Custom properties we do
+not know are refused: a misspelt one must not silently weaken a description.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,17 +152,8 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         raise CatalogueError(f"{where}: identifierKind must be one of {', '.join(KINDS)}, on a string.")
     generalise = custom.get("generalise")
     if generalise is not None:
-        if not _GENERALISATIONS.fullmatch(str(generalise)):
-            raise CatalogueError(f"{where}: generalise must be year, month, province or band:<whole number>.")
-        wanted = _GENERALISABLE[str(generalise).partition(":")[0]]
-        if field_type is not wanted:
-            raise CatalogueError(f"{where}: generalise {generalise} needs logicalType {wanted}.")
-        if generalise == "province" and identifier != "area-code":
-            raise CatalogueError(f"{where}: generalise province needs identifierKind area-code.")
-    mask = custom.get("mask")
-    parts = None if mask is None else _MASK.fullmatch(str(mask))
-    if mask is not None and (parts is None or field_type is not FieldType.STRING):
-        raise CatalogueError(f"{where}: mask must be first:<number>,last:<number>, on a string.")
+        _verify_generalisation(str(generalise), field_type, identifier, where)
+    mask = None if custom.get("mask") is None else _mask(str(custom["mask"]), field_type, where)
     link = custom.get("link")
     if link is not None and not _SEGMENT.fullmatch(str(link)):
         raise CatalogueError(f"{where}: link is a name of lower case letters, digits and hyphens.")
@@ -179,9 +169,26 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         identifier=identifier,
         lookup=lookup,
         generalise=generalise,
-        mask=None if parts is None else Mask(keep_first=int(parts["first"]), keep_last=int(parts["last"])),
+        mask=mask,
         link=link,
     )
+
+
+def _verify_generalisation(method: str, field_type: FieldType, identifier: str | None, where: str) -> None:
+    if not _GENERALISATIONS.fullmatch(method):
+        raise CatalogueError(f"{where}: generalise must be year, month, province or band:<whole number>.")
+    wanted = _GENERALISABLE[method.partition(":")[0]]
+    if field_type is not wanted:
+        raise CatalogueError(f"{where}: generalise {method} needs logicalType {wanted}.")
+    if method == "province" and identifier != "area-code":
+        raise CatalogueError(f"{where}: generalise province needs identifierKind area-code.")
+
+
+def _mask(text: str, field_type: FieldType, where: str) -> Mask:
+    parts = _MASK.fullmatch(text)
+    if parts is None or field_type is not FieldType.STRING:
+        raise CatalogueError(f"{where}: mask must be first:<number>,last:<number>, on a string.")
+    return Mask(keep_first=int(parts["first"]), keep_last=int(parts["last"]))
 
 
 def _dated(
@@ -198,7 +205,7 @@ def _dated(
 
 
 def _custom(
-    properties: list[CustomProperty] | None, known: AbstractSet[str], path: Path, where: str
+    properties: list[CustomProperty] | None, known: frozenset[str], path: Path, where: str
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in properties or []:

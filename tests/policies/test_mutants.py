@@ -51,14 +51,12 @@ def mutants(bundle: Bundle) -> Iterator[tuple[str, str, str]]:
 def _is_condition(line: str) -> bool:
     """A statement that binds nothing: what a body demands."""
     statement = line.strip()
-    return (
-        line.startswith("\t")
-        and STATEMENT.match(line.rstrip("\n")) is not None
-        and not statement.startswith(("some ", '"', "}", "{", ")", "]"))
-        and ":=" not in statement
-        and ("==" in statement or "!=" in statement or "<" in statement or ">" in statement or " in " in statement
-             or statement.startswith(("is_", "count(", "data.", "input.", "classes[", "memorandum")))
-    )  # fmt: skip
+    if not line.startswith("\t") or STATEMENT.match(line.rstrip("\n")) is None or ":=" in statement:
+        return False
+    if statement.startswith(("some ", '"', "}", "{", ")", "]")):
+        return False
+    compares = any(sign in statement for sign in ("==", "!=", "<", ">", " in "))
+    return compares or statement.startswith(("is_", "count(", "input.", "classes[", "memorandum"))
 
 
 def _with(lines: Sequence[str], number: int, line: str) -> str:

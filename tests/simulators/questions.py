@@ -1,4 +1,4 @@
-"""Questions to policy: those of the golden cases with a few facts replaced; many are allowed, many nearly so."""
+"""Questions to policy: those of the golden cases with a few facts replaced; many are nearly allowed."""
 
 from __future__ import annotations
 
