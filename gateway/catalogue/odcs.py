@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -163,19 +162,8 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         raise CatalogueError(f"{where}: identifierKind must be one of {', '.join(KINDS)}, on a string.")
     generalise = custom.get("generalise")
     if generalise is not None:
-        if not _GENERALISATIONS.fullmatch(str(generalise)):
-            raise CatalogueError(
-                f"{where}: generalise must be year, month, decade, province or band:<whole number>."
-            )
-        wanted = _GENERALISABLE[str(generalise).partition(":")[0]]
-        if field_type not in wanted:
-            raise CatalogueError(f"{where}: generalise {generalise} needs logicalType {' or '.join(wanted)}.")
-        if generalise == "province" and identifier != "area-code":
-            raise CatalogueError(f"{where}: generalise province needs identifierKind area-code.")
-    mask = custom.get("mask")
-    parts = None if mask is None else _MASK.fullmatch(str(mask))
-    if mask is not None and (parts is None or field_type is not FieldType.STRING):
-        raise CatalogueError(f"{where}: mask must be first:<number>,last:<number>, on a string.")
+        _verify_generalisation(str(generalise), field_type, identifier, where)
+    mask = None if custom.get("mask") is None else _mask(str(custom["mask"]), field_type, where)
     link = custom.get("link")
     if link is not None and not _SEGMENT.fullmatch(str(link)):
         raise CatalogueError(f"{where}: link is a name of lower case letters, digits and hyphens.")
@@ -192,9 +180,28 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         lookup=lookup,
         restriction=_restriction(custom, field_type, identifier, where),
         generalise=generalise,
-        mask=None if parts is None else Mask(keep_first=int(parts["first"]), keep_last=int(parts["last"])),
+        mask=mask,
         link=link,
     )
+
+
+def _verify_generalisation(method: str, field_type: FieldType, identifier: str | None, where: str) -> None:
+    if not _GENERALISATIONS.fullmatch(method):
+        raise CatalogueError(
+            f"{where}: generalise must be year, month, decade, province or band:<whole number>."
+        )
+    wanted = _GENERALISABLE[method.partition(":")[0]]
+    if field_type not in wanted:
+        raise CatalogueError(f"{where}: generalise {method} needs logicalType {' or '.join(wanted)}.")
+    if method == "province" and identifier != "area-code":
+        raise CatalogueError(f"{where}: generalise province needs identifierKind area-code.")
+
+
+def _mask(text: str, field_type: FieldType, where: str) -> Mask:
+    parts = _MASK.fullmatch(text)
+    if parts is None or field_type is not FieldType.STRING:
+        raise CatalogueError(f"{where}: mask must be first:<number>,last:<number>, on a string.")
+    return Mask(keep_first=int(parts["first"]), keep_last=int(parts["last"]))
 
 
 def _dated(
@@ -220,7 +227,7 @@ def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str 
 
 
 def _custom(
-    properties: list[CustomProperty] | None, known: AbstractSet[str], path: Path, where: str
+    properties: list[CustomProperty] | None, known: frozenset[str], path: Path, where: str
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in properties or []:

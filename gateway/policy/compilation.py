@@ -1,4 +1,4 @@
-"""The `data` document of the rules, made from the data files: by name, in instants, with nothing left to look up."""
+"""The `data` document of the rules, made from the data files: by name, and in instants."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Duties(Document, frozen=True, omit_defaults=True):
-    """What binds every exchange that this carries. Where several lay down the same duty, the strictest holds."""
+    """What binds every exchange that this carries. Of the same duty laid down twice, the stricter holds."""
 
     smallest_cohort: Count | msgspec.UnsetType = msgspec.UNSET
     """Records; of fewer, none leave."""

@@ -28,7 +28,7 @@ class PartyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FieldFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One field of the dataset; null where it has no identifier kind, cannot be coarsened, or links nothing."""
+    """One field of the dataset; null for what it has not: identifier kind, coarsening, mask, link."""
 
     tier: str
     identifier: str | None

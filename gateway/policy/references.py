@@ -1,4 +1,4 @@
-"""What the data files of a bundle say of one another: no name points nowhere, nothing outlives what it rests on."""
+"""What the data files say of one another: no name points nowhere, nothing outlives what it rests on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.policy.errors import BundleError
 
 
 def verify_references(documents: Documents) -> None:
-    """Raise `BundleError`, listing all faults, unless:
+    """Raise `BundleError`, listing all faults, unless the documents fit together.
 
-    every name is defined · no period ends before it begins · a tier asks for all that the more open ones ask
-    for · a narrower purpose reaches no further than the broader one · an emergency rule has a sunset, a
-    memorandum that rests on one ends with it · a catalogue entry stands once.
+    That is: every name is defined; no period ends before it begins; a tier asks for all that the more open
+    ones ask for; a narrower purpose reaches no further than the broader one; an emergency rule has a sunset,
+    and a memorandum that rests on one ends with it; a catalogue entry stands once.
     """
     faults = [
         *_faults_in_tiers(documents),

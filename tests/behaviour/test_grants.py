@@ -75,7 +75,7 @@ async def test_the_demo_has_grants_of_every_treatment(world: SimulatedWorld) -> 
 async def test_what_is_not_granted_is_denied(world: SimulatedWorld, member: str) -> None:
     client = world.client(member)
     purposes = ("public-lookup", "tender-check", "credit-check", "licensing", "law-enforcement", "statistics")
-    for dataset in await client.datasets():
+    for dataset in [await client.dataset(COMPANIES), await client.dataset(ARREARS)]:
         granted = {(grant.purpose, grant.memorandum) for grant in dataset.grants}
         for purpose in purposes:
             if (purpose, "") not in granted:

@@ -1,7 +1,7 @@
 """Speed of policy: one decision, and loading a bundle, on a set as large as a national platform's.
 
-The rules are the shipped ones; the registers are made up: 400 catalogue entries (one a dataset), 40 members, 37
-memoranda, 24 purposes, 60 legal bases. A question names 6 of 14 fields. `--json` prints one JSON object.
+The rules are the shipped ones; the registers are made up: 400 catalogue entries (one a dataset), 40 members,
+37 memoranda, 24 purposes, 60 legal bases. A question names 6 of 14 fields. `--json` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def question() -> PolicyInput:
         signed=True,
         consumer=PartyFacts("member-20", "bank"),
         provider=PartyFacts("member-0", "agency"),
-        dataset=DatasetFacts("members/member-0/datasets/set-0", "public", "record", fields, "member-0", "Item 0"),
+        dataset=DatasetFacts(
+            "members/member-0/datasets/set-0", "public", "record", fields, "member-0", "Item 0"
+        ),
         purpose="purpose-0",
         legal_basis="basis-0",
         memorandum="memorandum-0",
@@ -127,7 +129,8 @@ def write_policies(directory: Path) -> Path:
     })  # fmt: skip
     _write(directory, "purposes", {
         f"purpose-{index}": {
-            "title": f"Purpose {index}", "tiers": ["public", "limited"], "dataset_classes": ["record", "list"],
+            "title": f"Purpose {index}", "tiers": ["public", "limited"],
+            "dataset_classes": ["record", "list"],
             "member_classes": ["agency", "bank"], "operations": ["query", "match"], "enforcement": False,
             "duties": {"limit_volume": 1000},
         }
@@ -135,7 +138,8 @@ def write_policies(directory: Path) -> Path:
     })  # fmt: skip
     _write(directory, "legal_bases", {
         f"basis-{index}": {
-            "title": f"Basis {index}", "act": "Act", "article": f"Article {index}", "valid_from": "2024-01-01",
+            "title": f"Basis {index}", "act": "Act", "article": f"Article {index}",
+            "valid_from": "2024-01-01",
             "purposes": [f"purpose-{index % PURPOSES}"], "datasets": names[index::BASES],
         }
         for index in range(BASES)
@@ -151,7 +155,7 @@ def write_policies(directory: Path) -> Path:
         for index in range(MEMORANDA)
     })  # fmt: skip
     _write(directory, "catalogue", [
-        {"citation": f"Item {index}", "title": f"Dataset {index}", "class": "record", "persons": index % 4 == 0}
+        {"citation": f"Item {index}", "title": f"Set {index}", "class": "record", "persons": index % 4 == 0}
         for index in range(DATASETS)
     ])  # fmt: skip
     return directory

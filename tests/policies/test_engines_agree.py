@@ -1,4 +1,4 @@
-"""Both engines on questions with gaps, where OPA and others part company and fail open (opa#8387); and on others."""
+"""Both engines on questions with gaps, where OPA fails open (opa#8387), and on generated ones."""
 
 from __future__ import annotations
 

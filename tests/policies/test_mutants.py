@@ -35,7 +35,11 @@ def mutants(bundle: Bundle) -> Iterator[tuple[str, str, str]]:
             for old, new in COMPARISONS.items():
                 for place in (match.start() for match in re.finditer(re.escape(old), line)):
                     turned = line[:place] + new + line[place + len(old) :]
-                    yield f"{path}:{number + 1} {old.strip()} to {new.strip()}", path, _with(lines, number, turned)
+                    yield (
+                        f"{path}:{number + 1} {old.strip()} to {new.strip()}",
+                        path,
+                        _with(lines, number, turned),
+                    )
             if _is_condition(line):
                 yield f"{path}:{number + 1} deleted", path, _with(lines, number, "")
             if line.startswith("field_proofs") or " contains " in line:
@@ -47,21 +51,21 @@ def mutants(bundle: Bundle) -> Iterator[tuple[str, str, str]]:
 def _is_condition(line: str) -> bool:
     """A statement that binds nothing: what a body demands."""
     statement = line.strip()
-    return (
-        line.startswith("\t")
-        and STATEMENT.match(line.rstrip("\n")) is not None
-        and not statement.startswith(("some ", '"', "}", "{", ")", "]"))
-        and ":=" not in statement
-        and ("==" in statement or "!=" in statement or "<" in statement or ">" in statement or " in " in statement
-             or statement.startswith(("is_", "count(", "data.", "input.", "classes[", "memorandum")))
-    )  # fmt: skip
+    if not line.startswith("\t") or STATEMENT.match(line.rstrip("\n")) is None or ":=" in statement:
+        return False
+    if statement.startswith(("some ", '"', "}", "{", ")", "]")):
+        return False
+    compares = any(sign in statement for sign in ("==", "!=", "<", ">", " in "))
+    return compares or statement.startswith(("is_", "count(", "input.", "classes[", "memorandum"))
 
 
 def _with(lines: Sequence[str], number: int, line: str) -> str:
     return "".join([*lines[:number], line, *lines[number + 1 :]])
 
 
-async def is_noticed(bundle: Bundle, cases: Sequence[GoldenCase], gapped: Sequence[tuple[bytes, str]]) -> bool:
+async def is_noticed(
+    bundle: Bundle, cases: Sequence[GoldenCase], gapped: Sequence[tuple[bytes, str]]
+) -> bool:
     engine = EmbeddedEngine(bundle)
     try:
         await engine.start()

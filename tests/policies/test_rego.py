@@ -70,8 +70,8 @@ def test_there_are_rego_tests_beside_every_module(bundle):
 
 @pytest.mark.opa
 def test_every_rego_test_holds_in_opa(opa_binary, bundle, tmp_path):
-    # On OPA alone: the embedded engine loses statements of long bodies under `with`, which is why the dialect has
-    # none. What the rules mean there, the golden cases and the differential tests prove.
+    # On OPA alone: the embedded engine loses statements of long bodies under `with`; the dialect has none.
+    # What the rules mean there, the golden cases and the differential tests prove.
     (tmp_path / "data.json").write_bytes(msgspec.json.encode(dict(bundle.data)))
     command = [opa_binary, "test", "--format=json", str(tmp_path / "data.json"), str(POLICIES / "exchange")]
     finished = subprocess.run(command, capture_output=True, check=False, timeout=60)
