@@ -176,6 +176,13 @@ class PolicyConfig(_Section):
     cache_max_age_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
 
 
+class DutiesConfig(_Section):
+    """How duties that policy lays on exchanges are enforced."""
+
+    overdue_acknowledgements: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """A consumer with more overdue acknowledgements than this is refused until it has made them."""
+
+
 class MembersConfig(_Section):
     """Where the members are kept."""
 
@@ -188,6 +195,19 @@ class MetricsConfig(_Section):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: _Port = 9464
+
+
+class ListsConfig(_Section):
+    """Questions to lists."""
+
+    answer_after_ms: Annotated[int, Field(ge=50, le=10_000)] = 500
+    """When every answer leaves, yes or no alike; or at a multiple of it, if a provider takes longer."""
+    smallest_list: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """A list with fewer records is not asked."""
+    questions_a_day: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Questions of one member to one list or list set on one day (UTC)."""
+    again_after_s: Annotated[int, Field(ge=0, le=31_536_000)] = 3600
+    """When a member that was answered may ask the same of the same subject again."""
 
 
 class TilesConfig(_Section):
@@ -264,8 +284,10 @@ class GatewayConfig(_File):
     catalogue: Path = Path("catalogue")
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
+    duties: DutiesConfig = DutiesConfig()
     details: DetailsConfig | None = None
     disclosure: DisclosureConfig | None = None
+    lists: ListsConfig = ListsConfig()
     metrics: MetricsConfig = MetricsConfig()
     tiles: TilesConfig = TilesConfig()
     logging: LoggingConfig = LoggingConfig()

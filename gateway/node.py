@@ -7,7 +7,7 @@ import gc
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
@@ -26,21 +26,25 @@ from gateway.audit.stores import open_reader, serving_from
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, MetricsConfig, PolicyConfig, TimestampsConfig
+from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, PolicyConfig, TimestampsConfig
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.acknowledging import Acknowledging
+from gateway.exchange.duties.overdue import Overdue
+from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
+from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.exchange.witnessing import Witnessing
 from gateway.identifiers import KINDS, load_area_table
+from gateway.ledger import Ledger, open_ledger
 from gateway.log_node import (
     disk_limits,
     existing_log,
@@ -50,7 +54,7 @@ from gateway.log_node import (
     verified_anchor,
 )
 from gateway.members import Directory, open_member_store
-from gateway.model import ENTRY_VERSION, Entry, EntryKind
+from gateway.model import ENTRY_VERSION, Dataset, Entry, EntryKind, list_set_name
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
@@ -137,7 +141,7 @@ class Node(ServingProcess):
             [signing_key.key_id, *(keyring_fingerprint(epoch.key) for epoch in keyring.epochs)],
             demo=config.demo,
         )
-        page_tokens = PageTokens(_page_token_key(config))
+        page_token_key = _page_token_key(config)
 
         load_area_table()
         bundle = load_bundle(config.policy.directory)
@@ -162,10 +166,12 @@ class Node(ServingProcess):
             details=self._details,
             fields_key=read_fields_key(config.disclosure) if config.disclosure else None,
         )
-        self._know(catalogue, log, reader, credentials)
+        self._know(catalogue, bundle.data["list_sets"], log, reader, credentials)
         # Before anything is appended: a log that was rolled back or forked must not grow.
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
+
+        ledger, duties = self._open_ledger(reader)
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -180,11 +186,13 @@ class Node(ServingProcess):
                 providers=providers,
                 pseudonymiser=Pseudonymiser(keyring),
                 signing_key=signing_key,
-                page_tokens=page_tokens,
+                page_tokens=PageTokens(page_token_key),
                 metrics=self.metrics,
+                duties=duties,
                 on_outcome=self._tell_outcome,
                 witnessed_tiers=witnessed,
                 witnessing=witnessing,
+                list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
             ),
             moving_streams=config.server.moving_streams,
         )
@@ -194,7 +202,7 @@ class Node(ServingProcess):
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange,
-                Acknowledging(config.log.origin, self._clock, directory, reader, log),
+                Acknowledging(config.log.origin, self._clock, directory, reader, log, ledger),
                 self.metrics,
             ),
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
@@ -246,6 +254,20 @@ class Node(ServingProcess):
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
+
+    def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
+        """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""
+        ledger = open_ledger(self.config.log.database)
+        self._stack.callback(ledger.close)
+        overdue = Overdue(ledger, reader, self._clock, self.config.duties.overdue_acknowledgements)
+        performer = DutyPerformer(ledger, overdue, self._clock, self.metrics)
+        self.metrics.watch_duties(
+            held=lambda: performer.held.count,
+            overdue_acknowledgements=lambda: overdue.acknowledgements,
+            overdue_notices=lambda: overdue.notices,
+        )
+        self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
+        return ledger, performer
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
@@ -308,14 +330,22 @@ class Node(ServingProcess):
         return keeper
 
     def _know(
-        self, catalogue: Catalogue, log: Log, reader: AuditReader, credentials: ReloadingCredentials
+        self,
+        catalogue: Catalogue,
+        list_sets: Iterable[str],
+        log: Log,
+        reader: AuditReader,
+        credentials: ReloadingCredentials,
     ) -> None:
         metrics = self.metrics
         metrics.know(
-            datasets=[dataset.name for dataset in catalogue],
+            datasets=[*(dataset.name for dataset in catalogue), *map(list_set_name, list_sets)],
             providers=sorted({dataset.provider for dataset in catalogue}),
             identifier_kinds=list(KINDS),
         )
+        for dataset in catalogue:
+            if dataset.freshness is not None:
+                metrics.note_promise(dataset.name, dataset.freshness.days)
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
@@ -364,6 +394,9 @@ class Node(ServingProcess):
 
     def _members_failed(self, error: ConfigError) -> None:
         _log.error("members.unreadable", reason=error.reason.value)
+
+    def _ledger_failed(self, error: GatewayError) -> None:
+        _log.error("ledger.unreadable", reason=error.reason.value)
 
     def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
         self.metrics.set_members_contradicted(len(found))
@@ -445,6 +478,20 @@ class Node(ServingProcess):
             },
         )
 
+    def _count_records(self, exchange: Exchange, dataset: Dataset) -> None:
+        """Count what was seen in the records of an ended exchange."""
+        metrics = self.metrics
+        if exchange.records:
+            metrics.count_records(dataset.name, exchange.records)
+        if exchange.expired:
+            metrics.count_withheld(dataset.name, exchange.expired)
+        if exchange.newest is not None:
+            metrics.note_newest(dataset.name, exchange.newest)
+        if exchange.unknown_fields:
+            metrics.count_unknown_fields(dataset.name, exchange.unknown_fields)
+        for name, count in exchange.invalid_identifiers.items():
+            metrics.count_invalid_identifiers(dataset.name, dataset.fields[name].identifier or "", count)
+
     def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:
         """Count an ended exchange and write its one line for operators."""
         outcome: Outcome = "released"
@@ -461,14 +508,8 @@ class Node(ServingProcess):
         metrics.count_exchange(exchange.operation.value, outcome, reason)
         if exchange.provider is not None and exchange.provider_seconds:
             metrics.time_provider(exchange.provider.id, exchange.provider_seconds)
-        if exchange.records:
-            metrics.count_records(dataset, exchange.records)
-        if exchange.unknown_fields:
-            metrics.count_unknown_fields(dataset, exchange.unknown_fields)
-        if exchange.invalid_identifiers and exchange.resolved is not None:
-            for name, count in exchange.invalid_identifiers.items():
-                kind = exchange.resolved.dataset.fields[name].identifier or ""
-                metrics.count_invalid_identifiers(dataset, kind, count)
+        if exchange.resolved is not None:
+            self._count_records(exchange, exchange.resolved.dataset)
         _log.info(
             "exchange",
             exchange=exchange.id,
@@ -525,6 +566,16 @@ def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Met
 def tier_names(bundle: Bundle) -> list[str]:
     """Return the names of the sharing tiers, from the most open to the most closed."""
     return list(bundle.data["tiers"])
+
+
+def list_rules(config: ListsConfig) -> ListRules:
+    """Return the numbers that bound questions to lists."""
+    return ListRules(
+        answer_after_s=config.answer_after_ms / 1000,
+        smallest_list=config.smallest_list,
+        questions_a_day=config.questions_a_day,
+        again_after=timedelta(seconds=config.again_after_s),
+    )
 
 
 def witnessed_tiers(bundle: Bundle) -> frozenset[str]:

@@ -233,6 +233,8 @@ def _kind(value: str) -> str:
 
 
 def _dataset(value: str) -> str:
+    if re.fullmatch(rf"list-sets/{NAME_PATTERN}", value) is not None:
+        return value
     member, slash, name = value.partition("/")
     short = dataset_name(member, name) if slash and "/" not in name else ""
     for text in (value, short):

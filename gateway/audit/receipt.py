@@ -27,7 +27,8 @@ from gateway.evidence.fields import SEED_BYTES, verify_fields
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.records import page_digest, records_root, split_lines
 from gateway.evidence.trust import Trust
-from gateway.model import Entry, EntryKind
+from gateway.model import Entry, EntryKind, Operation
+from gateway.model.duties import DELIVERIES_WITHHELD
 
 RECEIPT_TYPE: Final = dsse.payload_type("receipt")
 MEDIA_TYPE: Final = "application/vnd.sluicegate.receipt.v1+json"
@@ -145,7 +146,8 @@ def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None 
     4. The inclusion proof leads from the entry's leaf hash, at the stated index, to the checkpoint.
     5. The pages' digests make up the records root that the entry commits to.
     6. Each delivery is signed by the provider named in the entry, for this exchange, in order, and
-       the last says that it is the last.
+       the last says that it is the last. Under a duty that keeps exact counts back, there may be none. With
+       the answer to a list question there is none: it would tell which list has the subject.
     7. If the entry commits to its members one by one, it does so to the members that it has: what the
        gateway shows others of this exchange is what stands in this entry.
     8. With a witness policy: a quorum of its witnesses has cosigned the checkpoint.
@@ -217,6 +219,12 @@ def _page_digests(statement: ReceiptStatement, entry: Entry) -> tuple[bytes, ...
 def _verify_deliveries(
     deliveries: Sequence[dsse.Envelope], entry: Entry, trust: Trust
 ) -> tuple[DeliveryStatement, ...]:
+    if entry.operation == Operation.LIST:
+        if deliveries:
+            raise ReceiptError("A receipt for the answer to a list question holds no deliveries.")
+        return ()
+    if not deliveries and DELIVERIES_WITHHELD & entry.duties.keys():
+        return ()
     keys = trust.member_verify_keys(entry.provider)
     if not keys:
         raise ReceiptError(

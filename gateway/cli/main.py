@@ -28,6 +28,9 @@ COMMANDS: Final = {
     "keys": Listed("gateway.cli.keys", "Show, rotate, generate, register and revoke keys.", _SET_UP),
     "catalog": Listed("gateway.cli.catalog", "See which datasets there are, and what you would get.", _ASK),
     "query": Listed("gateway.cli.query", "Ask for records, or whether a record matches.", _ASK),
+    "list-check": Listed(
+        "gateway.cli.list_check", "Ask whether somebody is on a list, or on enough of several.", _ASK
+    ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),
@@ -36,6 +39,12 @@ COMMANDS: Final = {
     ),
     "timestamps": Listed(
         "gateway.cli.timestamps", "List, verify and export time-stamps of the log's checkpoints.", _PROVE
+    ),
+    "notices": Listed(
+        "gateway.cli.notices", "List whose subjects must be told of a release; record that they were.", _PROVE
+    ),
+    "acknowledgements": Listed(
+        "gateway.cli.acknowledgements", "List the releases that must still be acknowledged.", _PROVE
     ),
     "doctor": Listed("gateway.cli.doctor", "Look for changes made behind the gateway's back.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),

@@ -214,6 +214,9 @@ def _checks(found: VerifiedReceipt) -> list[str]:
     """Return what `verify_receipt` has established, in its order."""
     entry, checkpoint = found.entry, found.checkpoint
     deliveries = counted(len(found.deliveries), "delivery", "deliveries")
+    delivered = f"{entry.provider} signed {deliveries} for this exchange, in order, to the last."
+    if not found.deliveries:
+        delivered = f"The entry says by which duty what {entry.provider} signed is kept back."
     covered = counted(checkpoint.size, "entry", "entries")
     pages = counted(len(found.page_digests), "page")
     return [
@@ -222,7 +225,7 @@ def _checks(found: VerifiedReceipt) -> list[str]:
         f"A log key of the trust file signed the checkpoint over {covered}.",
         f"The inclusion proof leads from entry {found.index} to that checkpoint's root.",
         f"The digests of {pages} make up the root to which the entry commits.",
-        f"{entry.provider} signed {deliveries} for this exchange, in order, to the last.",
+        delivered,
         *(["The entry's commitment to its members is to the members it has."] if entry.fields else []),
     ]
 

@@ -10,7 +10,7 @@ with Client.from_config("client.toml") as client:
 """
 
 from gateway.client.aio import AsyncClient
-from gateway.client.answers import Match, Page, StreamSummary
+from gateway.client.answers import Listed, Match, Page, StreamSummary
 from gateway.client.errors import (
     ClientError,
     ReceiptInvalidError,
@@ -25,6 +25,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClientError",
+    "Listed",
     "Match",
     "Page",
     "ReceiptInvalidError",

@@ -22,7 +22,7 @@ from gateway.api.v1 import (
 )
 from gateway.audit.acknowledgement import AcknowledgedRelease, sign_acknowledgement, verify_acknowledged
 from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
-from gateway.client.answers import Match, Page, StreamSummary
+from gateway.client.answers import Listed, Match, Page, StreamSummary
 from gateway.client.errors import ClientError, ReceiptInvalidError, from_rpc_error, invalid
 from gateway.client.statement import build_query, seal_query
 from gateway.clock import Clock, system_clock
@@ -30,6 +30,7 @@ from gateway.config import ClientConfig
 from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
+from gateway.evidence.list_answer import decode_list_answer
 from gateway.evidence.records import page_digest, split_lines
 from gateway.evidence.trust import Trust
 from gateway.model import Actor, Operation, Query, Subject
@@ -117,6 +118,7 @@ class AsyncClient:
         fields: Sequence[str] = (),
         legal_basis: str = "",
         memorandum: str = "",
+        document: str = "",
         actor: Actor | None = None,
         page_size: int = 0,
         page_token: str = "",
@@ -136,6 +138,7 @@ class AsyncClient:
             fields=fields,
             legal_basis=legal_basis,
             memorandum=memorandum,
+            document=document,
             actor=actor,
         )
         return await self.send_query(
@@ -258,6 +261,44 @@ class AsyncClient:
             _proven(lambda: verified.verify_page(0, line, response.salt_seed))
         acknowledged = await self._acknowledge(verified, receipt) if acknowledge else None
         return Match(matched, receipt, verified, acknowledged)
+
+    async def ask_lists(
+        self,
+        lists: str,
+        *,
+        purpose: str,
+        subject: Subject,
+        at_least: int | None = None,
+        timeout_s: float | None = None,
+        acknowledge: bool = False,
+        **parts: Any,
+    ) -> Listed:
+        """Return whether the subject is on the list, or on `at_least` lists of the set.
+
+        `lists` is a dataset of class list or `list-sets/{list_set}`; the subject's field is a kind of
+        identifier, such as `uscc`.
+        """
+        _, envelope = self.statement(
+            Operation.LIST, lists, purpose, subjects=[subject], at_least=at_least, **parts
+        )
+        request = exchange_service_pb2.AskListsRequest(envelope=_wire(envelope))
+        response = await self._once(self._exchange.AskLists, request, timeout_s)
+        line = response.answer.encode()
+        answer = _proven(lambda: decode_list_answer(line))
+        receipt = _receipt(response.receipt)
+        verified = self._check(receipt, envelope.payload)
+        if verified is not None:
+            _proven(lambda: verified.verify_page(0, line, response.salt_seed))
+        acknowledged = await self._acknowledge(verified, receipt) if acknowledge else None
+        return Listed(
+            bool(answer.listed),
+            answer.restrictions,
+            line,
+            response.salt_seed,
+            receipt,
+            verified,
+            acknowledged,
+        )
 
     async def acknowledge(self, receipt: Receipt) -> AcknowledgedRelease:
         """Tell the gateway, signed, that what `receipt` is for has arrived; return the log's proof of it.

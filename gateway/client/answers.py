@@ -57,6 +57,25 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """The answer to a list question."""
+
+    listed: bool
+    """Whether the subject is on the list, or on enough of the lists."""
+    restrictions: tuple[str, ...]
+    """Of a single list: the classes of restriction that follow, if policy releases them; sorted."""
+    line: bytes
+    seed: bytes
+    """Salt seed: keep it with `line` and the receipt to prove the answer later."""
+    receipt: Receipt
+    verified: VerifiedReceipt | None
+    acknowledged: AcknowledgedRelease | None = None
+
+    def __bool__(self) -> bool:
+        return self.listed
+
+
+@dataclass(frozen=True)
 class StreamSummary:
     """The end of a stream: the receipt over all its pages."""
 

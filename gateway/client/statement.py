@@ -6,6 +6,8 @@ import base64
 import secrets
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from gateway.clock import Clock, rfc3339
 from gateway.evidence import dsse
 from gateway.evidence.canonical import encode_canonical
@@ -32,8 +34,10 @@ def build_query(
     fields: Sequence[str] = (),
     legal_basis: str = "",
     memorandum: str = "",
+    document: str = "",
     match: Mapping[str, str] | None = None,
     actor: Actor | None = None,
+    at_least: int | None = None,
 ) -> Query:
     """Return a query statement made now, with a fresh nonce."""
     return Query(
@@ -48,8 +52,10 @@ def build_query(
         fields=tuple(fields),
         legal_basis=legal_basis,
         memorandum=memorandum,
+        document=document,
         match=dict(match or {}),
         actor=actor,
+        at_least=msgspec.UNSET if at_least is None else at_least,
     )
 
 

@@ -12,7 +12,7 @@ from gateway.api.v1 import audit_service_pb2, catalog_service_pb2
 from gateway.audit.acknowledgement import AcknowledgedRelease
 from gateway.audit.receipt import Receipt
 from gateway.client.aio import AsyncClient
-from gateway.client.answers import Match, Page, StreamSummary
+from gateway.client.answers import Listed, Match, Page, StreamSummary
 
 _Answer = TypeVar("_Answer")
 _END = object()
@@ -67,6 +67,10 @@ class Client:
     def match(self, dataset: str, **parts: Any) -> Match:
         """Return whether a subject's record has the stated values."""
         return self._run(self._client.match(dataset, **parts))
+
+    def ask_lists(self, lists: str, **parts: Any) -> Listed:
+        """Return whether the subject is on the list, or on enough lists of the set."""
+        return self._run(self._client.ask_lists(lists, **parts))
 
     def acknowledge(self, receipt: Receipt) -> AcknowledgedRelease:
         """Tell the gateway, signed, that what `receipt` is for has arrived."""

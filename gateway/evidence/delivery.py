@@ -55,6 +55,8 @@ class DeliveryStatement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """RFC 3339 in UTC."""
     last: bool
     """Whether no page follows in this exchange."""
+    total: _Count | msgspec.UnsetType = msgspec.UNSET
+    """Records that the dataset has in all; only where a list question asked for it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,15 @@ class Delivery:
 
 
 def build_delivery(
-    *, exchange: str, dataset: str, page: int, records: bytes, count: int, time: datetime, last: bool
+    *,
+    exchange: str,
+    dataset: str,
+    page: int,
+    records: bytes,
+    count: int,
+    time: datetime,
+    last: bool,
+    total: int | None = None,
 ) -> Delivery:
     """Return the statement over `records` (JSON Lines, `count` of them) under a fresh salt."""
     salt = os.urandom(SALT_BYTES)
@@ -80,6 +90,7 @@ def build_delivery(
         digest=_digest(salt, records),
         time=rfc3339(time),
         last=last,
+        total=msgspec.UNSET if total is None else total,
     )
     return Delivery(encode_canonical(statement), salt)
 

@@ -7,7 +7,7 @@ affair, and what a provider makes of an order `gateway.sources.order`'s.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -48,6 +48,9 @@ class FetchOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Records of any of these; both empty: every record."""
     filters: Annotated[dict[FieldName, str], msgspec.Meta(max_length=100)] = {}
     """Field name to the exact value wanted; all must hold."""
+    list_question: Literal["single", "joint"] | msgspec.UnsetType = msgspec.UNSET
+    """Whether the subject is on a list is all that is asked: of this list, or of several for one answer. The
+    provider then says in its delivery how many records the list has. Left out: records are asked for."""
     purpose: _Short
     legal_basis: _Optional = ""
     memorandum: _Optional = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
 from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
+from gateway.ledger import DebtKind, Ledger, LedgerUnavailableError
 from gateway.members import Directory
 from gateway.model import ENTRY_VERSION, Entry, EntryKind, Member
 from gateway.telemetry.faults import record_fault
@@ -54,13 +56,20 @@ class Acknowledging:
     """Takes acknowledgements. One instance serves all calls of a process, on its event loop."""
 
     def __init__(
-        self, origin: str, clock: Clock, directory: Directory, reader: AuditReader, log: Log
+        self,
+        origin: str,
+        clock: Clock,
+        directory: Directory,
+        reader: AuditReader,
+        log: Log,
+        ledger: Ledger,
     ) -> None:
         self._origin = origin
         self._clock = clock
         self._directory = directory
         self._reader = reader
         self._log = log
+        self._ledger = ledger
 
     async def acknowledge(self, call: Call, envelope: dsse.Envelope) -> Committed:
         """Record the acknowledgement in `envelope`; return the place of its entry.
@@ -132,11 +141,15 @@ class Acknowledging:
         )
         until = parse_rfc3339(release.time) + ACKNOWLEDGEABLE + 2 * MAX_CLOCK_SKEW
         try:
-            return await self._log.append(entry, Once(_once_key(self._origin, release.exchange), until))
+            committed = await self._log.append(entry, Once(_once_key(self._origin, release.exchange), until))
         except OnceTakenError as error:
             raise GatewayError(
                 "This exchange was acknowledged before; once is enough.", reason=Reason.REPLAYED
             ) from error
+        # The log has it now, and whoever finds it overdue in the ledger asks the log.
+        with suppress(LedgerUnavailableError):
+            await asyncio.to_thread(self._ledger.settle, DebtKind.ACKNOWLEDGEMENT, release.exchange)
+        return committed
 
     async def _refuse(self, attempt: _Attempt, error: GatewayError) -> None:
         """Record the refusal; while the log cannot be written, the caller is told that and nothing else."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
@@ -12,6 +13,9 @@ from gateway.members import Directory
 from gateway.model import Dataset, Decision, Member, Operation
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.policy_input import PartyFacts, PolicyInput, policy_minute
+
+_DOCUMENT: Final = "the document asked for"
+"""Grants are those of a member that cites a document where its purpose asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Grants:
                     fields=(),
                     reads=(),
                     capabilities=CAPABILITIES,
+                    document=_DOCUMENT,
+                    subjects=1,
                 )
             )
             if decision.allow:
@@ -61,12 +67,24 @@ class Grants:
         return found
 
     def _ways(self, member: Member, dataset: Dataset) -> Iterator[tuple[str, str, str]]:
-        """Yield (purpose, legal basis, memorandum) worth asking policy about."""
+        """Yield (purpose, legal basis, memorandum) worth asking policy about.
+
+        Of many datasets, each is open for few of the purposes: the others are left out unasked.
+        """
         data = self._policy.bundle.data
-        for purpose in data["purposes"]:
+        stated = [name for name, row in data["purposes"].items() if _is_open(row, member, dataset)]
+        for purpose in stated:
             yield purpose, "", ""
         for name, memorandum in data["memoranda"].items():
             if member.id in memorandum["consumers"] and dataset.name in memorandum["datasets"]:
-                for purpose in memorandum["purposes"]:
+                for purpose in sorted({*memorandum["purposes"]} & {*stated}):
                     for legal_basis in memorandum["legal_bases"]:
                         yield purpose, legal_basis, name
+
+
+def _is_open(purpose: Mapping[str, Any], member: Member, dataset: Dataset) -> bool:
+    return (
+        member.member_class in purpose["member_classes"]
+        and dataset.dataset_class in purpose["dataset_classes"]
+        and dataset.tier in purpose["tiers"]
+    )

@@ -27,10 +27,12 @@ from gateway.evidence.canonical import encode_canonical
 from gateway.evidence.commitment import commit
 from gateway.evidence.fields import commit_fields
 from gateway.evidence.records import records_root
+from gateway.exchange.duties.telling import told_duties, told_outcome, told_size
+from gateway.exchange.freshness import days_late
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.state import Exchange
 from gateway.exchange.transform import ReleasedPage
-from gateway.model import ENTRY_VERSION, Entry, EntryKind
+from gateway.model import ENTRY_VERSION, NO_DUTIES, Entry, EntryKind, Operation
 
 
 class Journal:
@@ -75,6 +77,7 @@ class Journal:
 
     def page(self, exchange: Exchange, page: ReleasedPage, number: int) -> asyncio.Future[Committed]:
         """Record one page of a stream before it leaves."""
+        records, size = told_size(page, exchange.plan.duties if exchange.plan else NO_DUTIES)
         return self._log.append(
             Entry(
                 v=ENTRY_VERSION,
@@ -84,26 +87,31 @@ class Journal:
                 consumer=exchange.consumer.id if exchange.consumer else "",
                 provider=exchange.provider.id if exchange.provider else "",
                 page=number,
-                records=page.count,
-                bytes=len(page.records),
+                records=records,
+                bytes=size,
                 commitments={"records": base64.b64encode(page.digest).decode()},
             )
         )
 
-    def released(self, exchange: Exchange) -> asyncio.Future[Committed]:
-        """Record the release, with totals and the commitment to every record released; it is numbered."""
+    def released(self, exchange: Exchange, once: Once | None = None) -> asyncio.Future[Committed]:
+        """Record the release, with totals and the commitment to every record released; it is numbered.
+
+        With `once` it claims that too, in the same commit; see `gateway.audit.appender.Log.append`.
+        """
         root = base64.b64encode(records_root(exchange.page_digests)).decode()
+        late = days_late(exchange, self._clock().date())
         entry = self._entry(
             exchange,
             EntryKind.EXCHANGE_RELEASED,
             sequence=AWAITED,
             commitments={**exchange.commitments, "records": root},
+            detail={"days_late": str(late)} if late else {},
             **_outcome(exchange),
         )
         if self._fields_key is not None:
             entry, seed = commit_fields(entry, self._fields_key)
             exchange.openings["fields"] = base64.b64encode(seed).decode()
-        return self._log.append(entry)
+        return self._log.append(entry, once)
 
     def refused(self, exchange: Exchange, error: GatewayError) -> asyncio.Future[Committed]:
         """Record a denial, or after `requested` a failure, with its reasons and what had left."""
@@ -230,8 +238,9 @@ def _terms(resolved: Resolved) -> tuple[Term, ...]:
 
 def _outcome(exchange: Exchange) -> dict[str, Any]:
     plan = exchange.plan
-    return {
-        "released": tuple(sorted(plan.fields)) if plan else (),
+    duties = exchange.duties
+    outcome = {
+        "released": tuple(sorted(plan.fields)) if plan else exchange.told,
         "withheld": plan.withheld if plan else (),
         "obligations": dict(plan.treatments) if plan else {},
         "records": exchange.records,
@@ -241,5 +250,9 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "invalid_identifiers": sum(exchange.invalid_identifiers.values()),
         "key_epoch": exchange.key_epoch,
         "provider_key": exchange.provider_key,
-        "duration_ms": exchange.duration_ms(),
+        # How long a list's provider took could tell what it found.
+        "duration_ms": 0 if exchange.operation is Operation.LIST else exchange.duration_ms(),
     }
+    if duties is NO_DUTIES:
+        return outcome
+    return {**told_outcome(outcome, duties), "duties": told_duties(duties, exchange.expired, exchange.due)}

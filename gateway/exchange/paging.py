@@ -25,6 +25,10 @@ from gateway.model import Query
 TOKEN_LIFETIME: Final = timedelta(minutes=15)
 MAX_TOKEN_LENGTH: Final = 2048
 _NONCE_BYTES: Final = 12
+_TIME_BYTES: Final = 8
+_COUNT_BYTES: Final = 8
+_FORM: Final = b"2"
+"""Form of the content; a token of another form does not open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Position:
     """The provider's; empty at the beginning."""
     key_epoch: str = ""
     """The key epoch that the pages before were made under, so that one answer has one epoch."""
+    released: int = 0
+    """How many records of the answer have left with the pages before."""
+    cohort: int = 0
+    """Of how many subjects, at least, the whole answer is known to be; 0 if nobody has looked."""
 
 
 class PageTokens:
@@ -47,8 +55,9 @@ class PageTokens:
     def seal(self, position: Position, member: str, query: Query, now: datetime) -> str:
         """Return the token for the page that begins at `position`."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        expires = int((now + TOKEN_LIFETIME).timestamp()).to_bytes(8)
-        content = expires + position.key_epoch.encode() + b"\x00" + position.cursor
+        expires = int((now + TOKEN_LIFETIME).timestamp()).to_bytes(_TIME_BYTES)
+        counts = position.released.to_bytes(_COUNT_BYTES) + position.cohort.to_bytes(_COUNT_BYTES)
+        content = expires + counts + position.key_epoch.encode() + b"\x00" + position.cursor
         sealed = self._cipher.encrypt(nonce, content, _binding(member, query))
         return base64.urlsafe_b64encode(nonce + sealed).decode()
 
@@ -61,15 +70,19 @@ class PageTokens:
             content = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _binding(member, query))
         except (binascii.Error, ValueError, InvalidTag) as error:
             raise _invalid("The page token was not made for this query and member") from error
-        if int.from_bytes(content[:8]) < now.timestamp():
+        if int.from_bytes(content[:_TIME_BYTES]) < now.timestamp():
             raise _invalid("The page token has expired")
-        key_epoch, _, cursor = content[8:].partition(b"\x00")
-        return Position(cursor, key_epoch.decode())
+        released, cohort = (
+            int.from_bytes(content[at : at + _COUNT_BYTES])
+            for at in (_TIME_BYTES, _TIME_BYTES + _COUNT_BYTES)
+        )
+        key_epoch, _, cursor = content[_TIME_BYTES + 2 * _COUNT_BYTES :].partition(b"\x00")
+        return Position(cursor, key_epoch.decode(), released, cohort)
 
 
 def _binding(member: str, query: Query) -> bytes:
     same = msgspec.structs.replace(query, nonce="", time="", actor=None)
-    return hashlib.sha256(member.encode() + b"\x00" + encode_canonical(same)).digest()
+    return hashlib.sha256(_FORM + member.encode() + b"\x00" + encode_canonical(same)).digest()
 
 
 def _invalid(problem: str) -> GatewayError:

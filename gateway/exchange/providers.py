@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,6 @@ class RecordProvider(Protocol):
 
     def stream(
         self, provider: Member, order: Envelope, page_size: int, timeout_s: float
-    ) -> AsyncIterator[DeliveredPage]:
+    ) -> AsyncGenerator[DeliveredPage, None]:
         """Yield all pages."""
         ...

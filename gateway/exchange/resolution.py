@@ -11,7 +11,7 @@ from typing import Final
 from gateway.catalogue import Catalogue
 from gateway.errors import GatewayError, Reason
 from gateway.identifiers import identifier_kind
-from gateway.model import Dataset, Field, FieldType, Member, Operation, Query, Treatment
+from gateway.model import DUTY_NAMES, Dataset, Field, FieldType, Member, Operation, Query, Treatment
 from gateway.policy.policy_input import (
     DatasetFacts,
     FieldFacts,
@@ -20,8 +20,10 @@ from gateway.policy.policy_input import (
     policy_minute,
 )
 
-CAPABILITIES: Final = tuple(sorted(treatment.value for treatment in Treatment))
-"""The treatments that `gateway.exchange.transform` can carry out."""
+CAPABILITIES: Final = tuple(
+    sorted([*(treatment.value for treatment in Treatment), *(f"duty:{name}" for name in DUTY_NAMES)])
+)
+"""The treatments that `gateway.exchange.transform` can carry out, and the duties of `.duties`."""
 
 MAX_VALUE_LENGTH: Final = 512
 """Characters of a subject, filter or match value; longer than any real one."""
@@ -104,6 +106,8 @@ def policy_input(
         fields=tuple(sorted(set(fields))),
         reads=resolved.reads,
         capabilities=CAPABILITIES,
+        document=query.document,
+        subjects=len(resolved.subjects),
     )
 
 
@@ -115,9 +119,19 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         tier=dataset.tier,
         dataset_class=dataset.dataset_class,
         fields={
-            field.name: FieldFacts(tier=field.tier, identifier=field.identifier, generalise=field.generalise)
+            field.name: FieldFacts(
+                tier=field.tier,
+                identifier=field.identifier,
+                generalise=field.generalise,
+                mask=field.mask,
+                link=field.link,
+            )
             for field in dataset.fields.values()
         },
+        owner=dataset.owner or dataset.provider,
+        catalogue=dataset.citation,
+        retention=dataset.retention,
+        cohort=dataset.cohort,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from gateway.evidence.dsse import Envelope
@@ -14,7 +14,8 @@ from gateway.exchange.call import Call
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
-from gateway.model import Decision, Member, Operation
+from gateway.ledger import Account, DebtKind
+from gateway.model import NO_DUTIES, Decision, Duties, Member, Operation
 from gateway.telemetry.metrics import Stopwatch
 
 RESERVED_SHARE: Final = 0.1
@@ -38,6 +39,10 @@ class Exchange:
     provider: Member | None = None
     decision: Decision | None = None
     plan: TransformPlan | None = None
+    duties: Duties = NO_DUTIES
+    """What binds the exchange as a whole."""
+    told: tuple[str, ...] = ()
+    """What the answer to a list question tells, sorted; the same for a yes and a no."""
     commitments: dict[str, str] = field(default_factory=dict)
     openings: dict[str, str] = field(default_factory=dict)
     order: Envelope | None = None
@@ -55,7 +60,15 @@ class Exchange:
     bytes: int = 0
     unknown_fields: int = 0
     invalid_identifiers: dict[str, int] = field(default_factory=dict)
+    newest: date | None = None
+    """The latest day seen in the field by which the dataset's freshness is measured."""
     key_epoch: str = ""
+    expired: int = 0
+    """Records withheld for their age."""
+    reserved: list[tuple[Account, int]] = field(default_factory=list)
+    """What was taken off budgets for it."""
+    due: dict[DebtKind, datetime] = field(default_factory=dict)
+    """What is owed after it, and until when."""
     withdraws: int | None = None
     """Index of the entry of its release, if no receipt was issued after all."""
 
@@ -66,15 +79,26 @@ class Exchange:
         self.pages += 1
         self.bytes += len(page.records)
         self.unknown_fields += page.unknown_fields
+        self.expired += page.expired
+        if page.newest is not None:
+            self.newest = max(page.newest, self.newest or page.newest)
         for name, number in page.invalid_identifiers.items():
             self.invalid_identifiers[name] = self.invalid_identifiers.get(name, 0) + number
 
     def withdraw(self, index: int) -> None:
         """Take note that the release at `index` came to nothing; only pages of a stream have left."""
         self.withdraws = index
+        self.retract()
+
+    def retract(self) -> None:
+        """Take back what was counted as leaving with a release that came to nothing; a stream's has left."""
         if self.operation is not Operation.STREAM:
-            self.page_digests.clear()
-            self.records = self.pages = self.bytes = 0
+            self.discount()
+
+    def discount(self) -> None:
+        """Take back what was counted: nothing of it has left."""
+        self.page_digests.clear()
+        self.records = self.pages = self.bytes = 0
 
     def remaining_s(self) -> float:
         """Return the seconds left for the provider.

@@ -9,19 +9,23 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final, TypeVar
+from datetime import UTC, date, timedelta
+from typing import Final, Literal, TypeVar
+
+import msgspec
 
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError, OnceTakenError
 from gateway.audit.receipt import Receipt, issue_receipt
+from gateway.audit.store import Once
 from gateway.catalogue import Catalogue
-from gateway.clock import Clock, rfc3339
+from gateway.clock import Clock, parse_rfc3339, rfc3339
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
 from gateway.evidence.delivery import (
     DELIVERY_TYPE,
     DeliveryError,
+    DeliveryStatement,
     parse_delivery,
     verify_delivery,
     verify_records,
@@ -31,16 +35,19 @@ from gateway.evidence.order import ORDER_TYPE, FetchOrder, encode_order
 from gateway.evidence.records import SEED_BYTES
 from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
+from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.journal import Journal
+from gateway.exchange.list_limits import ListLimits
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.providers import DeliveredPage, RecordProvider
-from gateway.exchange.resolution import policy_input, resolve
+from gateway.exchange.resolution import Resolved, policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
 from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
 from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
-from gateway.model import Operation
+from gateway.model import Decision, Member, Operation
+from gateway.model.duties import DELIVERIES_WITHHELD
 from gateway.policy.engine import PolicyEngine
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
@@ -78,12 +85,15 @@ class Collaborators:
     signing_key: SigningKey
     page_tokens: PageTokens
     metrics: Metrics
+    duties: DutyPerformer
     on_outcome: Callable[[Exchange, GatewayError | None, int], None]
     """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
     witnessed_tiers: frozenset[str] = frozenset()
     """Tiers at which nothing leaves before witnesses have cosigned the log with its entry."""
     witnessing: Witnessing | None = None
     """Who sees to that; there, if there are such tiers."""
+    list_limits: ListLimits | None = None
+    """What bounds questions to lists; without it none is answered."""
 
 
 class Steps:
@@ -130,7 +140,10 @@ class Steps:
         self.resolve(exchange)
         await self.decide(exchange)
         plan = self.plan(exchange)
+        await self._with.duties.accept(exchange, plan.duties)
         await self.record_request(exchange)
+        if await self._with.duties.hold(exchange, plan.duties):
+            self.still_permitted(exchange)
         return plan
 
     def admit(self, exchange: Exchange) -> None:
@@ -178,7 +191,7 @@ class Steps:
             ) from error
         exchange.stopwatch.mark("policy")
         if not decision.allow:
-            raise _denial(decision.reasons)
+            raise denial(decision.reasons)
 
     def plan(self, exchange: Exchange) -> TransformPlan:
         """Step 4: turn the decision into what is done to each page."""
@@ -193,16 +206,17 @@ class Steps:
             raise GatewayError(
                 "Policy leaves nothing of this query to release.", reason=Reason.NOTHING_PERMITTED
             )
+        exchange.duties = exchange.plan.duties
         return exchange.plan
 
     async def record_request(self, exchange: Exchange) -> None:
         """Step 5: record that the exchange begins, once for each signed statement."""
         try:
             recording = self._with.journal.requested(exchange)
-            if exchange.operation is not Operation.STREAM:
+            if exchange.plan is not None and exchange.operation is not Operation.STREAM:
                 # Made and signed while the log writes; nobody sees it before that is done. Streams
                 # may have to wait for their turn, thousands of them: each makes its own when it comes.
-                exchange.order = self.order(exchange, present(exchange.plan))
+                exchange.order = self.order(exchange, exchange.plan)
             await recording
         except OnceTakenError as error:
             raise GatewayError(
@@ -214,8 +228,21 @@ class Steps:
 
     def order(self, exchange: Exchange, plan: TransformPlan) -> dsse.Envelope:
         """Return the signed order by which the provider can check for itself what it is asked."""
-        resolved, decision = present(exchange.resolved), present(exchange.decision)
+        return self.order_of(exchange, present(exchange.resolved), present(exchange.decision), plan.fetched)
+
+    def order_of(
+        self,
+        exchange: Exchange,
+        resolved: Resolved,
+        decision: Decision,
+        fields: tuple[str, ...],
+        list_question: Literal["single", "joint"] | msgspec.UnsetType = msgspec.UNSET,
+    ) -> dsse.Envelope:
+        """Return the signed order for `resolved`, which `decision` allows."""
         query = resolved.query
+        # An answer that is held is asked for after that, and the order lives from then on.
+        held_s = exchange.duties.delay.seconds if exchange.duties.delay is not None else 0
+        moment = exchange.started + timedelta(seconds=held_s)
         order = FetchOrder(
             gateway=self._with.origin,
             exchange=exchange.id,
@@ -224,15 +251,16 @@ class Steps:
             subject_field=resolved.subject_field,
             subject_values=resolved.subjects,
             filters=resolved.filters,
-            fields=plan.fields,
+            fields=fields,
+            list_question=list_question,
             purpose=query.purpose,
             legal_basis=query.legal_basis,
             memorandum=query.memorandum,
             tier=decision.tier,
             decision=decision.id,
             bundle=decision.bundle_digest,
-            time=rfc3339(exchange.started),
-            expires=rfc3339(exchange.started + ORDER_LIFETIME),
+            time=rfc3339(moment),
+            expires=rfc3339(moment + ORDER_LIFETIME),
         )
         return dsse.sign(encode_order(order), ORDER_TYPE, [self._with.signing_key])
 
@@ -253,15 +281,25 @@ class Steps:
     def verify_delivery(self, exchange: Exchange, delivered: DeliveredPage, number: int) -> bool:
         """Check the provider's signature over the page; return whether it says this is the last."""
         provider, resolved = present(exchange.provider), present(exchange.resolved)
+        statement, exchange.provider_key = self.verified_delivery(
+            exchange.id, provider, resolved.dataset.name, delivered, number
+        )
+        exchange.deliveries.append(delivered.delivery)
+        return statement.last
+
+    def verified_delivery(
+        self, exchange: str, provider: Member, dataset: str, delivered: DeliveredPage, number: int
+    ) -> tuple[DeliveryStatement, str]:
+        """Return the provider's statement over the page, verified, and the id of the key that signed it."""
         try:
-            payload, exchange.provider_key = dsse.verify(
+            payload, key_id = dsse.verify(
                 delivered.delivery, DELIVERY_TYPE, self._with.directory.signing_keys(provider.id)
             )
             statement = parse_delivery(payload)
             verify_delivery(
                 statement,
-                exchange=exchange.id,
-                dataset=resolved.dataset.name,
+                exchange=exchange,
+                dataset=dataset,
                 page=number,
                 at=self._with.clock(),
             )
@@ -272,21 +310,34 @@ class Steps:
                 reason=Reason.PROVIDER_SIGNATURE,
                 provider=provider.id,
             ) from error
-        exchange.deliveries.append(delivered.delivery)
-        return statement.last
+        return statement, key_id
 
     async def transform(
-        self, exchange: Exchange, plan: TransformPlan, delivered: DeliveredPage, size: int
+        self,
+        exchange: Exchange,
+        plan: TransformPlan,
+        delivered: DeliveredPage,
+        size: int,
+        released: int = 0,
     ) -> ReleasedPage:
-        """Step 7: make of a delivered page what may leave; large pages on a thread."""
+        """Step 7: make of a page what may leave after `released` records; of large ones on a thread."""
+        left = self._with.duties.left(plan.duties, released)
         pseudonymiser = self.pseudonymiser(exchange, plan)
         seed = secrets.token_bytes(SEED_BYTES)
-        asked = self.asked_for(exchange)
+        asked, today = self.asked_for(exchange), self.today()
         if delivered.count <= INLINE_RECORDS and len(delivered.records) <= INLINE_RECORDS * 1024:
-            page = plan.apply(delivered.records, pseudonymiser, seed, size, asked)
+            page = plan.apply(delivered.records, pseudonymiser, seed, size, asked, today, left)
         else:
             page = await asyncio.get_running_loop().run_in_executor(
-                self._transformer, plan.apply, delivered.records, pseudonymiser, seed, size, asked
+                self._transformer,
+                plan.apply,
+                delivered.records,
+                pseudonymiser,
+                seed,
+                size,
+                asked,
+                today,
+                left,
             )
         if exchange.operation is not Operation.STREAM:
             exchange.stopwatch.mark("transform")
@@ -296,6 +347,21 @@ class Steps:
         """Return whose records the provider was asked for."""
         resolved = present(exchange.resolved)
         return AskedFor(resolved.subject_field, resolved.subjects)
+
+    def today(self) -> date:
+        """Return the day (UTC) by which the age of records is told."""
+        return self._with.clock().astimezone(UTC).date()
+
+    def still_permitted(self, exchange: Exchange) -> None:
+        """Ask again what may have changed since the exchange was decided; raise `GatewayError`."""
+        now = self._with.clock()
+        admit(exchange.call, self._with.directory, now)
+        valid_until = present(exchange.decision).valid_until
+        if valid_until is not None and now > parse_rfc3339(valid_until):
+            raise GatewayError(
+                "What policy granted has ended while the answer was under way.",
+                reason=Reason.MEMORANDUM_NOT_IN_FORCE,
+            )
 
     def pseudonymiser(self, exchange: Exchange, plan: TransformPlan) -> DomainPseudonymiser | None:
         """Return what makes this exchange's pseudonyms, and note its key epoch; None if there are none."""
@@ -310,21 +376,26 @@ class Steps:
         exchange.key_epoch = domain.epoch
         return domain
 
-    async def release(self, exchange: Exchange) -> Receipt:
-        """Step 8: the entry that says what is released; when this returns, records may leave."""
-        committed = await self._with.journal.released(exchange)
-        exchange.stopwatch.mark("log_released")
-        try:
-            committed = await self.witness(exchange, committed)
-        except BaseException:
-            exchange.withdraw(committed.index)
-            raise
+    async def release(self, exchange: Exchange, once: Once | None = None) -> Receipt:
+        """Step 8: the entry that says what is released; when this returns, records may leave.
+
+        With `once`, a claim that must be free for it.
+        """
+        async with self._with.duties.releasing(exchange):
+            committed = await self._with.journal.released(exchange, once)
+            exchange.stopwatch.mark("log_released")
+            try:
+                committed = await self.witness(exchange, committed)
+            except BaseException:
+                exchange.withdraw(committed.index)
+                raise
+        withholds = DELIVERIES_WITHHELD & present(exchange.decision).duties.keys()
         receipt = issue_receipt(
             committed,
             origin=self._with.origin,
             openings=exchange.openings,
             page_digests=exchange.page_digests,
-            deliveries=exchange.deliveries,
+            deliveries=() if withholds else exchange.deliveries,
             signer=self._with.signing_key,
         )
         exchange.stopwatch.mark("receipt")
@@ -390,7 +461,7 @@ def _interruption(exchange: Exchange) -> GatewayError:
     return GatewayError("The caller cancelled the call.", reason=Reason.CANCELLED)
 
 
-def _denial(reasons: tuple[str, ...]) -> GatewayError:
+def denial(reasons: tuple[str, ...]) -> GatewayError:
     """Return the error for a denial; its reason is the first of the policy's in the order of `Reason`."""
     known = [reason for reason in Reason if reason.value in reasons]
     return GatewayError(

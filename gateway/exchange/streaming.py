@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.clock import parse_rfc3339
 from gateway.errors import GatewayError, Reason
-from gateway.exchange.admission import admit
+from gateway.exchange.duties.cohort import as_one_bit, held_back
+from gateway.exchange.duties.telling import told_page
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import STALL_TIMEOUT_S, Collaborators, Steps, present
 from gateway.exchange.transform import ReleasedPage, TransformPlan
@@ -56,7 +56,7 @@ class Streaming:
             try:
                 while (task := await _next_ready(ready, producer)) is not None:
                     page = await task
-                    self._still_permitted(exchange)
+                    self._steps.still_permitted(exchange)
                     # Counted as left before it is handed over: the entries never say too little.
                     exchange.count(page.page)
                     with _reader_must_go_on(exchange):
@@ -91,20 +91,40 @@ class Streaming:
         ready: _Ready,
     ) -> None:
         """Fetch, transform and commit the pages of a stream, a few ahead of the reader."""
-        provider = present(exchange.provider)
-        number, last = 0, False
-        async for delivered in self._with.providers.stream(
+        pages = held_back(plan.duties, self._transformed(exchange, plan, size))
+        if plan.duties.one_bit is not None:
+            pages = as_one_bit(pages)
+        number = 0
+        async with aclosing(pages):
+            async for page in pages:
+                await ready.put(asyncio.create_task(self._commit(exchange, plan, page, number)))
+                number += 1
+        await ready.put(None)
+
+    async def _transformed(
+        self, exchange: Exchange, plan: TransformPlan, size: int
+    ) -> AsyncGenerator[ReleasedPage, None]:
+        """Yield the pages as they may leave, until all have or no more records may."""
+        provider, duties = present(exchange.provider), self._with.duties
+        number, last, released = 0, False, 0
+        size = duties.page_size(plan.duties, size, released)
+        deliveries = self._with.providers.stream(
             provider, self._steps.order(exchange, plan), size, exchange.remaining_s()
-        ):
-            if last:
-                raise GatewayError(
-                    "The provider sent more after the page it called the last.",
-                    reason=Reason.PROVIDER_SCHEMA,
-                )
-            last = self._steps.verify_delivery(exchange, delivered, number)
-            page = await self._steps.transform(exchange, plan, delivered, size)
-            await ready.put(asyncio.create_task(self._commit(exchange, plan, page, number)))
-            number += 1
+        )
+        async with aclosing(deliveries):
+            async for delivered in deliveries:
+                if last:
+                    raise GatewayError(
+                        "The provider sent more after the page it called the last.",
+                        reason=Reason.PROVIDER_SCHEMA,
+                    )
+                last = self._steps.verify_delivery(exchange, delivered, number)
+                page = await self._steps.transform(exchange, plan, delivered, size, released)
+                released += page.count
+                yield told_page(page, plan.duties)
+                if not duties.left(plan.duties, released):
+                    return
+                number += 1
         if not last:
             raise GatewayError(
                 "The provider's answer ended before the page it would call the last; what was sent "
@@ -112,25 +132,14 @@ class Streaming:
                 reason=Reason.PROVIDER_UNAVAILABLE,
                 provider=provider.id,
             )
-        await ready.put(None)
 
     async def _commit(
         self, exchange: Exchange, plan: TransformPlan, page: ReleasedPage, number: int
     ) -> StreamedPage:
+        await self._with.duties.begin_page(exchange, plan, page.count)
         committed = await self._with.journal.page(exchange, page, number)
         await self._steps.witness(exchange, committed)
-        return StreamedPage(page, plan.fields, number, committed.index)
-
-    def _still_permitted(self, exchange: Exchange) -> None:
-        """Ask again, for each page, what may have changed since the stream began."""
-        now = self._with.clock()
-        admit(exchange.call, self._with.directory, now)
-        valid_until = present(exchange.decision).valid_until
-        if valid_until is not None and now > parse_rfc3339(valid_until):
-            raise GatewayError(
-                "What policy granted has ended while the stream was running.",
-                reason=Reason.MEMORANDUM_NOT_IN_FORCE,
-            )
+        return StreamedPage(page, plan.shown_fields, number, committed.index)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ import msgspec
 from gateway.errors import GatewayError, Reason
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.records import page_digest
-from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, masking
+from gateway.exchange.screening import Screen, newest_day, screen_of, subject_field
+from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, keeping, masking
 from gateway.identifiers import AREA_CODE, CheckedColumn, IdentifierKind, identifier_kind
-from gateway.model import Dataset, Decision, Field, FieldType, Obligation, Treatment
+from gateway.model import Dataset, Decision, Duties, Field, FieldType, Obligation, Treatment, read_duties
 from gateway.pseudonym import DomainPseudonymiser
 
 _TYPES: Final[Mapping[FieldType, Any]] = {
@@ -30,13 +31,14 @@ _TYPES: Final[Mapping[FieldType, Any]] = {
     FieldType.DATE: date,
 }
 
-_GENERALISED_TYPES: Final[Mapping[str, FieldType]] = {
-    "year": FieldType.DATE,
-    "month": FieldType.DATE,
-    "band": FieldType.INTEGER,
-    "province": FieldType.STRING,
+_GENERALISED_TYPES: Final[Mapping[str, frozenset[FieldType]]] = {
+    "year": frozenset({FieldType.DATE}),
+    "month": frozenset({FieldType.DATE}),
+    "decade": frozenset({FieldType.DATE}),
+    "band": frozenset({FieldType.INTEGER, FieldType.NUMBER}),
+    "province": frozenset({FieldType.STRING}),
 }
-"""The type of field that each method takes; `province` wants area codes besides."""
+"""The types of field that each method takes; `province` wants area codes besides."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -67,6 +69,14 @@ class ReleasedPage:
     unknown_fields: int
     invalid_identifiers: Mapping[str, int]
     """Field name to how many of its values failed their check."""
+    expired: int = 0
+    """How many records were withheld because their time of retention is over, or cannot be told."""
+    subjects: frozenset[str | bytes] = frozenset()
+    """Whom its records are about, told apart; only where the number of subjects counts."""
+    newest: date | None = None
+    """The latest day in the field by which the dataset's freshness is measured, where that is released."""
+    told: int | None = None
+    """The count that is told of it, where that is not the exact one."""
 
     @classmethod
     def of_line(cls, line: bytes, seed: bytes) -> ReleasedPage:
@@ -94,7 +104,11 @@ class TransformPlan:
     """How pages of one dataset become releasable under one decision."""
 
     fields: tuple[str, ...]
-    """Fields to fetch and release, in the order of the dataset's description."""
+    """Fields to release, in the order of the dataset's description."""
+    fetched: tuple[str, ...]
+    """Fields to fetch: those, and after them what only the gateway itself must see."""
+    duties: Duties
+    """What binds the exchange as a whole."""
     treatments: Mapping[str, str]
     """Field name to treatment, for fields that are not released as they are."""
     withheld: tuple[str, ...]
@@ -103,6 +117,14 @@ class TransformPlan:
     _steps: tuple[_Step, ...]
     _columns: Mapping[str, tuple[str, IdentifierKind | None]]
     """Field name to its attribute and the kind of its identifiers."""
+    _screen: Screen
+    _dated: str = ""
+    """Where the day stands by which freshness is measured; empty if it is not released."""
+
+    @property
+    def shown_fields(self) -> tuple[str, ...]:
+        """The fields that records have when they leave: none where only a bit does."""
+        return () if self.duties.one_bit is not None else self.fields
 
     @property
     def pseudonymises(self) -> bool:
@@ -116,8 +138,12 @@ class TransformPlan:
         seed: bytes,
         max_records: int,
         asked: AskedFor = _EVERYBODY,
+        today: date | None = None,
+        left: int | None = None,
     ) -> ReleasedPage:
-        """Return `page` (JSON Lines with exactly `fields`) as it may leave.
+        """Return `page` (JSON Lines with exactly the fields `fetched`) as it may leave `today` (UTC).
+
+        Of its records the first `left` leave, or all.
 
         Raises `GatewayError` with `PROVIDER_SCHEMA` (also for a record of somebody who was not `asked`
         for) or `PROVIDER_TOO_MANY_RECORDS`. Fields the schema does not know are dropped and counted.
@@ -130,6 +156,13 @@ class TransformPlan:
                 limit=max_records,
             )
         self._verify_subjects(rows, asked)
+        received = len(rows)
+        rows = self._screen.retained(rows, today)
+        expired = received - len(rows)
+        rows = rows[:left]
+        subjects = self._screen.subjects(rows)
+        self._screen.hide(rows)
+        newest = newest_day(rows, self._dated) if self._dated else None
         invalid: dict[str, int] = {}
         for step in self._steps:
             values = [getattr(row, step.attribute) for row in rows]
@@ -147,6 +180,8 @@ class TransformPlan:
                     setattr(row, step.attribute, value)
         encode = _encode
         lines = [encode(row) for row in rows]
+        if subjects is None:
+            subjects = frozenset(lines) if self.duties.smallest_cohort is not None else frozenset()
         return ReleasedPage(
             records=b"\n".join(lines) + b"\n" if lines else b"",
             count=len(lines),
@@ -154,12 +189,18 @@ class TransformPlan:
             seed=seed,
             unknown_fields=unknown,
             invalid_identifiers=invalid,
+            expired=expired,
+            subjects=subjects,
+            newest=newest,
         )
 
-    def read(self, page: bytes, asked: AskedFor = _EVERYBODY) -> list[dict[str, Any]]:
+    def read(
+        self, page: bytes, asked: AskedFor = _EVERYBODY, today: date | None = None
+    ) -> list[dict[str, Any]]:
         """Return the validated raw records of `page` (for matches, which release none of them)."""
         rows, _ = self._read(page)
         self._verify_subjects(rows, asked)
+        rows = self._screen.retained(rows, today)
         return [
             {name: getattr(row, _attribute(position)) for position, name in enumerate(self.fields)}
             for row in rows
@@ -196,7 +237,7 @@ class TransformPlan:
 
     def _read_leniently(self, page: bytes) -> tuple[list[msgspec.Struct], int]:
         """Read a page once more without the fields that the schema does not know."""
-        known = set(self.fields)
+        known = set(self.fetched)
         unknown = 0
         try:
             records = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(page)
@@ -212,7 +253,7 @@ class TransformPlan:
                 "The provider's answer does not fit the dataset's schema; nothing was released. "
                 "The provider must correct its mapping.",
                 reason=Reason.PROVIDER_SCHEMA,
-                **_place(error, self.fields),
+                **_place(error, self.fetched),
             ) from None
 
 
@@ -221,6 +262,13 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
 
     A field without an obligation is dropped: policy did not speak of it.
     """
+    try:
+        duties = read_duties(decision.duties)
+    except ValueError as error:
+        raise ObligationError(
+            "Policy lays a duty on this exchange that this gateway does not know, or with parameters that it "
+            "does not understand."
+        ) from error
     drop = Obligation(Treatment.DROP)
     obligations = {name: decision.obligations.get(name, drop) for name in dataset.fields}
     wanted = [
@@ -229,6 +277,11 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
         if obligations[name].treatment is not Treatment.DROP and (not requested or name in requested)
     ]
     withheld = sorted(name for name in obligations if obligations[name].treatment is Treatment.DROP)
+    hidden = [name for name in _needed(dataset, duties) if name not in wanted]
+    fetched = [*wanted, *hidden]
+    attributes = {name: _attribute(position) for position, name in enumerate(fetched)}
+    screen = screen_of(dataset, duties, attributes, tuple(attributes[name] for name in hidden))
+    promised = dataset.freshness.field if dataset.freshness is not None else ""
     steps = []
     for position, name in enumerate(wanted):
         step = _step(_attribute(position), dataset.fields[name], obligations[name])
@@ -236,18 +289,30 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
             steps.append(step)
     return TransformPlan(
         fields=tuple(wanted),
+        fetched=tuple(fetched),
+        duties=duties,
         treatments={
             name: obligations[name].treatment.value
             for name in wanted
             if obligations[name].treatment is not Treatment.RELEASE
         },
         withheld=tuple(withheld),
-        _decode_lines=msgspec.json.Decoder(_record_type(dataset, wanted)).decode_lines,
+        _decode_lines=msgspec.json.Decoder(_record_type(dataset, fetched, duties)).decode_lines,
         _steps=tuple(steps),
-        _columns={
-            name: (_attribute(position), _kind(dataset.fields[name])) for position, name in enumerate(wanted)
-        },
+        _columns={name: (attributes[name], _kind(dataset.fields[name])) for name in fetched},
+        _screen=screen,
+        _dated=attributes[promised] if promised in wanted else "",
     )
+
+
+def _needed(dataset: Dataset, duties: Duties) -> list[str]:
+    """Return the fields that the gateway must see to do its duties, whether or not they are released."""
+    needed = []
+    if duties.retention is not None:
+        needed.append(duties.retention.field)
+    if duties.smallest_cohort is not None:
+        needed += subject_field(dataset)
+    return needed
 
 
 def _step(attribute: str, described: Field, obligation: Obligation) -> _Step:
@@ -281,7 +346,7 @@ def _kind(described: Field) -> IdentifierKind | None:
 def _generalise(described: Field, method: str) -> ColumnTreatment:
     treat = generalisation(method)
     name = method.partition(":")[0]
-    fits = described.type is _GENERALISED_TYPES[name]
+    fits = described.type in _GENERALISED_TYPES[name]
     if not fits or (name == "province" and described.identifier != AREA_CODE.name):
         raise ObligationError(
             "Policy asks for a generalisation that does not fit the field.", field=described.name
@@ -290,27 +355,42 @@ def _generalise(described: Field, method: str) -> ColumnTreatment:
 
 
 def _mask(described: Field, obligation: Obligation) -> ColumnTreatment:
-    first, last = obligation.params.get("keep_first", 0), obligation.params.get("keep_last", 0)
-    if described.type is not FieldType.STRING or not isinstance(first, int) or not isinstance(last, int):
-        raise ObligationError("Policy masks a field that is no text, or without whole lengths.")
-    return masking(first, last)
+    if described.type is not FieldType.STRING:
+        raise ObligationError("Policy masks a field that is no text.", field=described.name)
+    if set(obligation.params) == {"method"}:
+        return masking(str(obligation.params["method"]))
+    if not {"keep_first", "keep_last"} >= set(obligation.params):
+        raise ObligationError("Policy asks for a mask that this gateway does not know.")
+    return keeping(*(_length(obligation.params.get(name, 0)) for name in ("keep_first", "keep_last")))
 
 
-def _record_type(dataset: Dataset, names: list[str]) -> type[msgspec.Struct]:
+def _length(value: str | int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ObligationError("Policy asks for a mask without whole lengths.")
+    return value
+
+
+def _record_type(dataset: Dataset, names: list[str], duties: Duties) -> type[msgspec.Struct]:
     """Return a struct type that holds, validates and writes a record with these fields.
 
-    Attributes are numbered, so that no field name can clash with Python's words.
+    Attributes are numbered, so that no field name can clash with Python's words. The date by which a
+    record's time of retention is told may be anything, or missing: then the record is withheld, and
+    the others of its page are not.
     """
-    members: list[tuple[str, Any]] = []
-    for position, name in enumerate(names):
-        described = dataset.fields[name]
+    members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for name in names:
+        described, attribute = dataset.fields[name], _attribute(len(members))
         value_type = _TYPES[described.type]
-        members.append((_attribute(position), value_type if described.required else value_type | None))
+        if duties.retention is not None and name == duties.retention.field:
+            members.append((attribute, Any, None))
+        else:
+            members.append((attribute, value_type if described.required else value_type | None))
     return msgspec.defstruct(
         "Record",
         members,
         rename={_attribute(position): name for position, name in enumerate(names)},
         forbid_unknown_fields=True,
+        kw_only=True,
         gc=False,
     )
 

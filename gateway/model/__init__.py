@@ -1,40 +1,53 @@
 """The words of the domain as frozen types. This package imports nothing of ours."""
 
-from gateway.model.dataset import Dataset, Field, FieldType
+from gateway.model.dataset import Dataset, Field, FieldType, Freshness, Mask, Retention
 from gateway.model.decision import Decision, Obligation, Treatment
+from gateway.model.duties import DUTY_NAMES, NO_DUTIES, Duties, read_duties, strictest
 from gateway.model.entry import ENTRY_VERSION, Entry, EntryKind
 from gateway.model.member import Member, MemberState, Role
 from gateway.model.names import (
     NAME_PATTERN,
     dataset_name,
+    list_set_name,
     member_host,
     member_name,
     parse_dataset_name,
+    parse_list_set_name,
     parse_member_name,
 )
 from gateway.model.query import Actor, Operation, Query, Subject
 
 __all__ = [
+    "DUTY_NAMES",
     "ENTRY_VERSION",
     "NAME_PATTERN",
+    "NO_DUTIES",
     "Actor",
     "Dataset",
     "Decision",
+    "Duties",
     "Entry",
     "EntryKind",
     "Field",
     "FieldType",
+    "Freshness",
+    "Mask",
     "Member",
     "MemberState",
     "Obligation",
     "Operation",
     "Query",
+    "Retention",
     "Role",
     "Subject",
     "Treatment",
     "dataset_name",
+    "list_set_name",
     "member_host",
     "member_name",
     "parse_dataset_name",
+    "parse_list_set_name",
     "parse_member_name",
+    "read_duties",
+    "strictest",
 ]

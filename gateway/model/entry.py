@@ -19,6 +19,8 @@ class EntryKind(StrEnum):
     EXCHANGE_FAILED = "exchange.failed"
     EXCHANGE_ACKNOWLEDGED = "exchange.acknowledged"
     ACKNOWLEDGEMENT_REFUSED = "acknowledgement.refused"
+    ACKNOWLEDGEMENT_WAIVED = "acknowledgement.waived"
+    SUBJECT_NOTIFIED = "subject.notified"
     MEMBER_ADDED = "member.added"
     MEMBER_SUSPENDED = "member.suspended"
     MEMBER_RESUMED = "member.resumed"
@@ -79,6 +81,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """Names of the fields that policy withheld, sorted."""
     obligations: dict[str, str] = {}
     """Field name to treatment, for fields not released as they are."""
+    duties: dict[str, dict[str, str | int]] = {}
+    """Name of each duty of the exchange to its parameters and what was done (docs/formats/audit-log.md)."""
     records: int = 0
     page: int | None = None
     """The page's number from 0 (`exchange.page`)."""
@@ -110,4 +114,5 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     subject: str = ""
     """Administrative entries: the resource acted on (a member, a key), never a data subject."""
     detail: dict[str, str] = {}
-    """Administrative entries: what changed. Never a secret."""
+    """Administrative entries: what changed. Never a secret. Of the release of a whole dataset (streamed, no
+    subjects, no filters) `days_late`, if its newest record is older than its holder promised."""

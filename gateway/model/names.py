@@ -1,4 +1,4 @@
-"""Resource names (AIP-122): `members/{member}` and `members/{member}/datasets/{dataset}`."""
+"""Resource names (AIP-122): `members/{member}`, `members/{member}/datasets/{dataset}`, `list-sets/{name}`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ NAME_PATTERN: Final = r"[a-z][a-z0-9-]{0,39}"
 """One segment of a resource name: lower case, digits and hyphens, at most 40 characters."""
 
 _MEMBER: Final = re.compile(rf"members/({NAME_PATTERN})")
+_LIST_SET: Final = re.compile(rf"list-sets/({NAME_PATTERN})")
 _DATASET: Final = re.compile(rf"members/({NAME_PATTERN})/datasets/({NAME_PATTERN})")
 
 
@@ -20,6 +21,19 @@ def member_name(member: str) -> str:
 def dataset_name(member: str, dataset: str) -> str:
     """Return the resource name of `dataset` held by `member`."""
     return f"members/{member}/datasets/{dataset}"
+
+
+def list_set_name(list_set: str) -> str:
+    """Return the resource name of the list set that policy calls `list_set`."""
+    return f"list-sets/{list_set}"
+
+
+def parse_list_set_name(name: str) -> str:
+    """Return the list set's name in policy; raise `ValueError` if `name` is not a list set's name."""
+    match = _LIST_SET.fullmatch(name)
+    if match is None:
+        raise ValueError("not of the form list-sets/{list_set}")
+    return match[1]
 
 
 def parse_member_name(name: str) -> str:

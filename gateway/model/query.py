@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -13,13 +14,15 @@ class Operation(StrEnum):
     QUERY = "query"
     STREAM = "stream"
     MATCH = "match"
+    LIST = "list"
 
 
 class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose records are asked for."""
 
     field: str
-    """The dataset's field that identifies the subject."""
+    """The dataset's field that identifies the subject; in a list question the kind of identifier, such as
+    `uscc`, as several lists may call the field differently."""
     value: str
     """The identifier as the consumer knows it; normalised and checked before use."""
 
@@ -40,7 +43,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The gateway asked: its log's origin. A statement for another gateway is refused."""
     operation: Operation
     dataset: str
-    """`members/{member}/datasets/{dataset}`."""
+    """`members/{member}/datasets/{dataset}`; a list question may name `list-sets/{list_set}` instead."""
     purpose: str
     nonce: str
     """16 random bytes, base64url without padding (22 characters); never used twice."""
@@ -54,6 +57,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Fields wanted; empty means all that policy grants. A named field that is not granted denies."""
     legal_basis: str = ""
     memorandum: str = ""
+    document: str = ""
+    """Reference of the official document (order, warrant, consent) that the purpose may ask for."""
     match: dict[str, str] = {}
     """`MATCH` only: field name to the value the consumer believes; answered yes or no."""
     actor: Actor | None = None
+    at_least: Annotated[int, msgspec.Meta(ge=1, le=1000)] | msgspec.UnsetType = msgspec.UNSET
+    """`LIST` only: on how many of the lists the subject must be for a yes. Left out means 1."""

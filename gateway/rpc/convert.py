@@ -40,7 +40,7 @@ def page_to_wire(page: ReleasedPage, fields: tuple[str, ...]) -> exchange_servic
     # Bytes that are valid UTF-8 are taken for a string field as they are.
     return exchange_service_pb2.RecordPage(
         records=page.records,  # type: ignore[arg-type]
-        record_count=page.count,
+        record_count=page.count if page.told is None else page.told,
         fields=fields,
         salt_seed=page.seed,
     )

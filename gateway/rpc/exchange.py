@@ -85,6 +85,19 @@ class ExchangeServicer:
             result=result, receipt=receipt_to_wire(answer.receipt), salt_seed=answer.seed
         )
 
+    async def AskLists(  # noqa: N802
+        self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> api.AskListsResponse:
+        """Answer whether a subject is on lists, with one bit and a receipt."""
+        call, request = _receive(context, body, api.AskListsRequest, UNARY_TIMEOUT_S)
+        try:
+            answer = await self._service.ask_lists(call, envelope_from_wire(request.envelope))
+        except GatewayError as error:
+            await abort(context, error)
+        return api.AskListsResponse(
+            answer=answer.line.decode(), receipt=receipt_to_wire(answer.receipt), salt_seed=answer.seed
+        )
+
     async def AcknowledgeExchange(  # noqa: N802
         self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> api.AcknowledgeExchangeResponse:

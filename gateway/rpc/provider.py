@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+import msgspec
 
 from gateway.api.v1 import evidence_pb2
 from gateway.api.v1 import provider_service_pb2 as api
@@ -75,8 +76,12 @@ class ProviderServicer:
                     timeout_s=timeout_s,
                 ),
             )
+            total = None
+            if order.list_question is not msgspec.UNSET:
+                total = await asyncio.to_thread(source.count_records)
             return api.FetchRecordsResponse(
-                page=await self._sign(order, page, 0, last=True), next_cursor=page.next_cursor or b""
+                page=await self._sign(order, page, 0, last=True, total=total),
+                next_cursor=page.next_cursor or b"",
             )
         except GatewayError as error:
             await abort(context, error)
@@ -131,7 +136,7 @@ class ProviderServicer:
         return order, source, call.timeout_s
 
     async def _sign(
-        self, order: FetchOrder, page: SourcePage, number: int, *, last: bool
+        self, order: FetchOrder, page: SourcePage, number: int, *, last: bool, total: int | None = None
     ) -> api.DeliveredPage:
         """Return the page with its signed statement, once that is kept."""
         delivery = build_delivery(
@@ -142,9 +147,11 @@ class ProviderServicer:
             count=page.count,
             time=self._clock(),
             last=last,
+            total=total,
         )
         envelope = dsse.sign(delivery.statement, DELIVERY_TYPE, [self._identity.signing_key])
-        if self._deliveries is not None:
+        # The log does not say which lists were asked for a joint answer: there is nothing to compare.
+        if self._deliveries is not None and order.list_question != "joint":
             await asyncio.to_thread(self._deliveries.add, order.consumer, envelope)
         return api.DeliveredPage(
             records=page.records,

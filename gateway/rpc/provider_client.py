@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, NoReturn, Protocol
@@ -108,7 +108,7 @@ class GrpcProviders:
 
     async def stream(
         self, provider: Member, order: Envelope, page_size: int, timeout_s: float
-    ) -> AsyncIterator[DeliveredPage]:
+    ) -> AsyncGenerator[DeliveredPage, None]:
         """See `gateway.exchange.providers.RecordProvider`."""
         request = api.StreamRecordsRequest(order=envelope_to_wire(order), page_size=page_size)
         with self._connection(provider).call() as stub:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from itertools import accumulate
 from time import perf_counter
 from typing import Final, Literal, get_args
@@ -19,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.errors import Reason
+from gateway.model.duties import DUTY_NAMES
 from gateway.model.query import Operation
 from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.merging import MergeRule
@@ -68,6 +70,8 @@ _PROCESS_GAUGES: Final[Mapping[str, MergeRule]] = {
 }
 """The rules of the gauges that `ProcessCollector` makes."""
 
+_DAY_S: Final = 86400
+
 
 class Metrics:
     """The instruments of one process."""
@@ -85,6 +89,9 @@ class Metrics:
         self._make_deployment_instruments()
         self._exchange_children: dict[tuple[str, str, str], Counter] = {}
         self._identifier_children: dict[tuple[str, str], Counter] = {}
+        self._duty_children = {name: self._duties.labels(name) for name in DUTY_NAMES}
+        self._newest_seen: dict[str, float] = {}
+        self._withheld_children = {UNKNOWN: self._withheld.labels(UNKNOWN)}
         self._provider_children = {UNKNOWN: self._provider_seconds.labels(UNKNOWN)}
         self._record_children = {UNKNOWN: self._records.labels(UNKNOWN)}
         self._unknown_field_children = {UNKNOWN: self._unknown_fields.labels(UNKNOWN)}
@@ -125,6 +132,37 @@ class Metrics:
         )
         self._open_streams = self._gauge(
             "sluicegate_open_streams", "StreamQuery calls now open.", merge="sum"
+        )
+
+        self._duties = Counter(
+            "sluicegate_duties", "Duties carried out in releases, by duty.", ["duty"], registry=self.registry
+        )
+        self._withheld = Counter(
+            "sluicegate_records_withheld",
+            "Records withheld because their time of retention is over, or cannot be told.",
+            ["dataset"],
+            registry=self.registry,
+        )
+        self._newest = self._gauge(
+            "sluicegate_dataset_newest_record_timestamp_seconds",
+            "The latest day (00:00 UTC) of any record seen, of datasets with a promise of freshness.",
+            ["dataset"],
+            merge="max",
+        )
+        self._promised = self._gauge(
+            "sluicegate_dataset_freshness_promise_seconds",
+            "How old the newest record of a dataset may be, as its holder has promised.",
+            ["dataset"],
+            merge="max",
+        )
+        self._held = self._gauge("sluicegate_answers_held", "Answers that a delay holds now.", merge="sum")
+        self._overdue_acknowledgements = self._gauge(
+            "sluicegate_acknowledgements_overdue",
+            "Releases that policy wanted acknowledged and that were not in time.",
+            merge="max",
+        )
+        self._overdue_notices = self._gauge(
+            "sluicegate_notices_overdue", "Releases whose subjects were not told in time.", merge="max"
         )
 
     def _make_log_instruments(self) -> None:
@@ -208,6 +246,7 @@ class Metrics:
         for dataset in datasets:
             self._record_children[dataset] = self._records.labels(dataset)
             self._unknown_field_children[dataset] = self._unknown_fields.labels(dataset)
+            self._withheld_children[dataset] = self._withheld.labels(dataset)
         for provider in providers:
             self._provider_children[provider] = self._provider_seconds.labels(provider)
         self._identifier_kinds |= frozenset(identifier_kinds)
@@ -237,6 +276,38 @@ class Metrics:
     def count_records(self, dataset: str, number: int) -> None:
         """Count records that left."""
         self._record_children.get(dataset, self._record_children[UNKNOWN]).inc(number)
+
+    def count_duties(self, names: Iterable[str]) -> None:
+        """Count the duties of a release."""
+        for name in names:
+            self._duty_children[name].inc()
+
+    def count_withheld(self, dataset: str, number: int) -> None:
+        """Count records that were too old to leave."""
+        self._withheld_children.get(dataset, self._withheld_children[UNKNOWN]).inc(number)
+
+    def note_promise(self, dataset: str, days: int) -> None:
+        """Take note of a dataset's promise of freshness."""
+        self._promised.labels(dataset).set(days * _DAY_S)
+
+    def note_newest(self, dataset: str, day: date) -> None:
+        """Take note of the latest day seen in the records of a dataset with a promise of freshness."""
+        seen = datetime.combine(day, datetime.min.time(), UTC).timestamp()
+        if seen > self._newest_seen.get(dataset, -math.inf):
+            self._newest_seen[dataset] = seen
+            self._newest.labels(dataset).set(seen)
+
+    def watch_duties(
+        self,
+        *,
+        held: Callable[[], float],
+        overdue_acknowledgements: Callable[[], float],
+        overdue_notices: Callable[[], float],
+    ) -> None:
+        """Ask for the answers held, and for what is overdue, whenever the metrics are read."""
+        self._held.set_function(held)
+        self._overdue_acknowledgements.set_function(overdue_acknowledgements)
+        self._overdue_notices.set_function(overdue_notices)
 
     def count_unknown_fields(self, dataset: str, number: int) -> None:
         """Count values that were dropped because the schema does not know their field."""

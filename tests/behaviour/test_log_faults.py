@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from gateway.audit.committed import Committed
 from gateway.audit.errors import LogUnavailableError
+from gateway.audit.store import Once
 from gateway.demo.world import COMPANIES
 from gateway.exchange.journal import Journal
 from gateway.exchange.state import Exchange
@@ -180,14 +181,16 @@ async def test_a_gateway_that_releases_first_would_be_found(own_world: Simulated
     """The control: a journal that does not wait for the log lets records out, and the test sees them."""
     record_release = Journal.released
 
-    def go_on_anyway(journal: Journal, exchange: Exchange) -> asyncio.Future[Committed]:
+    def go_on_anyway(
+        journal: Journal, exchange: Exchange, once: Once | None = None
+    ) -> asyncio.Future[Committed]:
         async def placed(recording: asyncio.Future[Committed]) -> Committed:
             try:
                 return await recording
             except LogUnavailableError:
                 return await journal._log.append(journal._entry(exchange, EntryKind.EXCHANGE_REQUESTED))
 
-        return asyncio.ensure_future(placed(record_release(journal, exchange)))
+        return asyncio.ensure_future(placed(record_release(journal, exchange, once)))
 
     monkeypatch.setattr(Journal, "released", go_on_anyway)
     with entries_refused(own_world.log.database, "exchange.released"):

@@ -39,7 +39,14 @@ DATASET = Dataset(
     tier="public",
     fields={field.name: field for field in FIELDS},
 )
-METHODS = {"founded": ("year", "month"), "area": ("province",), "capital": ("band:1000", "band:7")}
+METHODS = {
+    "founded": ("year", "month", "decade"),
+    "area": ("province",),
+    "capital": ("band:1000", "band:7"),
+    "share": ("band:10",),
+    "title": ("all", "first:2", "last:3", "first:1,last:1"),
+    "person": ("first:2,last:2",),
+}
 MISFITS = (("title", "year"), ("capital", "month"), ("person", "province"), ("founded", "band:1000"))
 
 
@@ -48,9 +55,11 @@ def decided(draw: st.DrawFn) -> dict[str, Obligation]:
     """Draw what policy may say of each field, sensible or not."""
     obliged = {}
     for name in draw(st.lists(st.sampled_from([*DATASET.fields, "no_such_field"]), unique=True)):
-        methods = st.sampled_from([*METHODS.get(name, ()), "decade", "band:0", "band:x", ""])
+        methods = st.sampled_from([*METHODS.get(name, ()), "century", "band:0", "band:x", "first:0", ""])
         keep = st.integers(-1, 4)
-        params = st.fixed_dictionaries({"method": methods}, optional={"keep_first": keep, "keep_last": keep})
+        params = st.fixed_dictionaries({"method": methods}) | st.fixed_dictionaries(
+            {}, optional={"keep_first": keep, "keep_last": keep}
+        )
         obliged[name] = Obligation(draw(st.sampled_from(Treatment)), draw(params))
     return obliged
 

@@ -21,6 +21,7 @@ from gateway.rpc.convert import envelope_to_wire
 QUERY = "/gateway.api.v1.ExchangeService/Query"
 STREAM = "/gateway.api.v1.ExchangeService/StreamQuery"
 MATCH = "/gateway.api.v1.ExchangeService/MatchAttributes"
+LISTS = "/gateway.api.v1.ExchangeService/AskLists"
 
 TIMEOUT_S = 10.0
 
@@ -109,6 +110,12 @@ class RawCaller:
         body = exchange_service_pb2.MatchAttributesRequest(envelope=wire(self.seal(query)))
         answer: bytes = await self.unary(MATCH, body.SerializeToString(), **options)
         return exchange_service_pb2.MatchAttributesResponse.FromString(answer)
+
+    async def ask_lists(self, query: Query, **options: Any) -> bytes:
+        """Return the answer as it comes, unread."""
+        body = exchange_service_pb2.AskListsRequest(envelope=wire(self.seal(query)))
+        answer: bytes = await self.unary(LISTS, body.SerializeToString(), **options)
+        return answer
 
     async def stream(
         self, query: Query, page_size: int = 0, **options: Any

@@ -76,3 +76,17 @@ def running(*words: object, before: str = "") -> Iterator[Command]:
     finally:
         command.process.kill()
         command.process.communicate()
+
+
+def run_command(*words: object, text: str = "", before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with `text` on its standard input; return what it printed, and its code."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
+    return subprocess.run(
+        [sys.executable, "-c", f"{before}\n{_PROGRAM}", *map(str, words)],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**settings, "PYTHONPATH": str(_ROOT)},
+    )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from enum import StrEnum, auto
+from typing import Any
 
 import msgspec
 
 from gateway.errors import Reason
+from gateway.evidence.canonical import encode_canonical
 from gateway.model import Decision, Obligation, Treatment
 from gateway.policy.bundle import Bundle
 from gateway.policy.engine import PolicyEngine
@@ -44,10 +47,10 @@ _REASONS = {
 _OBLIGATIONS = {
     PolicyFault.UNKNOWN_GENERALISATION: (
         "registered_on",
-        Obligation(Treatment.GENERALISE, {"method": "decade"}),
+        Obligation(Treatment.GENERALISE, {"method": "century"}),
     ),
     PolicyFault.PSEUDONYM_OF_NO_IDENTIFIER: ("name", Obligation(Treatment.PSEUDONYMISE)),
-    PolicyFault.MASK_OF_A_NUMBER: ("registered_on", Obligation(Treatment.MASK, {"keep_first": 1})),
+    PolicyFault.MASK_OF_A_NUMBER: ("registered_on", Obligation(Treatment.MASK, {"method": "first:1"})),
     PolicyFault.NEGATIVE_MASK: ("name", Obligation(Treatment.MASK, {"keep_first": -1})),
 }
 
@@ -58,6 +61,10 @@ class ScriptedPolicy:
     def __init__(self, engine: PolicyEngine) -> None:
         self.fault: PolicyFault | None = None
         self.decided = 0
+        self.duties: dict[str, dict[str, Any]] | None = None
+        """What is laid on every exchange allowed, in place of the engine's duties, unless None."""
+        self.obligations: dict[str, Obligation] = {}
+        """What is obliged of fields, in place of what the engine says of them."""
         self._engine = engine
 
     @property
@@ -84,6 +91,16 @@ class ScriptedPolicy:
         if fault is PolicyFault.HANGS:
             await asyncio.Event().wait()
         decision = await self._engine.decide(policy_input)
+        if decision.allow and (self.duties is not None or self.obligations):
+            duties = decision.duties if self.duties is None else self.duties
+            obligations = {**decision.obligations, **self.obligations}
+            told = encode_canonical([decision.id, duties, obligations])
+            decision = msgspec.structs.replace(
+                decision,
+                id=f"d-{hashlib.sha256(told).hexdigest()[:32]}",
+                duties=duties,
+                obligations=obligations,
+            )
         if fault is None:
             return decision
         if fault is PolicyFault.DROPS_EVERYTHING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
@@ -82,6 +82,12 @@ class SimulatedProvider:
         clock: Clock,
     ) -> None:
         self.records = list(records)
+        self.lists: dict[str, list[Record]] = {}
+        """Records of other datasets than the one, by their names."""
+        self.pause_s: Callable[[FetchOrder, int], float] = lambda _order, _found: 0.0
+        """How long it thinks about an order for one page of which so many records are found."""
+        self.says_size = True
+        """Whether it tells how long a list is, when it is asked."""
         self.fault: Fault | None = None
         self.orders: list[FetchOrder] = []
         self.working = 0
@@ -119,6 +125,7 @@ class SimulatedProvider:
             await self._fail_before(context)
             start = int(request.cursor or b"0")
             wanted = self._chosen(order)
+            await asyncio.sleep(self.pause_s(order, len(wanted)))
             page = self._page(order, wanted[start : start + request.page_size], 0, last=True)
             if self.fault is Fault.TOO_MANY_RECORDS:
                 page = self._page(
@@ -221,6 +228,7 @@ class SimulatedProvider:
             count=page.count + (fault is Fault.COUNT_WRONG),
             time=moment,
             last=page.last,
+            total=len(self._held(order)) if order.list_question and self.says_size else None,
         )
         signers = [] if fault is Fault.SIGNATURE_MISSING else [key]
         envelope = dsse.sign(delivery.statement, DELIVERY_TYPE, signers)
@@ -247,10 +255,13 @@ class SimulatedProvider:
         conditions = dict(order.filters)
         return [
             record
-            for record in self.records
+            for record in self._held(order)
             if all(record[name] == value for name, value in conditions.items())
             and (not order.subject_field or record[order.subject_field] in order.subject_values)
         ]
+
+    def _held(self, order: FetchOrder) -> list[Record]:
+        return self.lists.get(order.dataset, self.records)
 
     def _begin(self) -> None:
         self.working += 1

@@ -26,7 +26,7 @@ from gateway.api.v1 import evidence_pb2 as gateway_dot_api_dot_v1_dot_evidence__
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gateway/api/v1/exchange_service.proto\x12\x0egateway.api.v1\x1a\x1dgateway/api/v1/evidence.proto\x1a\x1fgoogle/api/field_behavior.proto\"s\n\x0cQueryRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"|\n\rQueryResponse\x12(\n\x04page\x18\x01 \x01(\x0b\x32\x1a.gateway.api.v1.RecordPage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12(\n\x07receipt\x18\x03 \x01(\x0b\x32\x17.gateway.api.v1.Receipt\"V\n\nRecordPage\x12\x0f\n\x07records\x18\x01 \x01(\t\x12\x14\n\x0crecord_count\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x11\n\tsalt_seed\x18\x04 \x01(\x0c\"_\n\x12StreamQueryRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x93\x01\n\x13StreamQueryResponse\x12(\n\x04page\x18\x01 \x01(\x0b\x32\x1a.gateway.api.v1.RecordPage\x12\x13\n\x0bpage_number\x18\x02 \x01(\x05\x12\x13\n\x0b\x65ntry_index\x18\x03 \x01(\x03\x12(\n\x07receipt\x18\x04 \x01(\x0b\x32\x17.gateway.api.v1.Receipt\"J\n\x16MatchAttributesRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\"\x83\x01\n\x17MatchAttributesResponse\x12+\n\x06result\x18\x01 \x01(\x0e\x32\x1b.gateway.api.v1.MatchResult\x12(\n\x07receipt\x18\x02 \x01(\x0b\x32\x17.gateway.api.v1.Receipt\x12\x11\n\tsalt_seed\x18\x03 \x01(\x0c\"N\n\x1a\x41\x63knowledgeExchangeRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\"U\n\x1b\x41\x63knowledgeExchangeResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65ntry_index\x18\x02 \x01(\x03\x12\x12\n\ntlog_proof\x18\x03 \x01(\t*c\n\x0bMatchResult\x12\x1c\n\x18MATCH_RESULT_UNSPECIFIED\x10\x00\x12\x18\n\x14MATCH_RESULT_MATCHED\x10\x01\x12\x1c\n\x18MATCH_RESULT_NOT_MATCHED\x10\x02\x32\x85\x03\n\x0f\x45xchangeService\x12\x44\n\x05Query\x12\x1c.gateway.api.v1.QueryRequest\x1a\x1d.gateway.api.v1.QueryResponse\x12X\n\x0bStreamQuery\x12\".gateway.api.v1.StreamQueryRequest\x1a#.gateway.api.v1.StreamQueryResponse0\x01\x12\x62\n\x0fMatchAttributes\x12&.gateway.api.v1.MatchAttributesRequest\x1a\'.gateway.api.v1.MatchAttributesResponse\x12n\n\x13\x41\x63knowledgeExchange\x12*.gateway.api.v1.AcknowledgeExchangeRequest\x1a+.gateway.api.v1.AcknowledgeExchangeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gateway/api/v1/exchange_service.proto\x12\x0egateway.api.v1\x1a\x1dgateway/api/v1/evidence.proto\x1a\x1fgoogle/api/field_behavior.proto\"s\n\x0cQueryRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"|\n\rQueryResponse\x12(\n\x04page\x18\x01 \x01(\x0b\x32\x1a.gateway.api.v1.RecordPage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12(\n\x07receipt\x18\x03 \x01(\x0b\x32\x17.gateway.api.v1.Receipt\"V\n\nRecordPage\x12\x0f\n\x07records\x18\x01 \x01(\t\x12\x14\n\x0crecord_count\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x11\n\tsalt_seed\x18\x04 \x01(\x0c\"_\n\x12StreamQueryRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x93\x01\n\x13StreamQueryResponse\x12(\n\x04page\x18\x01 \x01(\x0b\x32\x1a.gateway.api.v1.RecordPage\x12\x13\n\x0bpage_number\x18\x02 \x01(\x05\x12\x13\n\x0b\x65ntry_index\x18\x03 \x01(\x03\x12(\n\x07receipt\x18\x04 \x01(\x0b\x32\x17.gateway.api.v1.Receipt\"J\n\x16MatchAttributesRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\"\x83\x01\n\x17MatchAttributesResponse\x12+\n\x06result\x18\x01 \x01(\x0e\x32\x1b.gateway.api.v1.MatchResult\x12(\n\x07receipt\x18\x02 \x01(\x0b\x32\x17.gateway.api.v1.Receipt\x12\x11\n\tsalt_seed\x18\x03 \x01(\x0c\"C\n\x0f\x41skListsRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\"_\n\x10\x41skListsResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12(\n\x07receipt\x18\x02 \x01(\x0b\x32\x17.gateway.api.v1.Receipt\x12\x11\n\tsalt_seed\x18\x03 \x01(\x0c\"N\n\x1a\x41\x63knowledgeExchangeRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\"U\n\x1b\x41\x63knowledgeExchangeResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65ntry_index\x18\x02 \x01(\x03\x12\x12\n\ntlog_proof\x18\x03 \x01(\t*c\n\x0bMatchResult\x12\x1c\n\x18MATCH_RESULT_UNSPECIFIED\x10\x00\x12\x18\n\x14MATCH_RESULT_MATCHED\x10\x01\x12\x1c\n\x18MATCH_RESULT_NOT_MATCHED\x10\x02\x32\xd4\x03\n\x0f\x45xchangeService\x12\x44\n\x05Query\x12\x1c.gateway.api.v1.QueryRequest\x1a\x1d.gateway.api.v1.QueryResponse\x12X\n\x0bStreamQuery\x12\".gateway.api.v1.StreamQueryRequest\x1a#.gateway.api.v1.StreamQueryResponse0\x01\x12\x62\n\x0fMatchAttributes\x12&.gateway.api.v1.MatchAttributesRequest\x1a\'.gateway.api.v1.MatchAttributesResponse\x12M\n\x08\x41skLists\x12\x1f.gateway.api.v1.AskListsRequest\x1a .gateway.api.v1.AskListsResponse\x12n\n\x13\x41\x63knowledgeExchange\x12*.gateway.api.v1.AcknowledgeExchangeRequest\x1a+.gateway.api.v1.AcknowledgeExchangeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,10 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMQUERYREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_MATCHATTRIBUTESREQUEST'].fields_by_name['envelope']._loaded_options = None
   _globals['_MATCHATTRIBUTESREQUEST'].fields_by_name['envelope']._serialized_options = b'\342A\001\002'
+  _globals['_ASKLISTSREQUEST'].fields_by_name['envelope']._loaded_options = None
+  _globals['_ASKLISTSREQUEST'].fields_by_name['envelope']._serialized_options = b'\342A\001\002'
   _globals['_ACKNOWLEDGEEXCHANGEREQUEST'].fields_by_name['envelope']._loaded_options = None
   _globals['_ACKNOWLEDGEEXCHANGEREQUEST'].fields_by_name['envelope']._serialized_options = b'\342A\001\002'
-  _globals['_MATCHRESULT']._serialized_start=1076
-  _globals['_MATCHRESULT']._serialized_end=1175
+  _globals['_MATCHRESULT']._serialized_start=1242
+  _globals['_MATCHRESULT']._serialized_end=1341
   _globals['_QUERYREQUEST']._serialized_start=121
   _globals['_QUERYREQUEST']._serialized_end=236
   _globals['_QUERYRESPONSE']._serialized_start=238
@@ -63,10 +65,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MATCHATTRIBUTESREQUEST']._serialized_end=773
   _globals['_MATCHATTRIBUTESRESPONSE']._serialized_start=776
   _globals['_MATCHATTRIBUTESRESPONSE']._serialized_end=907
-  _globals['_ACKNOWLEDGEEXCHANGEREQUEST']._serialized_start=909
-  _globals['_ACKNOWLEDGEEXCHANGEREQUEST']._serialized_end=987
-  _globals['_ACKNOWLEDGEEXCHANGERESPONSE']._serialized_start=989
-  _globals['_ACKNOWLEDGEEXCHANGERESPONSE']._serialized_end=1074
-  _globals['_EXCHANGESERVICE']._serialized_start=1178
-  _globals['_EXCHANGESERVICE']._serialized_end=1567
+  _globals['_ASKLISTSREQUEST']._serialized_start=909
+  _globals['_ASKLISTSREQUEST']._serialized_end=976
+  _globals['_ASKLISTSRESPONSE']._serialized_start=978
+  _globals['_ASKLISTSRESPONSE']._serialized_end=1073
+  _globals['_ACKNOWLEDGEEXCHANGEREQUEST']._serialized_start=1075
+  _globals['_ACKNOWLEDGEEXCHANGEREQUEST']._serialized_end=1153
+  _globals['_ACKNOWLEDGEEXCHANGERESPONSE']._serialized_start=1155
+  _globals['_ACKNOWLEDGEEXCHANGERESPONSE']._serialized_end=1240
+  _globals['_EXCHANGESERVICE']._serialized_start=1344
+  _globals['_EXCHANGESERVICE']._serialized_end=1812
 # @@protoc_insertion_point(module_scope)

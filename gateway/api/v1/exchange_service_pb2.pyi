@@ -128,7 +128,7 @@ class RecordPage(_message.Message):
     generalised, masked or pseudonyms (`sg1:…`) as the decision obliges.
     """
     record_count: _builtins.int
-    """How many records the page holds."""
+    """How many records the page holds; rounded where policy rounds the counts that are told."""
     salt_seed: _builtins.bytes
     """32 random bytes. SHAKE-256 of them gives 16 bytes of salt for each record, in order; record `i`
     has the digest SHA-256(0x00 || salt_i || line without its LF), and the page the digest
@@ -278,6 +278,66 @@ class MatchAttributesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchAttributesResponse: _TypeAlias = MatchAttributesResponse  # noqa: Y015
+
+@_typing.final
+class AskListsRequest(_message.Message):
+    """Request of ExchangeService.AskLists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def envelope(self) -> _evidence_pb2.Envelope:
+        """The query statement with `operation` `list`: in `dataset` a dataset of class `list` or
+        `list-sets/{list_set}`, one subject whose `field` is a kind of identifier, and for a set `at_least`.
+        """
+
+    def __init__(
+        self,
+        *,
+        envelope: _evidence_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskListsRequest: _TypeAlias = AskListsRequest  # noqa: Y015
+
+@_typing.final
+class AskListsResponse(_message.Message):
+    """Response of ExchangeService.AskLists. It has the same length for every answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    SALT_SEED_FIELD_NUMBER: _builtins.int
+    answer: _builtins.str
+    """One line of canonical JSON, 512 bytes and LF: `listed` (1 or 0), `restrictions` (for a single list,
+    the classes of restriction that policy releases) and `padding`.
+    """
+    salt_seed: _builtins.bytes
+    """The salt seed of that digest, as in RecordPage."""
+    @_builtins.property
+    def receipt(self) -> _evidence_pb2.Receipt:
+        """The receipt. Its record digest is over the line in `answer`; it holds no deliveries."""
+
+    def __init__(
+        self,
+        *,
+        answer: _builtins.str = ...,
+        receipt: _evidence_pb2.Receipt | None = ...,
+        salt_seed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "receipt", b"receipt", "salt_seed", b"salt_seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskListsResponse: _TypeAlias = AskListsResponse  # noqa: Y015
 
 @_typing.final
 class AcknowledgeExchangeRequest(_message.Message):

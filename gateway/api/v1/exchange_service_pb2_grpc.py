@@ -55,6 +55,11 @@ class ExchangeServiceStub:
                 request_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesRequest.SerializeToString,
                 response_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesResponse.FromString,
                 _registered_method=True)
+        self.AskLists = channel.unary_unary(
+                '/gateway.api.v1.ExchangeService/AskLists',
+                request_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AskListsRequest.SerializeToString,
+                response_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AskListsResponse.FromString,
+                _registered_method=True)
         self.AcknowledgeExchange = channel.unary_unary(
                 '/gateway.api.v1.ExchangeService/AcknowledgeExchange',
                 request_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AcknowledgeExchangeRequest.SerializeToString,
@@ -100,6 +105,17 @@ class ExchangeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskLists(self, request, context):
+        """Answers whether a subject is on a list, or on at least so many of the lists of a set; returns one
+        bit and no record, at the same moment and in as many bytes whatever the answer is.
+
+        Which of the lists have the subject, and how many, is told to nobody. If one of them cannot be asked
+        there is no answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AcknowledgeExchange(self, request, context):
         """Records that the consumer has received and verified what an exchange released to it.
 
@@ -127,6 +143,11 @@ def add_ExchangeServiceServicer_to_server(servicer, server):
                     servicer.MatchAttributes,
                     request_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesRequest.FromString,
                     response_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesResponse.SerializeToString,
+            ),
+            'AskLists': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskLists,
+                    request_deserializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AskListsRequest.FromString,
+                    response_serializer=gateway_dot_api_dot_v1_dot_exchange__service__pb2.AskListsResponse.SerializeToString,
             ),
             'AcknowledgeExchange': grpc.unary_unary_rpc_method_handler(
                     servicer.AcknowledgeExchange,
@@ -221,6 +242,33 @@ class ExchangeService:
             '/gateway.api.v1.ExchangeService/MatchAttributes',
             gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesRequest.SerializeToString,
             gateway_dot_api_dot_v1_dot_exchange__service__pb2.MatchAttributesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskLists(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.api.v1.ExchangeService/AskLists',
+            gateway_dot_api_dot_v1_dot_exchange__service__pb2.AskListsRequest.SerializeToString,
+            gateway_dot_api_dot_v1_dot_exchange__service__pb2.AskListsResponse.FromString,
             options,
             channel_credentials,
             insecure,

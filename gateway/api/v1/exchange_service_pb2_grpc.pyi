@@ -56,6 +56,13 @@ class ExchangeServiceStub:
     """Answers whether a subject's record has the attribute values that the consumer states; returns
     no record. An unknown subject is answered as one that does not match.
     """
+    AskLists: _grpc.UnaryUnaryMultiCallable[_exchange_service_pb2.AskListsRequest, _exchange_service_pb2.AskListsResponse]
+    """Answers whether a subject is on a list, or on at least so many of the lists of a set; returns one
+    bit and no record, at the same moment and in as many bytes whatever the answer is.
+
+    Which of the lists have the subject, and how many, is told to nobody. If one of them cannot be asked
+    there is no answer.
+    """
     AcknowledgeExchange: _grpc.UnaryUnaryMultiCallable[_exchange_service_pb2.AcknowledgeExchangeRequest, _exchange_service_pb2.AcknowledgeExchangeResponse]
     """Records that the consumer has received and verified what an exchange released to it.
 
@@ -90,6 +97,13 @@ class ExchangeServiceAsyncStub(ExchangeServiceStub):
     MatchAttributes: _aio.UnaryUnaryMultiCallable[_exchange_service_pb2.MatchAttributesRequest, _exchange_service_pb2.MatchAttributesResponse]  # type: ignore[assignment]
     """Answers whether a subject's record has the attribute values that the consumer states; returns
     no record. An unknown subject is answered as one that does not match.
+    """
+    AskLists: _aio.UnaryUnaryMultiCallable[_exchange_service_pb2.AskListsRequest, _exchange_service_pb2.AskListsResponse]  # type: ignore[assignment]
+    """Answers whether a subject is on a list, or on at least so many of the lists of a set; returns one
+    bit and no record, at the same moment and in as many bytes whatever the answer is.
+
+    Which of the lists have the subject, and how many, is told to nobody. If one of them cannot be asked
+    there is no answer.
     """
     AcknowledgeExchange: _aio.UnaryUnaryMultiCallable[_exchange_service_pb2.AcknowledgeExchangeRequest, _exchange_service_pb2.AcknowledgeExchangeResponse]  # type: ignore[assignment]
     """Records that the consumer has received and verified what an exchange released to it.
@@ -140,6 +154,19 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_exchange_service_pb2.MatchAttributesResponse, _abc.Awaitable[_exchange_service_pb2.MatchAttributesResponse]]:
         """Answers whether a subject's record has the attribute values that the consumer states; returns
         no record. An unknown subject is answered as one that does not match.
+        """
+
+    @_abc_1.abstractmethod
+    def AskLists(
+        self,
+        request: _exchange_service_pb2.AskListsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_exchange_service_pb2.AskListsResponse, _abc.Awaitable[_exchange_service_pb2.AskListsResponse]]:
+        """Answers whether a subject is on a list, or on at least so many of the lists of a set; returns one
+        bit and no record, at the same moment and in as many bytes whatever the answer is.
+
+        Which of the lists have the subject, and how many, is told to nobody. If one of them cannot be asked
+        there is no answer.
         """
 
     @_abc_1.abstractmethod

@@ -58,6 +58,22 @@ WRONG = {
     "a band without width": ("band:1000", "band:0"),
     "a generalisation of another type": ("band:1000", "year"),
     "a province of no area code": ("band:1000", "province"),
+    "a restriction of a dataset that is no list": (
+        "      - {name: registered_on, logicalType: date, classification: public}",
+        "      - {name: x, classification: public, customProperties: [{property: restriction, value: true}]}",
+    ),
+    "a restriction that is no text": (
+        '{property: generalise, value: "band:1000"}',
+        "{property: restriction, value: true}",
+    ),
+    "a restriction that is an identifier": (
+        "{property: lookup, value: true}",
+        "{property: restriction, value: true}",
+    ),
+    "a restriction that is no truth value": (
+        "{property: lookup, value: true}",
+        "{property: restriction, value: maybe}",
+    ),
     "a lookup that is no truth value": ("value: true}", "value: perhaps}"),
     "a field name that is none": ("name: capital", "name: Registered Capital"),
     "a field twice": ("name: capital", "name: uscc"),

@@ -48,6 +48,15 @@ def test_a_delivery_is_signed_and_verified_from_end_to_end():
         )
 
 
+def test_how_long_a_list_is_stands_in_the_statement_only_if_it_is_told():
+    assert b"total" not in _build().statement
+    told = _build(total=0)
+    assert b'"total":0' in told.statement
+    assert parse_delivery(told.statement).total == 0
+    with pytest.raises(DeliveryError):
+        parse_delivery(told.statement.replace(b'"total":0', b'"total":-1'))
+
+
 def test_the_statement_is_canonical_and_its_digest_is_salted_sha256():
     delivery = _build()
     content = msgspec.json.decode(delivery.statement)

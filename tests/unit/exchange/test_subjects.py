@@ -28,7 +28,10 @@ def apply(dataset):
             allow=True,
             reasons=(),
             tier="public",
-            obligations={field: Obligation(treatment), "title": Obligation(Treatment.RELEASE)},
+            obligations={
+                field: Obligation(treatment, {"method": "all"}),
+                "title": Obligation(Treatment.RELEASE),
+            },
             rule_ids=(),
             valid_until=None,
             bundle_digest="sha256:0",

@@ -1,0 +1,1 @@
+"""What policy demands of an exchange as a whole, carried out: read `performing` first, it has the hooks."""

@@ -1,0 +1,157 @@
+"""Row 19: the subjects.
+
+They want to see what is recorded, to know who received it, and to have it corrected or removed. Here a
+portal asks on behalf of a subject, on the document that says so; officers find every exchange about a known
+identifier, and the log says that they looked; a holder who corrects or removes a record gives out nothing
+else from then on; who received it has signed.
+
+Missing: correction and withdrawal do not travel to earlier recipients by themselves, with an
+acknowledgement of each; whom to tell is found as shown here.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import pytest
+
+from gateway.client import Subject
+from gateway.model import EntryKind
+from tests.simulators.invented import account, person
+from tests.simulators.sources import Form, Holding, delete_record
+from tests.simulators.system import RunningSystem, System
+
+LOANS = "members/credit-centre/datasets/personal-loans"
+DEFAULTERS = "members/court/datasets/judgment-defaulters"
+SUBJECT, OTHER = person(1)[0], person(2)[0]
+
+ACCESS = {
+    "purpose": "subject-access",
+    "legal_basis": "personal-information-act-45",
+    "document": "Request 2026-77, identity checked",
+}
+LOAN = {
+    "purpose": "lending-decision",
+    "legal_basis": "credit-industry-regulation-18",
+    "memorandum": "credit-centre-banks",
+    "document": "Consent 2026-4471",
+}
+
+
+def loan(subject: str, number: int) -> dict[str, object]:
+    return {
+        "national_id": subject,
+        "lender": "Northern Bank",
+        "balance": 120_000,
+        "late_payments": number,
+        "opened_on": date(2021, 3, number),
+        "account_number": account(number),
+        "employer": "Foundry 3",
+    }
+
+
+SYSTEM = System(
+    consumers=("citizen-portal", "harbour-bank", "northern-bank", "tradeplatform"),
+    details=True,
+    holdings=(
+        Holding(
+            LOANS,
+            [loan(SUBJECT, 1), loan(SUBJECT, 2), loan(OTHER, 3)],
+            form=Form.DATABASE,
+            key=("account_number",),
+        ),
+        Holding(
+            DEFAULTERS,
+            [
+                {
+                    "national_id": SUBJECT,
+                    "restriction_class": "travel",
+                    "listed_on": date(2024, 5, 6),
+                    "case_number": "2024-civil-118",
+                    "amount": 45_000,
+                }
+            ],
+            form=Form.DATABASE,
+        ),
+    ),
+)
+
+
+def test_a_subject_sees_what_is_recorded_of_it(system: RunningSystem) -> None:
+    subjects = [Subject("national_id", SUBJECT)]
+    found = system.released(
+        "citizen-portal", LOANS, subjects=subjects, memorandum="credit-centre-portal", **ACCESS
+    )
+    assert {record["account_number"] for record in found.records} == {account(1), account(2)}
+    assert found.records[0]["balance"] == 120_000
+    listed = system.released(
+        "citizen-portal", DEFAULTERS, subjects=subjects, memorandum="court-portal", **ACCESS
+    )
+    assert listed.records[0]["case_number"] == "2024-civil-118"
+
+
+def test_nobody_sees_it_in_a_subjects_name(system: RunningSystem) -> None:
+    ask = {**ACCESS, "memorandum": "credit-centre-portal"}
+    one = [Subject("national_id", SUBJECT)]
+    system.refused("DOCUMENT_MISSING", "citizen-portal", LOANS, subjects=one, **{**ask, "document": ""})
+    system.refused(
+        "SUBJECTS_NOT_PERMITTED",
+        "citizen-portal",
+        LOANS,
+        subjects=[*one, Subject("national_id", OTHER)],
+        **ask,
+    )
+    for member in ("harbour-bank", "tradeplatform"):
+        system.refused("PURPOSE_NOT_PERMITTED", member, LOANS, subjects=one, **ask)
+
+
+@pytest.fixture(scope="module")
+def looked_up(system: RunningSystem) -> None:
+    """Two banks have looked; one of them has signed for what it got."""
+    ask = {**LOAN, "subjects": [Subject("national_id", SUBJECT)]}
+    system.released("harbour-bank", LOANS, acknowledge=True, **ask)
+    system.released("northern-bank", LOANS, **ask)
+    system.released("northern-bank", LOANS, **{**LOAN, "subjects": [Subject("national_id", OTHER)]})
+
+
+@pytest.mark.usefixtures("looked_up")
+def test_an_officer_finds_who_received_a_record_and_the_log_says_that_it_was_sought(
+    system: RunningSystem,
+) -> None:
+    printed = system.officer(
+        "audit", "find-subject", "national-id", "--reason", "request 2026-77", "--by", "chen",
+        "--output", "json", text=f"{SUBJECT}\n",
+    )  # fmt: skip
+    found = json.loads(printed)
+    rows = found if isinstance(found, list) else found["items"]
+    released = {row["exchange"] for row in rows}
+    about = {
+        entry.exchange: entry.consumer
+        for entry in system.entries()
+        if entry.kind is EntryKind.EXCHANGE_RELEASED and entry.exchange in released
+    }
+    assert {"harbour-bank", "northern-bank", "citizen-portal"} == set(about.values())
+    sought = system.entries()[-1]
+    assert (sought.kind, sought.detail["by"]) == (EntryKind.DETAILS_SEARCHED, "chen")
+    assert SUBJECT not in str(sought)
+
+
+@pytest.mark.usefixtures("looked_up")
+def test_who_signed_for_it_cannot_deny_it(system: RunningSystem) -> None:
+    acknowledged = [each for each in system.entries() if each.kind is EntryKind.EXCHANGE_ACKNOWLEDGED]
+    assert [each.consumer for each in acknowledged] == ["harbour-bank"]
+    release = system.entry(acknowledged[0].acknowledges or 0)
+    assert (release.kind, release.dataset) == (EntryKind.EXCHANGE_RELEASED, LOANS)
+
+
+@pytest.mark.usefixtures("looked_up")
+def test_what_the_holder_removes_is_given_out_no_more(system: RunningSystem) -> None:
+    folder = system.members["credit-centre"].directory
+    delete_record(folder, LOANS, "account_number", account(2))
+    found = system.released("harbour-bank", LOANS, **{**LOAN, "subjects": [Subject("national_id", SUBJECT)]})
+    assert [record["late_payments"] for record in found.records] == [1]
+
+
+def test_the_log_holds_and_no_subject_stands_in_it(system: RunningSystem) -> None:
+    system.assert_log_holds()
