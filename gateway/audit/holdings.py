@@ -18,7 +18,7 @@ from gateway.audit.receipt import VerifiedReceipt
 from gateway.audit.tree import leaf_hash
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
-from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
+from gateway.evidence.canonical import DECODE_ERRORS, decode_bytes_strictly, encode_canonical
 from gateway.evidence.delivery import DELIVERY_TYPE, parse_delivery
 from gateway.evidence.trust import Trust
 
@@ -209,7 +209,7 @@ def _decode(raw: bytes, kind: type[_Line], number: int) -> _Line:
     try:
         if len(raw) > MAX_LINE_BYTES:
             raise HoldingsError(f"Line {number} is longer than {MAX_LINE_BYTES} bytes.", line=number)
-        return msgspec.json.decode(raw, type=kind)
+        return decode_bytes_strictly(raw, kind)
     except DECODE_ERRORS as error:
         raise HoldingsError(
             f"Line {number} is malformed: a member is missing, unknown, or of the wrong form.", line=number

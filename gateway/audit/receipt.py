@@ -20,7 +20,7 @@ from gateway.audit.tree import leaf_hash
 from gateway.audit.witness_policy import Cosignature, WitnessPolicy
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
-from gateway.evidence.canonical import DECODE_ERRORS, encode_canonical
+from gateway.evidence.canonical import DECODE_ERRORS, decode_bytes_strictly, encode_canonical
 from gateway.evidence.commitment import verify_commitment
 from gateway.evidence.delivery import DELIVERY_TYPE, DeliveryStatement, parse_delivery, verify_sequence
 from gateway.evidence.fields import SEED_BYTES, verify_fields
@@ -75,7 +75,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if len(text) > MAX_RECEIPT_BYTES:
             raise ReceiptError("The file is too large to be a receipt.")
         try:
-            receipt = msgspec.json.decode(text, type=cls)
+            receipt = decode_bytes_strictly(text, cls)
         except DECODE_ERRORS as error:
             raise ReceiptError("The file is not a receipt.") from error
         if receipt.media_type != MEDIA_TYPE:

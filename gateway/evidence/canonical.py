@@ -7,7 +7,7 @@ numbers, whose text form the RFC takes from ECMAScript, are refused rather than 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ _encoder: Final = msgspec.json.Encoder(order="sorted")
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Everything msgspec raises on bytes that are not what they should be (`ValidationError` is a
 `DecodeError`; invalid UTF-8 and absurd nesting are told by Python's own exceptions)."""
+
+
+_Form = TypeVar("_Form")
 
 
 class NotCanonicalError(ValueError):
@@ -53,3 +56,25 @@ def check_canonical(value: Any) -> None:
                 check_canonical(item)
         case _:
             raise NotCanonicalError("not a JSON value without floats")
+
+
+def decode_bytes_strictly(text: bytes, form: type[_Form]) -> _Form:
+    """Decode JSON into `form`, whose bytes stand in canonical base64; raise one of `DECODE_ERRORS`.
+
+    A decoder alone ignores the last bits of base64 that end no byte: one value would have several texts.
+    """
+    value = msgspec.json.decode(text, type=form)
+    if not _is_written_so(msgspec.json.decode(text), msgspec.to_builtins(value)):
+        raise msgspec.ValidationError("base64 is not canonical")
+    return value
+
+
+def _is_written_so(given: Any, meant: Any) -> bool:
+    """Whether `given` says what `meant` does; what either leaves out is a default."""
+    match given:
+        case dict():
+            return all(_is_written_so(item, meant.get(name, item)) for name, item in given.items())
+        case list():
+            pairs = zip(given, meant, strict=True)
+            return all(_is_written_so(item, other) for item, other in pairs)
+    return bool(given == meant)

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import Reason
-from gateway.evidence.canonical import DECODE_ERRORS
+from gateway.evidence.canonical import DECODE_ERRORS, decode_bytes_strictly
 from gateway.evidence.keys import SignatureError, SigningKey, VerifyKey
 
 MAX_SIGNATURES: Final = 8
@@ -95,7 +95,7 @@ def envelope_to_json(envelope: Envelope) -> bytes:
 def envelope_from_json(text: bytes) -> Envelope:
     """Parse the DSSE JSON form strictly; raise `SignatureError` if it is not one."""
     try:
-        return msgspec.json.decode(text, type=Envelope)
+        return decode_bytes_strictly(text, Envelope)
     except DECODE_ERRORS as error:
         raise SignatureError("This is not a DSSE envelope.") from error
 

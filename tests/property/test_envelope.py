@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import msgspec
@@ -93,3 +94,16 @@ def test_no_bytes_make_the_parser_raise_anything_else(text: bytes) -> None:
     except SignatureError:
         return
     assert json.loads(text).keys() == {"payload", "payloadType", "signatures"}
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 5])
+def test_a_text_of_base64_that_is_not_canonical_is_refused(length: int) -> None:
+    envelope = dsse.Envelope(bytes(length), "application/json", (dsse.Signature("key", b"\xff" * 64),))
+    text = dsse.envelope_to_json(envelope)
+    assert dsse.envelope_from_json(text) == envelope  # the control
+    for written in (base64.b64encode(bytes(length)), base64.b64encode(b"\xff" * 64)):
+        last = written.rstrip(b"=")
+        altered = text.replace(last, last[:-1] + bytes([last[-1] + 1]))
+        assert msgspec.json.decode(altered, type=dsse.Envelope) == envelope, "a lenient decoder sees the same"
+        with pytest.raises(SignatureError):
+            dsse.envelope_from_json(altered)
