@@ -71,6 +71,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     purpose: str = ""
     legal_basis: str = ""
     memorandum: str = ""
+    contract: str = ""
+    """Identity (`sha256:<hex>`) of the contract under which it happened, or to which it happened."""
     decision: str = ""
     bundle: str = ""
     """Digest of the policy bundle."""
