@@ -15,7 +15,17 @@ from psycopg import sql
 from gateway.database.errors import DatabaseRefusedError
 from gateway.database.session import SCHEMA
 
-APPEND_ONLY: Final = ("log", "checkpoint", "entry", "block", "block_term", "tile", "published")
+APPEND_ONLY: Final = (
+    "log",
+    "checkpoint",
+    "entry",
+    "block",
+    "block_term",
+    "tile",
+    "published",
+    "policy_file",
+    "policy_proposal",
+)
 """Tables whose rows are never changed nor deleted; triggers refuse it even to their owner."""
 
 PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {

@@ -40,7 +40,7 @@ from gateway.exchange.statement import open_statement
 from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
 from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
-from gateway.model import Operation
+from gateway.model import Decision, Operation
 from gateway.policy.engine import PolicyEngine
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
@@ -80,10 +80,10 @@ class Collaborators:
     metrics: Metrics
     on_outcome: Callable[[Exchange, GatewayError | None, int], None]
     """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
-    witnessed_tiers: frozenset[str] = frozenset()
-    """Tiers at which nothing leaves before witnesses have cosigned the log with its entry."""
+    is_witnessed: Callable[[Decision], bool] = lambda _: False
+    """Whether nothing leaves on a decision before witnesses have cosigned the log with its entry."""
     witnessing: Witnessing | None = None
-    """Who sees to that; there, if there are such tiers."""
+    """Who sees to that; there, if there are such decisions."""
 
 
 class Steps:
@@ -336,7 +336,7 @@ class Steps:
 
         Return its place under their checkpoint. Raises `GatewayError` with `WITNESS_UNAVAILABLE`.
         """
-        if present(exchange.decision).tier not in self._with.witnessed_tiers:
+        if not self._with.is_witnessed(present(exchange.decision)):
             return committed
         witnessed = await present(self._with.witnessing).witnessed(committed, exchange.remaining_s())
         if exchange.operation is not Operation.STREAM:
