@@ -87,7 +87,7 @@ class PolicyFollower:
         if newest is None:
             raise NotInForceError(
                 "No policy was ever activated in this deployment. Build one (`gateway policy build`), have "
-                "it signed by an author and an approver (`gateway policy sign`), then `gateway policy activate`."
+                "an author and an approver sign it (`gateway policy sign`), then `gateway policy activate`."
             )
         await self._load(newest)
         self._active.deny_unless(self._require_current)

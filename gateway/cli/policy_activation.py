@@ -105,7 +105,7 @@ def build(
             "file": str(out),
         },
         [
-            f"Wrote {out}: {bundle.title}, revision {bundle.revision}, with {len(packed.cases)} golden cases.",
+            f"Wrote {out}: {bundle.title}, revision {bundle.revision}, {len(packed.cases)} golden cases.",
             f"  bundle  {bundle.digest}",
             f"  file    {packed.file_digest}",
             "Next: `gateway policy sign`, by an author and then by an approver.",
@@ -133,7 +133,7 @@ def sign(
         str | None,
         typer.Option(
             metavar="DIGEST",
-            help="Author: the bundle in force now, or none.  [default: what the log of the configuration says]",
+            help="Author: the bundle in force now, or none.  [default: what the log says]",
         ),
     ] = None,
     approval: ApprovalOption = None,

@@ -134,9 +134,9 @@ def propose(
     """
     with policy_place(config) as place:
         approval = place.signers.verify(read_envelope(envelope))
+        verify_succession(approval, place.recorded.all(), origin=config.log.origin, now=clock())
         proposal = Proposal(0, approval.digest, envelope, packed.content)
         prepare(proposal, place.signers, lambda bundle: verify_fits(config, bundle))
-        verify_succession(approval, place.recorded.all(), origin=config.log.origin, now=clock())
     return approval
 
 
