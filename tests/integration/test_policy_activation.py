@@ -112,7 +112,8 @@ async def being_asked(deployment: Deployment):
     try:
         yield outcomes
     finally:
-        await until(lambda count=len(outcomes): len(outcomes) > count + 2)
+        count = len(outcomes)
+        await until(lambda: len(outcomes) > count + 2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -22,7 +22,7 @@ ALTER TABLE sluicegate.policy_file ALTER COLUMN content SET STORAGE EXTERNAL;
 CREATE TABLE sluicegate.policy_proposal (
     sequence bigint PRIMARY KEY,
     statement text COLLATE "C" NOT NULL,
-    file text COLLATE "C" NOT NULL REFERENCES sluicegate.policy_file (digest),
+    file text COLLATE "C" NOT NULL,
     envelope bytea NOT NULL
 );
 CREATE INDEX policy_proposal_statement ON sluicegate.policy_proposal (statement);
