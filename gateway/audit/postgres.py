@@ -8,7 +8,7 @@ finds is verified to extend the one it knew before anything is signed over it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,22 +18,35 @@ import psycopg
 from psycopg import errors as pg
 
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
+from gateway.audit.numbering import Pair
 from gateway.audit.postgres_reader import PostgresIndex, PostgresTiles
 from gateway.audit.postgres_rows import (
     ADDED_SINCE,
     CLAIM_KEYS,
     FOLLOWED_AT_ONCE,
     INSERT_ENTRIES,
+    KEEP_NUMBERS,
+    LAST_NUMBERS,
     LOCK_HEAD,
     MOVE_HEAD,
     PROBE,
     PRUNE_KEYS,
     STATEMENTS,
     Claims,
-    entry_columns,
     gather_claims,
+    index_columns,
+    leaf_columns,
+    number_columns,
+    pair_columns,
 )
-from gateway.audit.store import Appended, LogIdentity, PendingEntry, SignHead
+from gateway.audit.store import (
+    Appended,
+    LogIdentity,
+    PendingEntry,
+    SignHead,
+    awaited_pairs,
+    give_numbers,
+)
 from gateway.audit.tiles import TILE_WIDTH
 from gateway.audit.transaction import (
     Head,
@@ -76,6 +89,8 @@ class _Locked:
     """Leaf hash and kind of the entries since the head we knew."""
     granted: list[bytes]
     """The once-keys that were free."""
+    numbers: dict[Pair, int]
+    """The last numbers of the pairs asked for, where they have one."""
 
 
 class PostgresStore:
@@ -125,11 +140,12 @@ class PostgresStore:
         `LogUnavailableError`: then nothing may be taken as logged, though where the answer to a COMMIT
         was lost some of it may turn out to be.
         """
-        columns = entry_columns(pending)
+        columns = index_columns(pending)
         claims = gather_claims(pending, now)
+        pairs = awaited_pairs(pending)
         with self._writing() as connection:
             with RoundTrips(connection) as trips:
-                locked = self._lock(trips, claims)
+                locked = self._lock(trips, claims, pairs)
             head = self._current_head(connection, locked)
             refuse_closed(head)
             refused = claims.refused(locked.granted) if claims is not None else frozenset()
@@ -137,7 +153,8 @@ class PostgresStore:
                 pending = [item for at, item in enumerate(pending) if at not in refused]
                 if not pending:
                     return Appended(None, head.note, refused)
-                columns = entry_columns(pending)
+                columns = index_columns(pending)
+            pending, given = give_numbers(pending, lambda pair: locked.numbers.get(pair, 0))
             closed = closes_log(pending)
             batch = append(head.frontier, [item.leaf_hash for item in pending])
             tail = [*head.tail, *[item.leaf_hash for item in pending]]
@@ -145,7 +162,9 @@ class PostgresStore:
                 _insert_tiles(connection, batch, tail)
                 _insert_blocks(connection, batch, pending)
             with RoundTrips(connection) as trips:
-                trips.send(INSERT_ENTRIES, to_bigint(batch.first), *columns)
+                trips.send(INSERT_ENTRIES, to_bigint(batch.first), *leaf_columns(pending), *columns)
+                if given:
+                    trips.send(KEEP_NUMBERS, *number_columns(given))
                 self._prune(trips, claims)
                 trips.push()
                 # Signed while the server stores the rows.
@@ -162,13 +181,13 @@ class PostgresStore:
             if moved.command_tuples != 1:
                 raise LogMismatchError("The head of the audit log did not move with its entries.")
             self._head = head_after(batch, note, tail, closed=closed)
-        return Appended(batch, note, refused)
+        return Appended(batch, note, refused, pending)
 
     def probe(self) -> None:
         """Prove with a durable write that the log can append, opening a new session where need be."""
         with self._writing() as connection:
             with RoundTrips(connection) as trips:
-                locked = self._lock(trips, None)
+                locked = self._lock(trips, None, ())
             refuse_closed(self._current_head(connection, locked))
             with RoundTrips(connection) as trips:
                 trips.send(PROBE)
@@ -246,7 +265,7 @@ class PostgresStore:
         if connection is not None:
             connection.close()
 
-    def _lock(self, trips: RoundTrips, claims: Claims | None) -> _Locked:
+    def _lock(self, trips: RoundTrips, claims: Claims | None, pairs: Collection[Pair]) -> _Locked:
         """Begin a transaction, lock the head, claim keys, and read what is new, in one round trip."""
         known = self._head.frontier.size if self._head is not None else 0
         trips.command(b"BEGIN")
@@ -254,7 +273,10 @@ class PostgresStore:
         trips.send(ADDED_SINCE, to_bigint(known))
         if claims is not None:
             trips.send(CLAIM_KEYS, *claims.values())
-        _, head, added, *claimed = trips.receive()
+        if pairs:
+            trips.send(LAST_NUMBERS, *pair_columns(pairs))
+        _, head, added, *others = trips.receive()
+        numbers = others.pop() if pairs else None
         if head.ntuples != 1:
             raise LogMismatchError("The audit log has no head; run `gateway audit fsck` and restore it.")
         [(size, frontier, note, is_durable)] = _rows(head)
@@ -268,7 +290,11 @@ class PostgresStore:
             frontier,
             note.decode(),
             [(hashed, kind.decode()) for hashed, kind in _rows(added)],
-            [key for answer in claimed for (key,) in _rows(answer)],
+            [key for answer in others for (key,) in _rows(answer)],
+            {
+                (consumer.decode(), provider.decode()): from_bigint(last)
+                for consumer, provider, last in (() if numbers is None else _rows(numbers))
+            },
         )
 
     def _current_head(self, connection: _Connection, locked: _Locked) -> Head:

@@ -1,17 +1,18 @@
 """The log's statements and rows as they travel to PostgreSQL: whole columns, in its own binary form.
 
-One statement takes a batch of any size, and is planned once. The columns of a batch are encoded
+One statement takes a batch of any size, and is planned once. Most columns of a batch are encoded
 before the head of the log is locked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from struct import Struct
 from typing import Final
 
+from gateway.audit.numbering import Pair
 from gateway.audit.search import IndexRow
 from gateway.audit.store import PendingEntry
 from gateway.audit.transaction import microseconds
@@ -65,7 +66,19 @@ INSERT_ENTRIES: Final = Statement(
     f" SELECT $1 + n - 1, hash, data, {INDEX_COLUMNS}"
     f" FROM unnest({_PLACES}) WITH ORDINALITY AS batch (hash, data, {INDEX_COLUMNS}, n)",
 )
-"""Takes the first index, then the columns."""
+"""Takes the first index, then the columns of the leaves and of the index."""
+LAST_NUMBERS: Final = Statement(
+    "last_numbers",
+    ("text[]", "text[]"),
+    "SELECT consumer, provider, last FROM pair WHERE (consumer, provider) IN (SELECT * FROM unnest($1, $2))",
+)
+"""Takes consumers and providers; returns the last number of each pair that has one."""
+KEEP_NUMBERS: Final = Statement(
+    "keep_numbers",
+    ("text[]", "text[]", "bigint[]"),
+    "INSERT INTO pair (consumer, provider, last) SELECT * FROM unnest($1, $2, $3)"
+    " ON CONFLICT (consumer, provider) DO UPDATE SET last = excluded.last",
+)
 MOVE_HEAD: Final = Statement(
     "move_head",
     ("bigint", "bytea", "text", "bigint"),
@@ -79,19 +92,35 @@ STATEMENTS: Final = (
     CLAIM_KEYS,
     PRUNE_KEYS,
     INSERT_ENTRIES,
+    LAST_NUMBERS,
+    KEEP_NUMBERS,
     MOVE_HEAD,
     PROBE,
 )
 
 
-def entry_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
-    """Return the columns that `INSERT_ENTRIES` takes."""
-    columns = zip(*[item.row for item in pending], strict=True)
+def leaf_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
+    """Return the columns of `INSERT_ENTRIES` that stand only once every number is given."""
     return [
         to_array(_BYTEA, [item.leaf_hash for item in pending]),
         to_array(_BYTEA, [item.data for item in pending]),
-        *[to_array(_TEXT, [value.encode() for value in column]) for column in columns],
     ]
+
+
+def index_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
+    """Return the columns that `INSERT_ENTRIES` takes after those of the leaves."""
+    columns = zip(*[item.row for item in pending], strict=True)
+    return [to_array(_TEXT, [value.encode() for value in column]) for column in columns]
+
+
+def pair_columns(pairs: Collection[Pair]) -> list[bytes]:
+    """Return the columns that `LAST_NUMBERS` takes, and `KEEP_NUMBERS` first."""
+    return [to_array(_TEXT, [one.encode() for one in column]) for column in zip(*pairs, strict=True)]
+
+
+def number_columns(given: Mapping[Pair, int]) -> list[bytes]:
+    """Return the columns that `KEEP_NUMBERS` takes."""
+    return [*pair_columns(given), to_array(_BIGINT, [to_bigint(number) for number in given.values()])]
 
 
 @dataclass(frozen=True, slots=True)

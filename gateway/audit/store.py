@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, Self
@@ -84,6 +84,11 @@ def prepare_entry(entry: Entry, once: Once | None = None) -> PendingEntry:
     ):
         raise GatewayError("The log itself numbers releases; an entry for it brings no number.")
     return PendingEntry(data, leaf_hash(data), IndexRow.of(entry), once, entry.sequence)
+
+
+def awaited_pairs(pending: Iterable[PendingEntry]) -> frozenset[Pair]:
+    """Return the pairs of which an entry awaits its number."""
+    return frozenset(item.pair for item in pending if item.sequence == AWAITED)
 
 
 def give_numbers(

@@ -24,12 +24,12 @@ from gateway.database.session import SCHEMA, advice_for, open_session, require_s
 Progress = Callable[[int, int], None]
 """Takes entries copied and entries in all."""
 
-LOG_TABLES: Final = ("log", "head", "checkpoint", "entry", "tile", "block", "block_term", "published")
+LOG_TABLES: Final = ("log", "head", "checkpoint", "entry", "tile", "block", "block_term", "published", "pair")
 """The tables that make up a log, and what was published of it."""
 SPENT_KEYS: Final = ("once",)
 """What a log that goes on elsewhere takes along: else each query could be replayed once."""
 
-_KEY_COLUMNS: Final = {"tile": 2, "block_term": 2}
+_KEY_COLUMNS: Final = {"tile": 2, "block_term": 2, "pair": 2}
 """How many columns the key of a table has, where it is not one."""
 
 _ROWS_AT_ONCE: Final = 2000

@@ -31,6 +31,7 @@ APPEND_ONLY: Final = (
 PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(APPEND_ONLY, ("SELECT", "INSERT")),
     "head": ("SELECT", "INSERT", "UPDATE"),
+    "pair": ("SELECT", "INSERT", "UPDATE"),
     "probe": ("SELECT", "UPDATE"),
     # Expired claims go; a claim that could not be deleted could be made void by an UPDATE just as well.
     "once": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -55,8 +56,10 @@ _TOO_MIGHTY: Final = (
 GUARDS: Final = frozenset(
     {
         *((table, f"{table}_is_append_only") for table in APPEND_ONLY),
-        *((table, f"{table}_is_not_truncated") for table in (*APPEND_ONLY, "head")),
+        *((table, f"{table}_is_not_truncated") for table in (*APPEND_ONLY, "head", "pair")),
         ("head", "head_is_not_deleted"),
+        ("pair", "pair_is_not_deleted"),
+        ("pair", "pair_counts_up"),
         ("head", "head_grows"),
         ("head", "head_is_kept"),
     }

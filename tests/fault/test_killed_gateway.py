@@ -1,4 +1,4 @@
-"""SIGKILL at random to the whole gateway, or to one of its processes, under eight clients.
+"""SIGKILL at random to the gateway, to one of its processes, or to its database, under eight clients.
 
 Each client keeps its receipts and sends a question of unknown outcome again, word for word, until it is
 answered or refused as seen before: so it is known of each statement whether it may stand in the log as
@@ -14,6 +14,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,29 @@ import msgspec
 import pytest
 
 from gateway.audit.checkpoint import parse_checkpoint
-from gateway.audit.fsck import fsck
 from gateway.audit.note import Ed25519Verifier, parse_note
 from gateway.audit.receipt import VerifiedReceipt
-from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import MAX_PAGE_SIZE
+from gateway.audit.stores import examine, open_reader
 from gateway.client import AsyncClient, ClientError
 from gateway.demo.processes import free_ports
 from gateway.demo.world import COMPANIES, World, build_world
+from gateway.deployment.move import move_to_postgres
 from gateway.evidence.canonical import encode_canonical
 from gateway.evidence.dsse import Envelope
 from gateway.evidence.trust import Trust
 from gateway.model import Entry, EntryKind, Operation
 from tests.simulators.campaign import scaled
 from tests.simulators.commands import Command, running
+from tests.simulators.postgres import PostgresServer, name_database, running_postgres
 from tests.simulators.waiting import until
 
-CYCLES = scaled(3, 300)
+CYCLES = {"sqlite": scaled(3, 300), "postgres": scaled(4, 100)}
 CLIENTS = 8
 WORKERS = 2
 VICTIMS = ("gateway", "log", "worker")
+EXAMINED_EVERY = {"sqlite": 1, "postgres": 10}
+"""Cycles from one `fsck` to the next: a log in PostgreSQL is copied for it."""
 SERVES_AGAIN_WITHIN_S = 60.0
 COMMIT_LATE = "from tests.simulators.late_commit import commit_late; commit_late()"
 
@@ -49,12 +53,24 @@ TOLERATED = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 """What a client may be told while a process is gone, by the gateway or by its own connection."""
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A deployment, and the database server below it if there is one."""
+
+    world: World
+    engine: str
+    server: PostgresServer | None
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        return VICTIMS if self.server is None else (*VICTIMS, "database")
+
+
 class Ledger:
     """What clients hold of their exchanges, held against the log."""
 
     def __init__(self, world: World) -> None:
-        config = world.deployment.load()
-        self.database = config.log.database
+        self.database = world.deployment.load().log.database
         trust = Trust.load(world.members["harbour-bank"].directory / "trust.json")
         self._verifier = Ed25519Verifier.from_vkey(trust.log_keys[0])
         self.receipts: list[VerifiedReceipt] = []
@@ -66,7 +82,7 @@ class Ledger:
 
     def lost(self, receipts: list[VerifiedReceipt]) -> list[VerifiedReceipt]:
         """Return the receipts that the log does not bear out."""
-        with SqliteReader(self.database) as reader:
+        with open_reader(self.database) as reader:
             size = reader.size()
             return [
                 receipt
@@ -78,18 +94,21 @@ class Ledger:
             ]
 
     def verify(self) -> None:
-        """Fail unless the log is sound and holds every receipt so far, each exchange once."""
+        """Fail unless the log holds every receipt so far, each exchange once."""
         self._read_releases()
         new = self.receipts[self._examined :]
         self._examined += len(new)
         assert self.lost(new) == []
         assert {receipt.entry.exchange for receipt in new} <= self._released, "released but not logged"
-        report = fsck(self.database, self._verifier)
-        assert report.findings == ()
+
+    def examine(self) -> None:
+        """Fail unless the log is sound."""
+        assert examine(self.database, self._verifier).findings == ()
 
     def verify_end(self, asked: int) -> None:
         """Fail unless, now that every question has an outcome, the log holds each release once."""
         self.verify()
+        self.examine()
         assert self.lost(self.receipts) == []
         indices = {receipt.index for receipt in self.receipts}
         assert len(indices) == len(self.receipts), "two receipts for one entry"
@@ -97,7 +116,7 @@ class Ledger:
         assert len(self.receipts) <= len(self._released) <= asked
 
     def _read_releases(self) -> None:
-        with SqliteReader(self.database) as reader:
+        with open_reader(self.database) as reader:
             size = reader.size()
             for start in range(self._size, size, MAX_PAGE_SIZE):
                 for data in reader.entries(start, min(start + MAX_PAGE_SIZE, size)):
@@ -163,8 +182,9 @@ class Crowd:
 class Service:
     """The gateway, and what a service manager does: start it anew when it has ended."""
 
-    def __init__(self, world: World, before: str = "") -> None:
-        self._world = world
+    def __init__(self, setting: Setting, before: str = "") -> None:
+        self._world = setting.world
+        self._server = setting.server
         self._before = before
         self._stack = ExitStack()
         self._command: Command
@@ -184,20 +204,21 @@ class Service:
     async def kill(self, victim: str, chance: random.Random) -> None:
         """Kill a process, and see to it that what operators must do is done."""
         below = self._command.below()
+        if victim == "database":
+            assert self._server is not None
+            await asyncio.to_thread(self._server.kill)
+            await asyncio.to_thread(self._server.start)
+            return
         if victim == "gateway":
             self._command.process.kill()
             await until(lambda: not any(map(is_alive, below)))
             self.start()
             return
-        logs = [pid for pid in below if self._writes_the_log(pid)]
-        dead = chance.choice(logs if victim == "log" else [pid for pid in below if pid not in logs])
+        # Whoever does not say that it serves is the log's process, or a worker that has only begun.
+        workers = {event["pid"] for event in self._command.told() if event["event"] == "gateway.started"}
+        dead = chance.choice([pid for pid in below if (pid in workers) == (victim == "worker")])
         os.kill(dead, signal.SIGKILL)
         await until(lambda: not is_alive(dead))
-
-    def _writes_the_log(self, pid: int) -> bool:
-        lock = f"{self._world.deployment.load().log.database}.lock"
-        held = [str(link.resolve()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-        return lock in held
 
 
 def is_alive(pid: int) -> bool:
@@ -219,39 +240,50 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc.aio, "secure_channel", secure_channel)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def setting(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Setting]:
     names = ("gateway_port", "registry_port", "tax_port", "metrics_port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     world = build_world(tmp_path, **ports, company_count=50)
-    with running("provider", "--config", world.provider_configs[0]) as registry:
+    with ExitStack() as stack:
+        server = None
+        if request.param == "postgres":
+            server = stack.enter_context(running_postgres())
+            address = server.database()
+            move_to_postgres(world.deployment.load(), address)
+            name_database(world.deployment.config, address)
+        registry = stack.enter_context(running("provider", "--config", world.provider_configs[0]))
         registry.wait_for("provider.started")
-        yield world
+        yield Setting(world, request.param, server)
 
 
 @pytest.mark.timeout(7200)
-async def test_a_gateway_killed_again_and_again_loses_and_doubles_nothing(world: World) -> None:
+async def test_a_gateway_killed_again_and_again_loses_and_doubles_nothing(setting: Setting) -> None:
     chance = random.Random(5)
-    ledger, service = Ledger(world), Service(world)
-    crowd = Crowd(world, ledger)
+    ledger, service = Ledger(setting.world), Service(setting)
+    crowd = Crowd(setting.world, ledger)
+    victims, cycles = setting.victims, CYCLES[setting.engine]
     service.start()
     async with crowd.asking():
-        for cycle in range(CYCLES):
-            if cycle % len(VICTIMS) == 0:
-                order = chance.sample(VICTIMS, len(VICTIMS))
+        for cycle in range(cycles):
+            if cycle % len(victims) == 0:
+                order = chance.sample(victims, len(victims))
             await crowd.more_answers(chance.randrange(1, 60))
-            await service.kill(order[cycle % len(VICTIMS)], chance)
+            await service.kill(order[cycle % len(victims)], chance)
             ledger.verify()
+            if cycle % EXAMINED_EVERY[setting.engine] == 0:
+                ledger.examine()
         await crowd.more_answers(CLIENTS)
     assert service.stop() == 0
     ledger.verify_end(crowd.asked)
-    assert ledger.failures >= CYCLES, "the kills struck nobody"
+    assert ledger.failures >= cycles, "the kills struck nobody"
 
 
 @pytest.mark.timeout(300)
-async def test_the_control_a_log_that_answers_before_its_commit_loses_receipts(world: World) -> None:
-    ledger, service = Ledger(world), Service(world, before=COMMIT_LATE)
-    crowd = Crowd(world, ledger)
+@pytest.mark.parametrize("setting", ["sqlite"], indirect=True)
+async def test_the_control_a_log_that_answers_before_its_commit_loses_receipts(setting: Setting) -> None:
+    ledger, service = Ledger(setting.world), Service(setting, before=COMMIT_LATE)
+    crowd = Crowd(setting.world, ledger)
     service.start()
     async with crowd.asking():
         await crowd.more_answers(20)

@@ -49,6 +49,13 @@ class Command:
         assert self.process.stderr is not None
         raise AssertionError(self.process.stderr.read())
 
+    def told(self) -> list[dict[str, Any]]:
+        """Return the events so far."""
+        while not self._new.empty():
+            if (event := self._new.get()) is not None:
+                self.events.append(event)
+        return self.events
+
     def below(self) -> list[int]:
         """Return the processes it has started: the log process first."""
         pid = self.process.pid

@@ -47,6 +47,9 @@ class CuttingProxy:
 
     def close(self) -> None:
         self._closed.set()
+        # Wakes the thread: asleep in `accept`, it would go on with whatever gets the number next.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._listener.close()
 
     def _accept(self) -> None:

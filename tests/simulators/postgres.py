@@ -144,6 +144,14 @@ class PostgresServer:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
 
+def name_database(config: Path, address: PostgresAddress) -> None:
+    """Do what the operator does after a move."""
+    text = config.read_text()
+    for name in ("audit", "members"):
+        text = text.replace(f'database = "data/{name}.db"', f'database = "{address.url}"')
+    config.write_text(text)
+
+
 @contextmanager
 def running_postgres(parent: Path | None = None) -> Iterator[PostgresServer]:
     """Start a server in a temporary directory; in the end it is stopped and its files are removed."""

@@ -75,8 +75,9 @@ class Supervised:
         raise AssertionError(f"{name} was not started")
 
     def end(self):
-        rest, _ = self.process.communicate(timeout=20)
-        return [line.split() for line in rest.splitlines()], self.process.returncode
+        # Not `communicate`: with a time limit it reads past what `readline` has buffered.
+        rest = self.process.stdout.read()
+        return [line.split() for line in rest.splitlines()], self.process.wait(20)
 
 
 @contextmanager

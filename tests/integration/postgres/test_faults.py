@@ -1,6 +1,5 @@
 """Faults of server and network: nothing acknowledged is lost, nothing is doubled, service resumes unaided."""
 
-import os
 import random
 import threading
 import time
@@ -19,14 +18,14 @@ from gateway.audit.tree import leaf_hash
 from gateway.audit.writer import AuditLog
 from gateway.database import roundtrip
 from gateway.database.session import connect
+from tests.simulators.campaign import scaled
 from tests.simulators.cutting import CuttingProxy
 from tests.simulators.entries import NOON, ORIGIN, make_entry
 from tests.simulators.waiting import wait_until
 
 pytestmark = pytest.mark.postgres
 
-SCALE = float(os.environ.get("SLUICEGATE_FAULT_SCALE", "1"))
-KILLS = max(1, round(5 * SCALE))
+KILLS = scaled(5, 100)
 
 
 @pytest.fixture

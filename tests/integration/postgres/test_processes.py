@@ -33,7 +33,7 @@ from gateway.model import Entry, EntryKind, MemberState
 from tests.simulators.caller import Credentials, RawCaller
 from tests.simulators.commands import Command, running
 from tests.simulators.outcome import reason_of
-from tests.simulators.postgres import running_postgres
+from tests.simulators.postgres import name_database, running_postgres
 from tests.simulators.waiting import until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.asyncio(loop_scope="module")]
@@ -133,14 +133,6 @@ def nodes(tmp_path_factory: Any) -> Iterator[Nodes]:
         yield Nodes(world, address, world.deployment.load(), commands, (first, second))
         for command in commands:
             assert command.stop() == 0
-
-
-def name_database(config: Path, address: PostgresAddress) -> None:
-    """Do what the operator does after a move."""
-    text = config.read_text()
-    for name in ("audit", "members"):
-        text = text.replace(f'database = "data/{name}.db"', f'database = "{address.url}"')
-    config.write_text(text)
 
 
 def renumber(config: Path, ports: dict[int, int]) -> None:

@@ -77,6 +77,12 @@ CREATE TABLE sluicegate.once (
     until bigint NOT NULL
 );
 CREATE INDEX once_until ON sluicegate.once (until);
+CREATE TABLE sluicegate.pair (
+    consumer text COLLATE "C" NOT NULL,
+    provider text COLLATE "C" NOT NULL,
+    last bigint NOT NULL,
+    PRIMARY KEY (consumer, provider)
+);
 CREATE TABLE sluicegate.probe (
     id integer PRIMARY KEY CHECK (id = 1),
     count bigint NOT NULL
@@ -122,6 +128,14 @@ BEGIN
     END IF;
     RETURN new;
 END $$;
+CREATE FUNCTION sluicegate.refuse_counting_down() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF new.last <= old.last OR (new.consumer, new.provider) <> (old.consumer, old.provider) THEN
+        RAISE EXCEPTION 'numbers are never given twice' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN new;
+END $$;
 CREATE FUNCTION sluicegate.keep_checkpoint() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
@@ -152,9 +166,11 @@ def upgrade() -> None:
     op.execute(_FUNCTIONS)
     for table in _APPEND_ONLY:
         _guard(table, f"{table}_is_append_only", "BEFORE UPDATE OR DELETE", "STATEMENT", "refuse_change")
-    for table in (*_APPEND_ONLY, "head"):
+    for table in (*_APPEND_ONLY, "head", "pair"):
         _guard(table, f"{table}_is_not_truncated", "BEFORE TRUNCATE", "STATEMENT", "refuse_change")
-    _guard("head", "head_is_not_deleted", "BEFORE DELETE", "STATEMENT", "refuse_change")
+    for table in ("head", "pair"):
+        _guard(table, f"{table}_is_not_deleted", "BEFORE DELETE", "STATEMENT", "refuse_change")
+    _guard("pair", "pair_counts_up", "BEFORE UPDATE", "ROW", "refuse_counting_down")
     _guard("head", "head_grows", "BEFORE UPDATE", "ROW", "refuse_shrinking")
     _guard("head", "head_is_kept", "AFTER UPDATE", "ROW", "keep_checkpoint")
     for table in ("members", "signing_keys"):
