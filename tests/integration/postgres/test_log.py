@@ -363,7 +363,14 @@ def test_the_role_of_the_gateway_cannot_change_what_is_logged(address, open_stor
     store.append(batch(0, 300), sign, NOON)
     with psycopg.connect(**address.parameters(), autocommit=True) as connection:
         connection.execute("SET search_path = sluicegate")
-        columns = {"log": "origin", "checkpoint": "note", "entry": "data", "published": "note"}
+        columns = {
+            "log": "origin",
+            "checkpoint": "note",
+            "entry": "data",
+            "published": "note",
+            "policy_file": "bundle",
+            "policy_proposal": "statement",
+        }
         for table in APPEND_ONLY:
             column = columns.get(table, "number")
             for statement in (
