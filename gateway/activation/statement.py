@@ -106,7 +106,7 @@ def parse_statement(payload: bytes) -> ActivationStatement:
     try:
         statement = msgspec.json.decode(payload, type=ActivationStatement)
         starts, ends = statement.starts, statement.ends
-    except DECODE_ERRORS as error:
+    except (*DECODE_ERRORS, ValueError) as error:
         raise ActivationError("The approval does not hold an activation statement.") from error
     if statement.v != STATEMENT_VERSION:
         raise ActivationError(
