@@ -281,7 +281,7 @@ class Node(ServingProcess):
             clock=self._clock,
             hooks=Hooks(
                 activated=lambda it: _log.info(
-                    "policy.activated", bundle=it.bundle, revision=it.revision, message=it.action
+                    "policy.activated", bundle=it.bundle, message=f"{it.action}, revision {it.revision}"
                 ),
                 failed=lambda error: _log.critical(
                     "policy.unloadable", reason=error.reason.value, message=error.message

@@ -109,8 +109,8 @@ def examine_policy(config: GatewayConfig, now: datetime) -> Iterator[Finding]:
         yield Finding(
             "policy",
             State.OK,
-            "the policy directory as it is: the operator alone puts policies into force",
-            "Name authors and approvers in [policy.activation], so that it takes two people.",
+            "the policy directory as it is: the operator alone puts policies into force (two people with "
+            "[policy.activation])",
         )
         return
     with policy_place(config) as place:
