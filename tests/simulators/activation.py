@@ -15,7 +15,7 @@ from gateway.activation.statement import (
     make_statement,
     sign_statement,
 )
-from gateway.clock import system_clock
+from gateway.clock import Clock, system_clock
 from gateway.config import GatewayConfig
 from gateway.deployment.policy import activate, policy_place
 from gateway.evidence import dsse
@@ -107,10 +107,14 @@ def signed(statement: ActivationStatement, *keys: SigningKey) -> bytes:
 
 
 def put_into_force(
-    config: GatewayConfig, people: People, packed: PackedBundle, action: Action = Action.ACTIVATE
+    config: GatewayConfig,
+    people: People,
+    packed: PackedBundle,
+    action: Action = Action.ACTIVATE,
+    clock: Clock = system_clock,
 ) -> int:
     """Have Li and Wang sign `packed`, and activate it as the command does; return the entry's index."""
     with policy_place(config) as place:
         newest = place.recorded.newest()
-    statement = state(packed, config.log.origin, newest.bundle if newest else "", action)
-    return activate(config, signed(statement, people.li, people.wang), packed)[1]
+    statement = state(packed, config.log.origin, newest.bundle if newest else "", action, now=clock())
+    return activate(config, signed(statement, people.li, people.wang), packed, clock=clock)[1]
