@@ -82,7 +82,7 @@ class PolicyFollower:
 
         Raises `NotInForceError` if nothing ever was, and whatever keeps it from being loaded.
         """
-        self._seen = (await asyncio.to_thread(self._shelf.latest))[0]
+        self._seen, self._seen_at = (await asyncio.to_thread(self._shelf.latest))[0], _now()
         newest = await asyncio.to_thread(self._recorded.newest)
         if newest is None:
             raise NotInForceError(

@@ -14,6 +14,7 @@ import pytest_asyncio
 from gateway.activation.errors import NotInForceError
 from gateway.activation.statement import Action
 from gateway.client import ClientError
+from gateway.config import GatewayConfig
 from gateway.demo.world import COMPANIES
 from gateway.errors import GatewayError
 from gateway.model import EntryKind, Operation
@@ -123,3 +124,20 @@ async def test_a_gateway_that_was_never_given_a_policy_says_what_to_do(tmp_path)
     config.write_text(config.read_text() + People.make().section())
     with pytest.raises(NotInForceError, match="gateway policy activate"):
         await world.start()
+
+
+async def test_without_activation_a_bundle_file_serves_as_well_as_a_folder(tmp_path) -> None:
+    world = SimulatedWorld(tmp_path / "world", company_count=3)
+    packed = packed_policy(world.config.policy.directory, tmp_path, 7)
+    file = tmp_path / "7.tar.gz"
+    file.write_bytes(packed.content)
+
+    def from_file(config: GatewayConfig) -> GatewayConfig:
+        return config.model_copy(update={"policy": config.policy.model_copy(update={"directory": file})})
+
+    await world.start(from_file)
+    try:
+        await world.works()
+        assert world.log.entries()[-1].bundle == packed.bundle.digest
+    finally:
+        await world.stop()

@@ -132,6 +132,16 @@ async def test_a_proposal_counts_with_its_entry_and_not_before(
     assert (await active.decide(question)).bundle_digest == bundles[2].bundle.digest
 
 
+async def test_who_starts_between_a_proposal_and_its_entry_follows_at_once(
+    follow, shared, propose, bundles, heard
+):
+    shared.entries.append(recorded(propose(bundles[1])))
+    approval = propose(bundles[2], bundles[1].bundle.digest)
+    await follow()
+    shared.entries.append(recorded(approval, "entries/5"))
+    await until(lambda: len(heard.activated) == 2, within_s=2)
+
+
 async def test_a_confirmation_lets_the_same_engine_go_on(follow, shared, propose, bundles, heard):
     shared.entries.append(recorded(propose(bundles[1])))
     active = await follow()
