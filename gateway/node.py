@@ -17,6 +17,12 @@ from typing import Final
 import structlog
 
 from gateway import __version__
+from gateway.activation.active import ActivePolicy, NamesInForce
+from gateway.activation.fitting import verify_fits, witnessed_tiers
+from gateway.activation.following import Hooks, PolicyFollower
+from gateway.activation.history import RecordedActivations
+from gateway.activation.shelves import open_shelf
+from gateway.activation.signers import Signers
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
@@ -26,7 +32,14 @@ from gateway.audit.stores import open_reader, serving_from
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, PolicyConfig, TimestampsConfig
+from gateway.config import (
+    ActivationConfig,
+    GatewayConfig,
+    ListsConfig,
+    MetricsConfig,
+    PolicyConfig,
+    TimestampsConfig,
+)
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -58,7 +71,8 @@ from gateway.model import ENTRY_VERSION, Dataset, Entry, EntryKind, list_set_nam
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
-from gateway.policy.bundle import Bundle, load_bundle
+from gateway.policy.bundle import Bundle
+from gateway.policy.bundle_file import open_bundle
 from gateway.policy.cache import CachedEngine
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
@@ -144,25 +158,25 @@ class Node(ServingProcess):
         page_token_key = _page_token_key(config)
 
         load_area_table()
-        bundle = load_bundle(config.policy.directory)
-        catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
-        policy = self._policy(bundle)
-        await policy.start()
-        enter.push_async_callback(policy.close)
-
         enter.enter_context(serving_from(config.log.database))
-        log = await self._open_log()
-        reader = open_reader(config.log.database)
-        enter.callback(reader.close)
-        closed_logs = ExitStack()
-        enter.callback(closed_logs.close)
-        recorded = recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
-        directory = self._open_directory(recorded, common_ground(bundle, keyring))
+        if config.policy.activation is None:
+            policy = await self._start_policy()
+            log, reader, recorded = await self._open_records()
+            bundles: dict[str, Bundle] = {policy.bundle.digest: policy.bundle}
+            common = common_ground(config, policy.bundle, keyring)
+        else:
+            log, reader, recorded = await self._open_records()
+            following = await self._follow_policy(config.policy.activation, recorded)
+            policy, bundles = following, following.known
+            common = common_ground(config, None, keyring)
+        bundle = policy.bundle
+        catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
+        directory = self._open_directory(recorded, common)
         self._details = self._open_details()
         journal = Journal(
             log,
             self._clock,
-            known_names(bundle),
+            NamesInForce(lambda: policy.bundle, known_names),
             details=self._details,
             fields_key=read_fields_key(config.disclosure) if config.disclosure else None,
         )
@@ -190,7 +204,9 @@ class Node(ServingProcess):
                 metrics=self.metrics,
                 duties=duties,
                 on_outcome=self._tell_outcome,
-                witnessed_tiers=witnessed,
+                is_witnessed=lambda decision: (
+                    decision.tier in witnessed_tiers(bundles[decision.bundle_digest])
+                ),
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
             ),
@@ -220,8 +236,8 @@ class Node(ServingProcess):
         state = observe_deployment(config, bundle.digest, signing_key.key_id)
         for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
             _log.warning("start.announced", kind=announcement.kind.value, entry=index)
-        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle, state.detail()))
-        enter.push_async_callback(self._record_stop, log, policy, bundle)
+        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, state.detail()))
+        enter.push_async_callback(self._record_stop, log, policy)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
         enter.push_async_callback(self._await_last_entries, exchange)
@@ -268,6 +284,57 @@ class Node(ServingProcess):
         )
         self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
         return ledger, performer
+
+    async def _start_policy(self) -> PolicyEngine:
+        """Start the engine on the policy directory, for as long as this process runs."""
+        policy = self._policy(open_bundle(self.config.policy.directory))
+        await policy.start()
+        self._stack.push_async_callback(policy.close)
+        return policy
+
+    async def _follow_policy(self, activation: ActivationConfig, recorded: RecordedEntries) -> ActivePolicy:
+        """Start the engine on the bundle that two people have activated, and follow when they change it."""
+        config = self.config
+        shelf = open_shelf(config.log.database, activation.database)
+        self._stack.callback(shelf.close)
+        active = ActivePolicy(self._clock)
+        self._stack.push_async_callback(active.close)
+        follower = PolicyFollower(
+            active,
+            shelf,
+            RecordedActivations(recorded),
+            Signers.of(activation),
+            origin=config.log.origin,
+            make_engine=lambda bundle: make_engine(bundle, config.policy, self._clock, None),
+            fits=partial(verify_fits, config),
+            clock=self._clock,
+            hooks=Hooks(
+                activated=lambda it: _log.info(
+                    "policy.activated", bundle=it.bundle, message=f"{it.action}, revision {it.revision}"
+                ),
+                failed=lambda error: _log.critical(
+                    "policy.unloadable", reason=error.reason.value, message=error.message
+                ),
+                rejected=lambda error: _log.error(
+                    "policy.proposal_unloadable", reason=error.reason.value, message=error.message
+                ),
+            ),
+        )
+        await follower.join()
+        self.metrics.watch_policy_cache(lambda: active.lookups)
+        self.metrics.watch_policy_age(lambda: active.age_s)
+        self._watch(asyncio.create_task(follower.keep_current()))
+        return active
+
+    async def _open_records(self) -> tuple[Log, AuditReader, RecordedEntries]:
+        """Open the log for writing and for reading, and what it records of the deployment."""
+        config, enter = self.config, self._stack
+        log = await self._open_log()
+        reader = open_reader(config.log.database)
+        enter.callback(reader.close)
+        closed_logs = ExitStack()
+        enter.callback(closed_logs.close)
+        return log, reader, recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
@@ -446,9 +513,9 @@ class Node(ServingProcess):
         task.add_done_callback(ended)
         self._stack.push_async_callback(end)
 
-    async def _record_stop(self, log: Log, policy: PolicyEngine, bundle: Bundle) -> None:
+    async def _record_stop(self, log: Log, policy: PolicyEngine) -> None:
         try:
-            stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy, bundle))
+            stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy))
         except GatewayError as error:
             _log.error("stop.unrecorded", reason=error.reason.value)
         else:
@@ -461,13 +528,13 @@ class Node(ServingProcess):
             _log.error("exchanges.unfinished", count=unfinished)
 
     def _own_entry(
-        self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle, more: Mapping[str, str] | None = None
+        self, kind: EntryKind, policy: PolicyEngine, more: Mapping[str, str] | None = None
     ) -> Entry:
         return Entry(
             v=ENTRY_VERSION,
             kind=kind,
             time=rfc3339(self._clock()),
-            bundle=bundle.digest,
+            bundle=policy.bundle.digest,
             detail={
                 "version": __version__,
                 "engine": policy.name,
@@ -578,12 +645,6 @@ def list_rules(config: ListsConfig) -> ListRules:
     )
 
 
-def witnessed_tiers(bundle: Bundle) -> frozenset[str]:
-    """Return the tiers at which nothing may leave before its entry is witnessed."""
-    tiers = bundle.data["tiers"].items()
-    return frozenset(name for name, tier in tiers if tier.get("evidence") == "witnessed")
-
-
 def known_names(bundle: Bundle) -> frozenset[str]:
     """Return the purposes, legal bases and memoranda that policy knows."""
     return frozenset(
@@ -591,10 +652,22 @@ def known_names(bundle: Bundle) -> frozenset[str]:
     )
 
 
-def common_ground(bundle: Bundle, keyring: Keyring) -> dict[str, str]:
-    """Return what must be the same on all nodes of a deployment, as fingerprints by name."""
+def common_ground(config: GatewayConfig, bundle: Bundle | None, keyring: Keyring) -> dict[str, str]:
+    """Return what must be the same on all nodes of a deployment, as fingerprints by name.
+
+    Where two people activate policies, `bundle` is None: every node follows the log, and what must be the
+    same is who may sign.
+    """
     epochs = "\n".join(f"{epoch.id} {keyring_fingerprint(epoch.key)}" for epoch in keyring.epochs)
-    return {"policy": bundle.digest, "keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
+    common = {"keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
+    if bundle is not None:
+        return {"policy": bundle.digest, **common}
+    signers = (
+        ""
+        if config.policy.activation is None
+        else config.policy.activation.model_dump_json(exclude={"database"})
+    )
+    return {"policy signers": f"sha256:{hashlib.sha256(signers.encode()).hexdigest()}", **common}
 
 
 def _page_token_key(config: GatewayConfig) -> bytes:

@@ -34,6 +34,7 @@ class EntryKind(StrEnum):
     KEY_REVOKED = "key.revoked"
     KEYRING_ROTATED = "keyring.rotated"
     POLICY_CHANGED = "policy.changed"
+    POLICY_ACTIVATED = "policy.activated"
     CATALOGUE_CHANGED = "catalogue.changed"
     CONFIGURATION_CHANGED = "configuration.changed"
     AUTHORITIES_CHANGED = "authorities.changed"

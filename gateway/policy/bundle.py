@@ -128,13 +128,21 @@ def write_opa_directory(bundle: Bundle, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise BundleError(f"{directory.name} is not empty; give a new directory for the bundle.")
-    for path, text in {**bundle.modules, PROBE_PATH: PROBE_MODULE}.items():
+    files = {path: text.encode() for path, text in bundle.modules.items()} | opa_files(bundle)
+    for path, content in files.items():
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    (directory / "data.json").write_bytes(_CANONICAL.encode(dict(bundle.data)))
+        target.write_bytes(content)
+
+
+def opa_files(bundle: Bundle) -> dict[str, bytes]:
+    """Return what an OPA server needs of `bundle` beside its rules, by path: data, manifest and probe."""
     manifest = {"revision": bundle.digest, "rego_version": 1, "roots": [""]}
-    (directory / ".manifest").write_bytes(_CANONICAL.encode(manifest))
+    return {
+        "data.json": _CANONICAL.encode(dict(bundle.data)),
+        ".manifest": _CANONICAL.encode(manifest),
+        PROBE_PATH: PROBE_MODULE.encode(),
+    }
 
 
 def _read_modules(directory: Path) -> dict[str, str]:

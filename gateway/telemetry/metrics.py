@@ -193,6 +193,12 @@ class Metrics:
             merge="max",
         )
         self._timestamp_age.set(math.nan)
+        self._policy_age = self._gauge(
+            "sluicegate_policy_age_seconds",
+            "Time since two people approved or confirmed the policy in force; NaN without activation.",
+            merge="max",
+        )
+        self._policy_age.set(math.nan)
         self._log_healthy = self._gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
@@ -327,6 +333,10 @@ class Metrics:
     def watch_policy_cache(self, lookups: Callable[[], tuple[int, int]]) -> None:
         """Ask `lookups` for (hits, misses) of the decision cache whenever the metrics are read."""
         self.registry.register(_CacheCollector(lookups))
+
+    def watch_policy_age(self, age_s: Callable[[], float]) -> None:
+        """Ask `age_s` for the seconds since the policy's approval whenever the metrics are read."""
+        self._policy_age.set_function(age_s)
 
     def open_stream(self) -> None:
         """Count a StreamQuery call as open."""
