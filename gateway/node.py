@@ -60,6 +60,7 @@ from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
+from gateway.recorded.descriptions import record_descriptions
 from gateway.recorded.deployment import observe_deployment
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
@@ -214,6 +215,7 @@ class Node(ServingProcess):
             _log.warning("start.announced", kind=announcement.kind.value, entry=index)
         started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle, state.detail()))
         enter.push_async_callback(self._record_stop, log, policy, bundle)
+        await record_descriptions(log, config.log.origin, map(description, catalogue), self._clock)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
         enter.push_async_callback(self._await_last_entries, exchange)

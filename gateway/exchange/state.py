@@ -15,6 +15,7 @@ from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
 from gateway.model import Decision, Member, Operation
+from gateway.policy.policy_input import PolicyInput
 from gateway.telemetry.metrics import Stopwatch
 
 RESERVED_SHARE: Final = 0.1
@@ -36,6 +37,8 @@ class Exchange:
     statement: OpenedStatement | None = None
     resolved: Resolved | None = None
     provider: Member | None = None
+    policy_input: PolicyInput | None = None
+    """What policy was asked."""
     decision: Decision | None = None
     plan: TransformPlan | None = None
     commitments: dict[str, str] = field(default_factory=dict)
