@@ -36,6 +36,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The tier granted; empty when denied."""
     obligations: dict[str, Obligation]
     """For every field of the dataset that was considered."""
+    duties: dict[str, dict[str, str | int]] = {}
+    """What binds the exchange as a whole: name of the duty to its parameters; whole numbers and texts."""
     rule_ids: tuple[str, ...]
     valid_until: str | None
     """RFC 3339; the decision must not be used after it. None: as long as the bundle stands."""

@@ -21,6 +21,7 @@ class ResultDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     reasons: tuple[str, ...]
     tier: str
     obligations: dict[str, Obligation]
+    duties: dict[str, dict[str, str | int]]
     rule_ids: tuple[str, ...]
     valid_until: str | None
     bundle: str
@@ -61,6 +62,7 @@ def decode_result(encoded: bytes, bundle: Bundle, identifier: str, engine: str) 
         reasons=result.reasons,
         tier=result.tier,
         obligations=result.obligations,
+        duties=result.duties,
         rule_ids=result.rule_ids,
         valid_until=result.valid_until,
         bundle_digest=bundle.digest,
@@ -74,6 +76,7 @@ def _verify_consistency(result: ResultDocument, bundle: Bundle) -> None:
     else:
         consistent = (
             not result.obligations
+            and not result.duties
             and not result.tier
             and bool(result.reasons)
             and all(reason in Reason.__members__ for reason in result.reasons)

@@ -67,6 +67,7 @@ async def say_stale(simulator, request):
         "reasons": [],
         "tier": "public",
         "obligations": {"uscc": {"treatment": "release", "params": {}}},
+        "duties": {},
         "rule_ids": [],
         "valid_until": None,
         "bundle": "sha256:" + "0" * 64,

@@ -15,6 +15,7 @@ def allowed(bundle) -> dict:
         "reasons": [],
         "tier": "limited",
         "obligations": {"name": {"treatment": "release", "params": {}}},
+        "duties": {"round_counts": {"to": 10}},
         "rule_ids": ["tiers.limited"],
         "valid_until": "2037-01-01T00:00:00Z",
         "bundle": bundle.digest,
@@ -28,6 +29,7 @@ def denied(bundle) -> dict:
         "reasons": ["PURPOSE_UNKNOWN"],
         "tier": "",
         "obligations": {},
+        "duties": {},
         "rule_ids": ["purposes.unknown"],
         "valid_until": None,
         "bundle": bundle.digest,
@@ -40,7 +42,7 @@ def test_a_document_of_the_right_shape_is_a_decision(allowed, denied, bundle):
 
 
 @pytest.mark.parametrize(
-    "key", ["allow", "reasons", "tier", "obligations", "rule_ids", "valid_until", "bundle"]
+    "key", ["allow", "reasons", "tier", "obligations", "duties", "rule_ids", "valid_until", "bundle"]
 )
 def test_a_document_that_lacks_something_is_a_failure(key, allowed, bundle):
     del allowed[key]
@@ -64,6 +66,10 @@ def test_a_document_that_lacks_something_is_a_failure(key, allowed, bundle):
         {"obligations": {"name": {"treatment": "publish", "params": {}}}},
         {"obligations": {"name": {"params": {}}}},
         {"obligations": {"name": {"treatment": "mask", "params": {"keep": [1]}}}},
+        {"duties": ["round_counts"]},
+        {"duties": {"round_counts": 10}},
+        {"duties": {"round_counts": {"to": 1.5}}},
+        {"duties": {"round_counts": {"to": True}}},
         {"valid_until": "soon"},
         {"valid_until": "2037-01-01T00:00:00"},
         {"surplus": 1},
@@ -81,6 +87,7 @@ def test_an_allowing_document_that_does_not_fit_is_a_failure(change, allowed, bu
         {"reasons": []},
         {"reasons": ["BAD_MOOD"]},
         {"tier": "limited"},
+        {"duties": {"round_counts": {"to": 10}}},
         {"obligations": {"name": {"treatment": "release", "params": {}}}},
     ],
 )
