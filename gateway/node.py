@@ -36,6 +36,7 @@ from gateway.exchange.acknowledging import Acknowledging
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.resolution import description
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
@@ -60,8 +61,8 @@ from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
-from gateway.recorded.descriptions import record_descriptions
 from gateway.recorded.deployment import observe_deployment
+from gateway.recorded.descriptions import record_descriptions
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
 from gateway.recorded.starts import Instance, announce, node_name

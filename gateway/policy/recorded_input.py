@@ -49,7 +49,8 @@ class Description:
     def pieces(self) -> tuple[str, ...]:
         """Return `text` in pieces of which each fits into an entry."""
         return tuple(
-            self.text[start : start + PIECE_CHARACTERS] for start in range(0, len(self.text), PIECE_CHARACTERS)
+            self.text[start : start + PIECE_CHARACTERS]
+            for start in range(0, len(self.text), PIECE_CHARACTERS)
         )
 
 
@@ -76,7 +77,9 @@ def without_unknown_names(policy_input: PolicyInput, data: Mapping[str, Any]) ->
 def record_input(policy_input: PolicyInput, described: Description) -> dict[str, Any]:
     """Return what an entry holds of the input: all of it, and of the dataset the digest of its facts."""
     return {
-        field.encode_name: described.digest if field.name == "dataset" else _plain(getattr(policy_input, field.name))
+        field.encode_name: described.digest
+        if field.name == "dataset"
+        else _plain(getattr(policy_input, field.name))
         for field in _FIELDS
     }
 

@@ -17,8 +17,7 @@ import msgspec
 from gateway.audit.appender import Log
 from gateway.audit.errors import LogMismatchError, OnceTakenError
 from gateway.audit.filter import Field, Has
-from gateway.audit.store import MAX_PAGE_SIZE, AuditReader
-from gateway.audit.store import Once
+from gateway.audit.store import MAX_PAGE_SIZE, AuditReader, Once
 from gateway.clock import Clock, rfc3339
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
