@@ -37,6 +37,9 @@ COMMANDS: Final = {
     "timestamps": Listed(
         "gateway.cli.timestamps", "List, verify and export time-stamps of the log's checkpoints.", _PROVE
     ),
+    "policy": Listed(
+        "gateway.cli.policy", "Check, test and explain a policy, and compare it with another.", _PROVE
+    ),
     "doctor": Listed("gateway.cli.doctor", "Look for changes made behind the gateway's back.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),
     "version": Listed("gateway.cli.version", "Show the versions of this product and its parts.", _MORE),

@@ -37,8 +37,8 @@ class Divergence:
 
     kind: ChangeKind
     rules: tuple[str, ...]
-    """Ids of the rules that make the difference: the conditions that one denies by, or the grounds that only
-    one of them names; empty if both rest on the same."""
+    """Ids of the rules that make the difference: the conditions that one denies by; or the grounds that only
+    one of them names, and all of them if both name the same."""
     details: tuple[str, ...] = ()
     """Each field and duty concerned, such as `capital: generalise -> release`."""
 
@@ -78,7 +78,7 @@ def compare(before: Decision, after: Decision) -> tuple[Divergence, ...]:
     told: dict[ChangeKind, list[str]] = {ChangeKind.WEAKENED: [], ChangeKind.STRENGTHENED: []}
     for kind, detail in (*_changed_fields(before, after), *_changed_duties(before, after)):
         told[kind].append(detail)
-    rules = tuple(sorted({*before.rule_ids} ^ {*after.rule_ids}))
+    rules = tuple(sorted({*before.rule_ids} ^ {*after.rule_ids})) or after.rule_ids
     return tuple(Divergence(kind, rules, tuple(details)) for kind, details in told.items() if details)
 
 

@@ -64,7 +64,7 @@ def without_unknown_names(policy_input: PolicyInput, data: Mapping[str, Any]) ->
     """Return the input with `UNKNOWN_NAME` for each purpose, legal basis or memorandum not in `data`.
 
     To the rules a name that is not in their data is like any other; in the log it could be anything, an
-    identifier too.
+    identifier too. `data` is that of the bundle that is about to decide.
     """
     replaced = {
         fact: UNKNOWN_NAME

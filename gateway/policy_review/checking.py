@@ -1,35 +1,35 @@
 """Everything that is wrong with a policy directory, with file and line: not only the first thing.
 
-Loading stops at the first fault, as a gateway must; an author wants the whole list.
+Loading stops at the first fault, as a gateway must; an author wants the whole list. Each file is judged
+by itself; what they say of one another once each is sound, and the engine's opinion last.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from gateway.catalogue import CatalogueError, read_dataset
-from gateway.policy.annotations import Annotation, read_annotations
+from gateway.policy.annotations import read_annotations
 from gateway.policy.bundle import Bundle, BundleIdentity, load_bundle, read_capabilities
-from gateway.policy.dialect import lint_modules
-from gateway.policy.documents import DATA_FILES, compile_documents, decode_documents
+from gateway.policy.dialect import DialectError
+from gateway.policy.documents import DATA_FILES
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.errors import BundleError, PolicyError
 from gateway.policy.golden import load_cases
 from gateway.policy.strict_yaml import read_text, read_yaml
-from gateway.policy.syntax import Module, parse_modules
+from gateway.policy.syntax import parse_modules
 from gateway.policy_review.opa_binary import OpaBinary
 from gateway.policy_review.places import line_of, steps_of
 
-_IN_YAML: Final = re.compile(r"line (\d+): ")
-_IN_REGO: Final = re.compile(r"line (\d+): ")
-_ABOVE: Final = re.compile(r"METADATA above line (\d+)")
+_LINE: Final = re.compile(r"line (\d+)[:;.,]? ")
 _POINTER: Final = re.compile(r" - at `(?:key in )?([^`]+)`")
 _ABOUT: Final = re.compile(r"(tier|member|purpose|legal basis|memorandum) '([^']*)'")
 _CHAPTERS: Final = {
@@ -52,8 +52,8 @@ class Fault:
     line: int
     """From 1; 0 where the fault is not in one line."""
     code: str
-    """`yaml`, `schema`, `reference`, `rego`, `metadata`, `engine`, `cases`, `dataset`, `opa`, or a rule of the
-    dialect."""
+    """`yaml`, `schema`, `reference`, `rego`, `bundle`, `engine`, `cases`, `dataset`, `opa`, or a rule of
+    the dialect, such as `metadata`."""
     message: str
 
     def __str__(self) -> str:
@@ -66,11 +66,7 @@ def check_directory(directory: Path, opa: OpaBinary | None = None) -> tuple[Faul
 
     Its golden cases and dataset descriptions must be readable too, and with `opa` its strict checks pass.
     """
-    faults = [
-        *_identity_faults(directory),
-        *_data_faults(directory),
-        *_rule_faults(directory),
-    ]
+    faults = [*_identity_faults(directory), *_data_faults(directory), *_rule_faults(directory)]
     if not faults:
         faults += _whole_faults(directory)
     if opa is not None:
@@ -87,32 +83,35 @@ def _identity_faults(directory: Path) -> Iterator[Fault]:
 
 
 def _data_faults(directory: Path) -> Iterator[Fault]:
-    files: dict[str, object] = {}
-    found = False
     for path in sorted((directory / "data").glob("*.yaml")):
         name = f"data/{path.name}"
-        content, fault = _attempt(lambda path=path: read_yaml(path), name, "yaml")
+        content, fault = _attempt(partial(read_yaml, path), name, "yaml")
+        kind = DATA_FILES.get(path.stem)
         if fault is not None:
             yield fault
-            found = True
-            continue
-        files[path.stem] = content
-        kind = DATA_FILES.get(path.stem)
-        if kind is not None and (problem := _schema_fault(content, kind)) is not None:
-            yield _schema_place(directory, name, problem)
-            found = True
-    if found:
-        return
-    try:
-        decode_documents(files)
-    except BundleError as error:
-        yield from _reference_faults(directory, error.message)
+        elif kind is not None:
+            yield from _row_faults(directory, name, content, kind)
+
+
+def _row_faults(directory: Path, name: str, content: object, kind: type[msgspec.Struct]) -> Iterator[Fault]:
+    """Yield the faults of a data file row by row: the whole would be refused for its first fault."""
+    match content:
+        case {**chapters} if len(chapters) == 1:
+            [(chapter, rows)] = chapters.items()
+        case _:
+            chapter, rows = "", None
+    parts: list[tuple[object, tuple[str | int, ...]]] = [(content, ())]
+    if isinstance(rows, dict) and rows:
+        parts = [({chapter: {key: row}}, (str(chapter), str(key))) for key, row in rows.items()]
+    elif isinstance(rows, list) and rows:
+        parts = [({chapter: [row]}, (str(chapter), at)) for at, row in enumerate(rows)]
+    for part, steps in parts:
+        problem = _schema_fault(part, kind)
+        if problem is not None:
+            yield _schema_place(directory, name, problem, steps)
 
 
 def _reference_faults(directory: Path, message: str) -> Iterator[Fault]:
-    if not message.startswith(_CONTRADICTIONS):
-        yield Fault("data", 0, "reference", message)
-        return
     for told in message.removeprefix(_CONTRADICTIONS).removesuffix(".").split("; "):
         about = _ABOUT.match(told)
         if about is None:
@@ -133,71 +132,48 @@ def _line_of_tier(directory: Path, name: str) -> int:
 
 
 def _rule_faults(directory: Path) -> Iterator[Fault]:
-    texts: dict[str, str] = {}
     for path in sorted(directory.rglob("*.rego")):
         relative = path.relative_to(directory)
-        if relative.parts[0] in _NO_RULES:
-            yield Fault(relative.as_posix(), 0, "rego", "A rule in a folder that holds no rules.")
-            continue
-        text, fault = _attempt(lambda path=path: read_text(path), relative.as_posix(), "rego")
-        if fault is not None:
-            yield fault
-        elif text is not None:
-            texts[relative.as_posix()] = text
-    if not texts:
-        yield Fault(".", 0, "rego", "There are no rules (*.rego).")
-        return
-    modules: list[Module] = []
-    annotations: dict[str, dict[int, Annotation]] = {}
-    unsound = False
-    for name, text in texts.items():
-        # One by one: the engine stops at the first that it cannot parse.
-        parsed, fault = _attempt(lambda name=name, text=text: parse_modules({name: text}), name, "rego")
-        read: dict[int, Annotation] | None = {}
-        if fault is None and not name.endswith("_test.rego"):
-            modules += parsed or ()
-            read, fault = _attempt(
-                lambda name=name, text=text: read_annotations(name, text), name, "metadata"
-            )
-        annotations[name] = read or {}
-        if fault is not None:
-            unsound = True
-            yield fault
-    builtins, fault = _attempt(
-        lambda: read_capabilities(directory / "capabilities.json"), "capabilities.json", "schema"
+        if relative.parts[0] not in _NO_RULES:
+            yield from _module_faults(path, relative.as_posix())
+    _, fault = _attempt(
+        partial(read_capabilities, directory / "capabilities.json"), "capabilities.json", "schema"
     )
     if fault is not None:
         yield fault
-    if builtins is None or unsound:
-        # Whatever refers to a module that was not understood would be told as a fault of its own.
-        return
-    documents = {path.stem for path in (directory / "data").glob("*.yaml")} | _compiled_names(directory)
-    for violation in lint_modules(modules, annotations, documents, builtins):
-        yield Fault(violation.path, violation.line, violation.code, violation.message)
 
 
-def _compiled_names(directory: Path) -> set[str]:
-    """Return the names of the data document as far as the data files can be compiled; they may add some."""
-    try:
-        files = {path.stem: read_yaml(path) for path in sorted((directory / "data").glob("*.yaml"))}
-        return {*compile_documents(decode_documents(files)), "bundle"}
-    except BundleError:
-        return {"bundle", "tier_names"}
+def _module_faults(path: Path, name: str) -> Iterator[Fault]:
+    text, fault = _attempt(partial(read_text, path), name, "rego")
+    if text is not None:
+        # One by one: the engine stops at the first that it cannot parse.
+        _, fault = _attempt(partial(parse_modules, {name: text}), name, "rego")
+        if fault is None and not name.endswith("_test.rego"):
+            _, fault = _attempt(partial(read_annotations, name, text), name, "metadata")
+    if fault is not None:
+        yield fault
 
 
 def _whole_faults(directory: Path) -> Iterator[Fault]:
-    """Yield what shows only when the bundle is loaded: in the engine, the cases, the descriptions."""
-    bundle, fault = _attempt(lambda: load_bundle(directory), ".", "engine")
-    if fault is not None:
-        yield fault
-    if bundle is None:
+    """Yield what shows only when the bundle is loaded: between its files, in the engine, in the cases."""
+    try:
+        bundle = load_bundle(directory)
+    except DialectError as error:
+        for violation in error.violations:
+            yield Fault(violation.path, violation.line, violation.code, violation.message)
+        return
+    except BundleError as error:
+        if error.message.startswith(_CONTRADICTIONS):
+            yield from _reference_faults(directory, error.message)
+        else:
+            yield Fault(".", 0, "bundle", error.message)
         return
     try:
         asyncio.run(_start(bundle))
     except PolicyError as error:
         yield Fault(".", 0, "engine", error.message)
     if (directory / "cases").is_dir():
-        _, fault = _attempt(lambda: load_cases(bundle, directory / "cases"), "cases", "cases")
+        _, fault = _attempt(partial(load_cases, bundle, directory / "cases"), "cases", "cases")
         if fault is not None:
             yield fault
     for path in sorted((directory / "datasets").glob("*.yaml")):
@@ -217,9 +193,7 @@ def _attempt(act: Callable[[], _Value], path: str, code: str) -> tuple[_Value | 
     try:
         return act(), None
     except BundleError as error:
-        place = _ABOVE.search(error.message) or (_IN_REGO if code == "rego" else _IN_YAML).search(
-            error.message
-        )
+        place = _LINE.search(error.message)
         return None, Fault(path, int(place[1]) if place else 0, code, error.message)
 
 
@@ -231,7 +205,15 @@ def _schema_fault(content: object, kind: type[msgspec.Struct]) -> str | None:
     return None
 
 
-def _schema_place(directory: Path, name: str, problem: str) -> Fault:
+def _schema_place(directory: Path, name: str, problem: str, row: tuple[str | int, ...] = ()) -> Fault:
+    """Return the fault with its line; `row` are the steps to the row that was judged alone."""
     pointer = _POINTER.search(problem)
-    steps: Sequence[str | int] = steps_of(pointer[1]) if pointer else ()
-    return Fault(name, line_of(directory / name, tuple(steps)), "schema", f"{problem}.")
+    steps = steps_of(pointer[1]) if pointer else ()
+    told = _POINTER.sub("", problem)
+    place = ".".join(map(str, (*row, *steps[len(row) :])))
+    return Fault(
+        name,
+        line_of(directory / name, (*row, *steps[len(row) :])),
+        "schema",
+        f"{told} in {place}." if place else f"{told}.",
+    )

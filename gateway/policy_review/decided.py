@@ -1,8 +1,8 @@
 """Decisions as the log tells of them: what was asked, what came of it, how often.
 
 Read from `exchange.requested` and `exchange.denied`; of each the input is rebuilt from the entry and the
-dataset's description, and must give the decision's id. What does not is an integrity fault: entry, description
-or id are not those of one decision.
+dataset's description, and must give the decision's id. What does not is an integrity fault: entry,
+description or id are not those of one decision.
 """
 
 from __future__ import annotations
@@ -125,29 +125,30 @@ def _take(found: DecisionLog, entry: Entry) -> None:
     if not entry.policy_input:
         found.without_input += 1
         return
-    recorded = _encode(entry.policy_input)
-    outcome = LoggedOutcome.of(entry)
-    decision = found.decisions.get((entry.decision, recorded))
-    if decision is None:
-        decision = LoggedDecision(
-            id=entry.decision,
-            bundle=entry.bundle,
-            outcome=outcome,
-            recorded=recorded,
-            consumer=entry.consumer,
-            dataset=entry.dataset,
-            purpose=entry.purpose,
-            first=entry.time,
-            last=entry.time,
-        )
-        found.decisions[entry.decision, recorded] = decision
-    elif (decision.outcome, decision.bundle) != (outcome, entry.bundle):
+    decision = read_decision(entry)
+    known = found.decisions.setdefault((decision.id, decision.recorded), decision)
+    if (known.outcome, known.bundle) != (decision.outcome, decision.bundle):
         found.faults.append(
             IntegrityFault(
                 entry.decision, entry.exchange, "the log tells two outcomes of one decision on one input"
             )
         )
-    decision.see(entry)
+    known.see(entry)
+
+
+def read_decision(entry: Entry) -> LoggedDecision:
+    """Return the decision that `entry`, which has a `policy_input`, tells of; no exchange is counted yet."""
+    return LoggedDecision(
+        id=entry.decision,
+        bundle=entry.bundle,
+        outcome=LoggedOutcome.of(entry),
+        recorded=_encode(entry.policy_input),
+        consumer=entry.consumer,
+        dataset=entry.dataset,
+        purpose=entry.purpose,
+        first=entry.time,
+        last=entry.time,
+    )
 
 
 def rebuilt(decision: LoggedDecision, descriptions: Mapping[str, str]) -> bytes:

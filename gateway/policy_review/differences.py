@@ -7,7 +7,6 @@ is not told differs in nothing that is released.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final

@@ -29,15 +29,13 @@ def line_of(path: Path, steps: tuple[str | int, ...]) -> int:
 
 
 def steps_of(pointer: str) -> tuple[str | int, ...]:
-    """Return the steps of a place as msgspec tells it, such as `$.tiers[0].name`, as far as it tells them."""
+    """Return the steps of a place as msgspec tells it, such as `$.tiers[0].name`; empty for a key untold."""
     steps: list[str | int] = []
     for match in _STEPS.finditer(pointer):
         if match[1] is not None:
             steps.append(int(match[1]))
-        elif match[2] is not None:
-            steps.append(match[2])
         else:
-            break
+            steps.append(match[2] or "")
     return tuple(steps)
 
 

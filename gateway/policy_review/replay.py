@@ -1,4 +1,4 @@
-"""Making the log's decisions again: by the bundle of then, to prove them; by a candidate, to see what changes.
+"""Making the log's decisions again: by the bundle of then as proof, by a candidate to see what changes.
 
 The bundle of then must give the recorded id and outcome; whatever it does not give is an integrity fault of
 the log or of the bundle. A candidate is asked what it would decide on the same facts, by a gateway of today:

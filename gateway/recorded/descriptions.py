@@ -31,7 +31,7 @@ _decode: Final = msgspec.json.Decoder(Entry).decode
 async def record_descriptions(
     log: Log, origin: str, descriptions: Iterable[Description], clock: Clock
 ) -> int:
-    """Append those of `descriptions` that the log `origin` does not hold yet; return how many pieces that were.
+    """Append those of `descriptions` that the log `origin` does not hold yet; return how many entries.
 
     Several processes may do so at the same time. Raises `LogUnavailableError`; then no exchange may be
     decided, as nobody could make its decision again.
