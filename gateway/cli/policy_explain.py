@@ -7,7 +7,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -172,9 +172,9 @@ def _lines(explanation: Explanation, entry: Entry | None) -> list[str]:
     answer = f"Allowed at the tier '{explanation.tier}'" if explanation.allow else "Denied"
     lines = [f"{answer}: decision {explanation.decision}, policy revision {explanation.revision}."]
     if entry is not None:
+        asked = f"{entry.consumer} asked for {entry.dataset}, {entry.operation}, for {entry.purpose}."
         lines += [
-            f"Exchange {entry.exchange} of {entry.time[:19]}Z: {entry.consumer} asked for {entry.dataset}, "
-            f"{entry.operation}, for {entry.purpose}.",
+            f"Exchange {entry.exchange} of {entry.time[:19]}Z: {asked}",
             "Made again from the log: it is the decision that the log tells.",
         ]
     if explanation.valid_until:
@@ -183,22 +183,25 @@ def _lines(explanation: Explanation, entry: Entry | None) -> list[str]:
         lines += ["", f"{reason.reason} ({reason.condition})"]
         for rule in reason.rules:
             lines += _rule_lines(rule, "  not shown: " if len(reason.rules) == 1 else "  neither shown: ")
-    if explanation.grounds:
-        lines += ["", "On the ground of"]
-        for ground in explanation.grounds:
-            until = f", until {ground.valid_until}" if ground.valid_until else ""
-            citation = f" ({ground.citation})" if ground.citation else ""
-            lines.append(f"  {ground.rule}: {ground.title}{citation}{until}")
-    if explanation.fields:
-        lines += ["", "Fields"]
-        for field in explanation.fields:
-            lines.append(f"  {field.field}: {field.treatment}")
-            lines += [f"      {_short(rule)}" for rule in field.rules]
-    if explanation.duties:
-        lines += ["", "Duties"]
-        for duty in explanation.duties:
-            lines.append(f"  {duty.duty}: {duty.params}")
-            lines += [f"      {_short(rule)}" for rule in duty.rules]
+    return [*lines, *_ground_lines(explanation), *_effect_lines(explanation)]
+
+
+def _ground_lines(explanation: Explanation) -> list[str]:
+    lines = ["", "On the ground of"] if explanation.grounds else []
+    for ground in explanation.grounds:
+        until = f", until {ground.valid_until}" if ground.valid_until else ""
+        citation = f" ({ground.citation})" if ground.citation else ""
+        lines.append(f"  {ground.rule}: {ground.title}{citation}{until}")
+    return lines
+
+
+def _effect_lines(explanation: Explanation) -> list[str]:
+    lines = ["", "Fields"] if explanation.fields else []
+    for field in explanation.fields:
+        lines += [f"  {field.field}: {field.treatment}", *(f"      {_short(rule)}" for rule in field.rules)]
+    lines += ["", "Duties"] if explanation.duties else []
+    for duty in explanation.duties:
+        lines += [f"  {duty.duty}: {duty.params}", *(f"      {_short(rule)}" for rule in duty.rules)]
     return lines
 
 

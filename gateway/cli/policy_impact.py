@@ -299,10 +299,8 @@ def _replay_lines(
     counts: Mapping[ChangeKind, int],
     tried: Bundle | None,
 ) -> list[str]:
-    lines = [
-        f"{counted(report.exchanges, 'exchange')}, {counted(report.decisions, 'distinct decision')}; "
-        f"{report.proven} made again and borne out by the policy of then."
-    ]
+    read = f"{counted(report.exchanges, 'exchange')}, {counted(report.decisions, 'distinct decision')}"
+    lines = [f"{read}; {report.proven} made again and borne out by the policy of then."]
     if report.undecided:
         lines.append(f"{report.undecided} were refused before policy was asked.")
     if report.without_input:

@@ -11,6 +11,7 @@ from gateway.policy_review.differences import ChangeGroup
 from gateway.policy_review.matrix import Cell
 from gateway.policy_review.replay import ReplayGroup, ReplayReport
 
+_CONTENT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; --yes: #1a7f37; --no: #d1242f; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; }
@@ -63,7 +64,7 @@ def matrix_page(title: str, facts: Mapping[str, str], cells: Sequence[Cell]) -> 
 
 def differences_page(title: str, facts: Mapping[str, str], groups: Sequence[ChangeGroup]) -> str:
     """Return the page of a comparison of two bundles."""
-    parts = []
+    parts: list[str] = []
     for kind in ChangeKind:
         rows = [
             [
@@ -86,7 +87,7 @@ def replay_page(
     title: str, facts: Mapping[str, str], report: ReplayReport, groups: Sequence[ReplayGroup]
 ) -> str:
     """Return the page of a replay: integrity faults first, then what the candidate changes."""
-    parts = []
+    parts: list[str] = []
     if report.faults:
         parts.append('<h2 class="fault">Integrity faults</h2>')
         rows = ([_code(fault.decision), _code(fault.exchange), escape(fault.what)] for fault in report.faults)
@@ -117,7 +118,7 @@ def _page(title: str, facts: Mapping[str, str], parts: Iterable[str]) -> str:
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+            f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_POLICY}">',
             f"<title>{escape(title)}</title><style>{_STYLE}</style></head>",
             f'<body><h1>{escape(title)}</h1><p class="facts">{told}</p>',
             *parts,
