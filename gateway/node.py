@@ -38,6 +38,7 @@ from gateway.exchange.journal import Journal
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.resolution import description
 from gateway.exchange.service import ExchangeService
+from gateway.exchange.shadowing import ShadowTelling
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.exchange.witnessing import Witnessing
@@ -59,6 +60,7 @@ from gateway.policy.bundle import Bundle, load_bundle
 from gateway.policy.cache import CachedEngine
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
+from gateway.policy.shadow import Shadow, ShadowedEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
 from gateway.recorded.deployment import observe_deployment
@@ -144,7 +146,7 @@ class Node(ServingProcess):
         load_area_table()
         bundle = load_bundle(config.policy.directory)
         catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
-        policy = self._policy(bundle)
+        policy = self._shadowed(self._policy(bundle))
         await policy.start()
         enter.push_async_callback(policy.close)
 
@@ -249,6 +251,16 @@ class Node(ServingProcess):
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
+
+    def _shadowed(self, engine: PolicyEngine) -> PolicyEngine:
+        """Return `engine` with the candidate beside it, if the configuration names one."""
+        config = self.config.policy
+        if config.shadow is None:
+            return engine
+        candidate = load_bundle(config.shadow)
+        _log.info("policy.shadowed", bundle=candidate.digest)
+        telling = ShadowTelling(self.metrics, candidate.digest)
+        return ShadowedEngine(engine, Shadow(candidate, telling, config.shadow_queue))
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
