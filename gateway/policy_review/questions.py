@@ -21,6 +21,7 @@ from gateway.policy.bundle import Bundle
 from gateway.policy.policy_input import DatasetFacts, PartyFacts, PolicyInput
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
+_FIELDS: Final = msgspec.structs.fields(PolicyInput)
 _NO_FACTS: Final = DatasetFacts("", "", "", {})
 
 
@@ -111,9 +112,7 @@ class Questions:
             reads=(),
             capabilities=CAPABILITIES,
         )
-        plain: dict[str, Any] = {
-            field.encode_name: getattr(asked, field.name) for field in msgspec.structs.fields(PolicyInput)
-        }
+        plain: dict[str, Any] = {field.encode_name: getattr(asked, field.name) for field in _FIELDS}
         return _ENCODER.encode({**plain, "dataset": facts_text})
 
 
