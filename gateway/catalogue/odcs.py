@@ -2,8 +2,9 @@
 
 What drives enforcement stands where the standard has a place for it (`classification` is the
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
-properties: on the contract `provider`, `tier`, `datasetClass`, `catalogueCitation`; on a property
-`identifierKind`, `lookup`, `generalise`. Custom properties we do not know are refused: a misspelt
+properties: on the contract `provider`, `owner`, `tier`, `datasetClass`, `catalogueCitation`,
+`retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records); on a property
+`identifierKind`, `lookup`, `generalise`, `mask` (`first:N,last:M`), `link`. Custom properties we do not know are refused: a misspelt
 one must not silently weaken a description.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,19 +26,35 @@ from pydantic import ValidationError
 
 from gateway.errors import ConfigError
 from gateway.identifiers import KINDS
-from gateway.model import NAME_PATTERN, Dataset, Field, FieldType, dataset_name
+from gateway.model import (
+    NAME_PATTERN,
+    Dataset,
+    Field,
+    FieldType,
+    Freshness,
+    Mask,
+    Retention,
+    dataset_name,
+)
 
 API_VERSIONS: Final = ("v3.1.0", "v3.2.0")
 
 _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SEGMENT: Final = re.compile(NAME_PATTERN)
 _GENERALISATIONS: Final = re.compile(r"year|month|province|band:[1-9][0-9]{0,15}")
+_MASK: Final = re.compile(r"first:(?P<first>[0-9]{1,2}),last:(?P<last>[0-9]{1,2})", re.ASCII)
+_DATED: Final = re.compile(r"(?P<field>[a-z][a-z0-9_]{0,62}):(?P<count>[1-9][0-9]{0,3})", re.ASCII)
+_CONTRACT_PROPERTIES: Final = frozenset({
+    "provider", "owner", "tier", "datasetClass", "catalogueCitation", "retention", "freshness", "cohort",
+})  # fmt: skip
+_FIELD_PROPERTIES: Final = frozenset({"identifierKind", "lookup", "generalise", "mask", "link"})
 _GENERALISABLE: Final = {
     "year": FieldType.DATE,
     "month": FieldType.DATE,
     "province": FieldType.STRING,
     "band": FieldType.INTEGER,
 }
+_MAX_COHORT: Final = 1_000_000
 _DATASET_CLASSES: Final = frozenset({"record", "list", "score"})
 
 
@@ -69,7 +87,7 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
         )
     custom = _custom(
         contract.customProperties,
-        {"provider", "tier", "datasetClass", "catalogueCitation"},
+        _CONTRACT_PROPERTIES,
         path,
         "the contract",
     )
@@ -79,6 +97,9 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
             f"{path}: id and customProperties.provider are lower case letters, digits and hyphens, "
             "at most 40."
         )
+    owner = str(custom.get("owner", provider))
+    if not _SEGMENT.fullmatch(owner):
+        raise CatalogueError(f"{path}: customProperties.owner is the id of a member.")
     tier = _text(custom, "tier", path)
     if tier not in tiers:
         raise CatalogueError(f"{path}: tier must be one of {', '.join(tiers)}.")
@@ -91,16 +112,25 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
     fields = [_field(item, path, tiers) for item in objects[0].properties]
     if len({field.name for field in fields}) != len(fields):
         raise CatalogueError(f"{path}: a property name stands twice.")
+    retention = _dated(custom, "retention", "YEARS", fields, path)
+    freshness = _dated(custom, "freshness", "DAYS", fields, path)
+    cohort = custom.get("cohort", 0)
+    if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= _MAX_COHORT:
+        raise CatalogueError(f"{path}: cohort must be a whole number up to {_MAX_COHORT}.")
     purpose = contract.description.purpose if contract.description else None
     return Dataset(
         name=dataset_name(provider, contract.id or ""),
         provider=provider,
+        owner=owner,
         title=contract.name or contract.id or "",
         description=(purpose or "").strip(),
         version=contract.version or "",
         tier=tier,
         dataset_class=dataset_class,
         citation=str(custom.get("catalogueCitation", "")),
+        retention=None if retention is None else Retention(field=retention[0], years=retention[1]),
+        freshness=None if freshness is None else Freshness(field=freshness[0], days=freshness[1]),
+        cohort=cohort,
         fields={field.name: field for field in fields},
     )
 
@@ -118,7 +148,7 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
     except ValueError as error:
         raise CatalogueError(f"{where}: logicalType must be one of {', '.join(FieldType)}.") from error
     custom = _custom(
-        item.customProperties, {"identifierKind", "lookup", "generalise"}, path, f"property {name}"
+        item.customProperties, _FIELD_PROPERTIES, path, f"property {name}"
     )
     identifier = custom.get("identifierKind")
     if identifier is not None and (identifier not in KINDS or field_type is not FieldType.STRING):
@@ -132,6 +162,13 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
             raise CatalogueError(f"{where}: generalise {generalise} needs logicalType {wanted}.")
         if generalise == "province" and identifier != "area-code":
             raise CatalogueError(f"{where}: generalise province needs identifierKind area-code.")
+    mask = custom.get("mask")
+    parts = None if mask is None else _MASK.fullmatch(str(mask))
+    if mask is not None and (parts is None or field_type is not FieldType.STRING):
+        raise CatalogueError(f"{where}: mask must be first:<number>,last:<number>, on a string.")
+    link = custom.get("link")
+    if link is not None and not _SEGMENT.fullmatch(str(link)):
+        raise CatalogueError(f"{where}: link is a name of lower case letters, digits and hyphens.")
     lookup = custom.get("lookup", False)
     if not isinstance(lookup, bool):
         raise CatalogueError(f"{where}: lookup must be true or false.")
@@ -144,11 +181,26 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         identifier=identifier,
         lookup=lookup,
         generalise=generalise,
+        mask=None if parts is None else Mask(keep_first=int(parts["first"]), keep_last=int(parts["last"])),
+        link=link,
     )
 
 
+def _dated(
+    custom: dict[str, Any], name: str, unit: str, fields: Sequence[Field], path: Path
+) -> tuple[str, int] | None:
+    value = custom.get(name)
+    if value is None:
+        return None
+    parts = _DATED.fullmatch(str(value))
+    dates = {field.name for field in fields if field.type is FieldType.DATE}
+    if parts is None or parts["field"] not in dates:
+        raise CatalogueError(f"{path}: {name} must be FIELD:{unit}, with a field of logicalType date.")
+    return parts["field"], int(parts["count"])
+
+
 def _custom(
-    properties: list[CustomProperty] | None, known: set[str], path: Path, where: str
+    properties: list[CustomProperty] | None, known: AbstractSet[str], path: Path, where: str
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in properties or []:

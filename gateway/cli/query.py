@@ -70,6 +70,12 @@ def query(
     memorandum: Annotated[
         str, typer.Option(metavar="NAME", help="The agreement it rests on.", rich_help_panel=_WHY)
     ] = "",
+    document: Annotated[
+        str,
+        typer.Option(
+            metavar="REFERENCE", help="The official document it rests on.", rich_help_panel=_WHY
+        ),
+    ] = "",
     actor: Annotated[
         str, typer.Option(metavar="ID", help="Who asks, by your own name for them.", rich_help_panel=_WHY)
     ] = "",
@@ -139,6 +145,7 @@ def query(
         "purpose": purpose,
         "legal_basis": legal_basis,
         "memorandum": memorandum,
+        "document": document,
         "actor": _actor(actor, case),
         "timeout_s": timeout_s,
     }

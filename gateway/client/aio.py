@@ -117,6 +117,7 @@ class AsyncClient:
         fields: Sequence[str] = (),
         legal_basis: str = "",
         memorandum: str = "",
+        document: str = "",
         actor: Actor | None = None,
         page_size: int = 0,
         page_token: str = "",
@@ -136,6 +137,7 @@ class AsyncClient:
             fields=fields,
             legal_basis=legal_basis,
             memorandum=memorandum,
+            document=document,
             actor=actor,
         )
         return await self.send_query(

@@ -32,6 +32,7 @@ def build_query(
     fields: Sequence[str] = (),
     legal_basis: str = "",
     memorandum: str = "",
+    document: str = "",
     match: Mapping[str, str] | None = None,
     actor: Actor | None = None,
 ) -> Query:
@@ -48,6 +49,7 @@ def build_query(
         fields=tuple(fields),
         legal_basis=legal_basis,
         memorandum=memorandum,
+        document=document,
         match=dict(match or {}),
         actor=actor,
     )

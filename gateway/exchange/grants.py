@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
@@ -12,6 +13,10 @@ from gateway.members import Directory
 from gateway.model import Dataset, Decision, Member, Operation
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.policy_input import PartyFacts, PolicyInput, policy_minute
+
+
+_DOCUMENT: Final = "the document asked for"
+"""Grants are those of a member that cites a document where its purpose asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class Grants:
                     fields=(),
                     reads=(),
                     capabilities=CAPABILITIES,
+                    document=_DOCUMENT,
+                    subjects=1,
                 )
             )
             if decision.allow:

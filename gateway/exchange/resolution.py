@@ -105,6 +105,8 @@ def policy_input(
         fields=tuple(sorted(set(fields))),
         reads=resolved.reads,
         capabilities=CAPABILITIES,
+        document=query.document,
+        subjects=len(resolved.subjects),
     )
 
 
@@ -116,9 +118,19 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         tier=dataset.tier,
         dataset_class=dataset.dataset_class,
         fields={
-            field.name: FieldFacts(tier=field.tier, identifier=field.identifier, generalise=field.generalise)
+            field.name: FieldFacts(
+                tier=field.tier,
+                identifier=field.identifier,
+                generalise=field.generalise,
+                mask=field.mask,
+                link=field.link,
+            )
             for field in dataset.fields.values()
         },
+        owner=dataset.owner or dataset.provider,
+        catalogue=dataset.citation,
+        retention=dataset.retention,
+        cohort=dataset.cohort,
     )
 
 

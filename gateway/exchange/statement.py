@@ -26,6 +26,10 @@ MAX_NAMES: Final = 200
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far the consumer's clock may be off, and how long a signed statement lives."""
 
+MAX_DOCUMENT_LENGTH: Final = 200
+"""Characters in the reference of an official document."""
+
+_DOCUMENT: Final = re.compile(rf"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{{0,{MAX_DOCUMENT_LENGTH}}}(?<!\s)")
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{22}")
 _decode_query: Final = msgspec.json.Decoder(Query).decode
 _decode_any: Final = msgspec.json.Decoder().decode
@@ -108,6 +112,11 @@ def _parse(payload: bytes) -> Query:
         raise _malformed("The statement is not canonical JSON (RFC 8785; `jq -cjS .` makes it so)")
     if not _NONCE.fullmatch(query.nonce):
         raise _malformed("The nonce must be 16 random bytes as base64url without padding")
+    if not _DOCUMENT.fullmatch(query.document):
+        raise _malformed(
+            f"The reference of a document has at most {MAX_DOCUMENT_LENGTH} printing characters, none of "
+            "them white space at either end"
+        )
     if len(query.subjects) > MAX_SUBJECTS:
         raise _malformed(f"A query names at most {MAX_SUBJECTS} subjects")
     if max(len(query.fields), len(query.filters), len(query.match)) > MAX_NAMES:

@@ -1,6 +1,6 @@
 """The words of the domain as frozen types. This package imports nothing of ours."""
 
-from gateway.model.dataset import Dataset, Field, FieldType
+from gateway.model.dataset import Dataset, Field, FieldType, Freshness, Mask, Retention
 from gateway.model.decision import Decision, Obligation, Treatment
 from gateway.model.entry import ENTRY_VERSION, Entry, EntryKind
 from gateway.model.member import Member, MemberState, Role
@@ -24,11 +24,14 @@ __all__ = [
     "EntryKind",
     "Field",
     "FieldType",
+    "Freshness",
+    "Mask",
     "Member",
     "MemberState",
     "Obligation",
     "Operation",
     "Query",
+    "Retention",
     "Role",
     "Subject",
     "Treatment",

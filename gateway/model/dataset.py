@@ -18,6 +18,27 @@ class FieldType(StrEnum):
     """`YYYY-MM-DD`."""
 
 
+class Mask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a mask leaves of a text; both are numbers of characters."""
+
+    keep_first: int
+    keep_last: int
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a record may be given out: `years` from the day in its date field `field`."""
+
+    field: str
+    years: int
+
+
+class Freshness(msgspec.Struct, frozen=True, kw_only=True):
+    """The provider's promise: a record is to be had `days` after the day in its date field `field`."""
+
+    field: str
+    days: int
+
+
 class Field(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a dataset's records."""
 
@@ -34,6 +55,10 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a query may name subjects or filter by it."""
     generalise: str | None = None
     """How it can be coarsened: `year`, `month`, `province`, `band:N`; None if it cannot."""
+    mask: Mask | None = None
+    """How it can be masked; None if it cannot."""
+    link: str | None = None
+    """The name of the link to another subject that its value reveals, such as `company-representative`."""
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -43,14 +68,20 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """`members/{member}/datasets/{dataset}`."""
     provider: str
     """The id of the member that holds it."""
+    owner: str = ""
+    """The id of the member that a dataset of class `score` is made for; empty: the provider."""
     title: str
     description: str = ""
     version: str
     tier: str
     """The lowest tier at which the dataset may be asked for at all."""
     dataset_class: str = "record"
-    """`record`, `list` or `score`; policy never lets a `score` into enforcement."""
+    """`record`, `list` or `score`; policy gives a `score` to its owner alone, and never for enforcement."""
     citation: str = ""
-    """The catalogue entry that allows the records to exist."""
+    """The catalogue entry that allows the records to exist, as the policy's catalogue cites it."""
+    retention: Retention | None = None
+    freshness: Freshness | None = None
+    cohort: int = 0
+    """The fewest records that may be told about where no subject is named; 0: no such limit."""
     fields: dict[str, Field]
     """By field name, in the order of the description."""

@@ -54,6 +54,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Fields wanted; empty means all that policy grants. A named field that is not granted denies."""
     legal_basis: str = ""
     memorandum: str = ""
+    document: str = ""
+    """Reference of the official document (order, warrant, consent) that the purpose may ask for."""
     match: dict[str, str] = {}
     """`MATCH` only: field name to the value the consumer believes; answered yes or no."""
     actor: Actor | None = None

@@ -17,10 +17,12 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from gateway.policy.annotations import Annotation, read_annotations
+from gateway.policy.compilation import compile_documents
 from gateway.policy.dialect import DialectError, lint_modules
-from gateway.policy.documents import Document, compile_documents, decode_documents
+from gateway.policy.documents import Document, decode_documents
 from gateway.policy.errors import BundleError
 from gateway.policy.probe import PROBE_MODULE, PROBE_PATH
+from gateway.policy.references import verify_references
 from gateway.policy.strict_yaml import read_text, read_yaml
 from gateway.policy.syntax import parse_modules
 
@@ -69,6 +71,7 @@ def load_bundle(directory: Path) -> Bundle:
     documents = decode_documents(
         {path.stem: read_yaml(path) for path in sorted((directory / "data").glob("*.yaml"))}
     )
+    verify_references(documents)
     data = compile_documents(documents)
     texts = _read_modules(directory)
     modules = {path: text for path, text in texts.items() if not path.endswith("_test.rego")}

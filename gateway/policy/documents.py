@@ -1,28 +1,50 @@
 """The data of a policy bundle: what may stand in each YAML file, and what the rules get to see of it.
 
 People edit `policies/data/*.yaml`; each file has one type here, decoded strictly (unknown keys refuse).
-`compile_documents` turns them into the `data` document of the rules: lists become objects by name, days
-become instants. `policies/schemas/` holds the same shapes as JSON Schema, for editors.
+`gateway.policy.references` checks what they say of one another, `gateway.policy.compilation` turns them
+into the `data` document of the rules. `policies/schemas/` holds the same shapes as JSON Schema, for editors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from gateway.model import NAME_PATTERN, Role, member_name
+from gateway.model import NAME_PATTERN, Role
 from gateway.policy.errors import BundleError
 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}$", description="Lower case, digits, hyphens.")]
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=200, description="What people call it.")]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+DatasetClass = Literal["record", "list", "score"]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of everything that stands in a data file."""
+
+
+class Duties(Document, frozen=True, omit_defaults=True):
+    """What binds every exchange that this carries. Where several lay down the same duty, the strictest holds."""
+
+    smallest_cohort: Count | msgspec.UnsetType = msgspec.UNSET
+    """Records; of fewer, none leave."""
+    round_counts: Count | msgspec.UnsetType = msgspec.UNSET
+    """Every count told outside is rounded to a multiple of this."""
+    limit_records: Count | msgspec.UnsetType = msgspec.UNSET
+    """Records in one exchange."""
+    limit_volume: Count | msgspec.UnsetType = msgspec.UNSET
+    """Records for each consumer, purpose and day."""
+    delay: Count | msgspec.UnsetType = msgspec.UNSET
+    """Seconds to wait before anything leaves."""
+    notify_subject: Count | msgspec.UnsetType = msgspec.UNSET
+    """Days within which the subject must be told."""
+    acknowledge: Count | msgspec.UnsetType = msgspec.UNSET
+    """Hours within which the recipient must acknowledge the receipt."""
+    one_bit: Literal[1] | msgspec.UnsetType = msgspec.UNSET
+    """1: the answer is one bit, and no record."""
 
 
 class Tier(Document, frozen=True):
@@ -38,6 +60,7 @@ class Tier(Document, frozen=True):
     cacheable: bool
     evidence: Literal["committed", "witnessed"] | msgspec.UnsetType = msgspec.UNSET
     """What the log must have of a release before it leaves; `committed` where this is left out."""
+    duties: Duties = Duties()
 
 
 class MemberClass(Document, frozen=True):
@@ -45,6 +68,7 @@ class MemberClass(Document, frozen=True):
 
     title: Title
     coarse: bool
+    duties: Duties = Duties()
 
 
 class Party(Document, frozen=True):
@@ -67,10 +91,26 @@ class Purpose(Document, frozen=True):
 
     title: Title
     tiers: Names
-    dataset_classes: Annotated[tuple[Literal["record", "list", "score"], ...], msgspec.Meta(min_length=1)]
+    dataset_classes: Annotated[tuple[DatasetClass, ...], msgspec.Meta(min_length=1)]
     member_classes: Names
-    operations: Annotated[tuple[Literal["query", "stream", "match"], ...], msgspec.Meta(min_length=1)]
+    operations: Annotated[tuple[Literal["query", "stream", "match", "list"], ...], msgspec.Meta(min_length=1)]
     enforcement: bool
+    """Whether a measure against somebody may follow."""
+    broader: Name | None = None
+    """The purpose that includes this one: what may serve it may serve this, and this reaches no further."""
+    document: bool = False
+    """Whether a query must cite an official document; an enforcing purpose always asks for one."""
+    subjects: Count | None = None
+    """How many subjects a query names at most, and then at least one; None: any number, or none."""
+    duties: Duties = Duties()
+
+
+class Emergency(Document, frozen=True):
+    """What makes a legal basis an emergency rule."""
+
+    review_by: date
+    """The day by which it must be reviewed. Unreviewed, it ends on that day, if not before."""
+    reviewed_on: date | None = None
 
 
 class LegalBasis(Document, frozen=True):
@@ -81,24 +121,49 @@ class LegalBasis(Document, frozen=True):
     article: Title
     valid_from: date
     purposes: Names
+    datasets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
+    """The datasets that it opens; None: any that holds no persons."""
+    links: tuple[Name, ...] = ()
+    """The links to other subjects that it opens, such as `company-representative`."""
     valid_until: date | None = None
     """The last day on which it holds."""
+    emergency: Emergency | None = None
+    """An emergency rule has a `valid_until`, its sunset."""
+    duties: Duties = Duties()
 
 
 class Memorandum(Document, frozen=True):
-    """One agreement between a provider and its consumers."""
+    """One agreement between the owner of a list or register and those who receive it."""
 
     title: Title
     provider: Name
+    """The member that holds what is shared."""
     datasets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     consumers: Names
     purposes: Names
+    """What it is received for. The enforcing ones among them are the measures that the memorandum permits."""
     tier: Name
     legal_bases: Names
     valid_from: date
     citation: Title
     valid_until: date | None = None
     """The last day on which it holds."""
+    duties: Duties = Duties()
+
+
+class CatalogueEntry(Document, frozen=True):
+    """One entry of the published catalogue: what may be recorded at all. A dataset cites it by `citation`."""
+
+    citation: Title
+    title: Title
+    dataset_class: DatasetClass = msgspec.field(name="class")
+    persons: bool
+    """Whether the records are about natural persons; then a legal basis must name the dataset."""
+    retention_years: Count | None = None
+    """The longest time for which a record may be given out."""
+    freshness_days: Count | None = None
+    """The longest time until a record must be to be had."""
+    duties: Duties = Duties()
 
 
 class TiersFile(Document, frozen=True):
@@ -143,7 +208,17 @@ class MemorandaFile(Document, frozen=True):
     memoranda: dict[Name, Memorandum]
 
 
+class CatalogueFile(Document, frozen=True):
+    """`catalogue.yaml`."""
+
+    catalogue: tuple[CatalogueEntry, ...]
+
+
+DUTY_NAMES: Final = frozenset({*Duties.__struct_fields__, "retention"})
+"""Every duty that a decision may lay down; `retention` comes from catalogue and dataset."""
+
 DATA_FILES: Final[dict[str, type[Document]]] = {
+    "catalogue": CatalogueFile,
     "identifiers": IdentifiersFile,
     "legal_bases": LegalBasesFile,
     "member_classes": MemberClassesFile,
@@ -165,13 +240,14 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     purposes: dict[str, Purpose]
     legal_bases: dict[str, LegalBasis]
     memoranda: dict[str, Memorandum]
+    catalogue: tuple[CatalogueEntry, ...]
 
 
 def decode_documents(files: dict[str, object]) -> Documents:
     """Return the documents in `files` (file name without `.yaml` to its content as plain objects).
 
-    Raise `BundleError` if a file is missing or surplus, does not fit its type, or names something that
-    no other file defines.
+    Raise `BundleError` if a file is missing or surplus, or does not fit its type. What the files say of one
+    another is for `gateway.policy.references`.
     """
     surplus, missing = sorted(files.keys() - DATA_FILES.keys()), sorted(DATA_FILES.keys() - files.keys())
     if surplus or missing:
@@ -185,112 +261,4 @@ def decode_documents(files: dict[str, object]) -> Documents:
             content[name] = getattr(msgspec.convert(files[name], kind), name)
         except msgspec.ValidationError as fault:
             raise BundleError(f"data/{name}.yaml does not fit its schema: {fault}.") from fault
-    documents = Documents(**content)  # type: ignore[arg-type]
-    verify_references(documents)
-    return documents
-
-
-def verify_references(documents: Documents) -> None:
-    """Raise `BundleError`, listing all, if a name points nowhere or a period ends before it begins."""
-    faults = [*_faults_in_vocabulary(documents), *_faults_in_agreements(documents)]
-    if faults:
-        raise BundleError("The data files contradict each other: " + "; ".join(faults) + ".")
-
-
-def _unknown(where: str, names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
-    return [
-        f"{where} names the {what} '{name}', which is not defined" for name in sorted({*names} - {*known})
-    ]
-
-
-def _faults_in_vocabulary(documents: Documents) -> list[str]:
-    faults: list[str] = []
-    tiers = [tier.name for tier in documents.tiers]
-    faults += [
-        f"tier '{name}' is defined twice"
-        for name in sorted({name for name in tiers if tiers.count(name) > 1})
-    ]
-    for tier in documents.tiers:
-        faults += _unknown(
-            f"tier '{tier.name}'", tier.member_classes, documents.member_classes, "member class"
-        )
-    for name, party in documents.members.items():
-        faults += _unknown(f"member '{name}'", [party.member_class], documents.member_classes, "member class")
-    for name, purpose in documents.purposes.items():
-        faults += _unknown(f"purpose '{name}'", purpose.tiers, tiers, "tier")
-        faults += _unknown(
-            f"purpose '{name}'", purpose.member_classes, documents.member_classes, "member class"
-        )
-    for name, basis in documents.legal_bases.items():
-        faults += _unknown(f"legal basis '{name}'", basis.purposes, documents.purposes, "purpose")
-        faults += _faults_in_period(f"legal basis '{name}'", basis)
-    return faults
-
-
-def _faults_in_agreements(documents: Documents) -> list[str]:
-    faults: list[str] = []
-    tiers = {tier.name: tier for tier in documents.tiers}
-    for name, memorandum in documents.memoranda.items():
-        where = f"memorandum '{name}'"
-        faults += _unknown(where, [memorandum.provider, *memorandum.consumers], documents.members, "member")
-        faults += _unknown(where, memorandum.purposes, documents.purposes, "purpose")
-        faults += _unknown(where, [memorandum.tier], tiers, "tier")
-        faults += _unknown(where, memorandum.legal_bases, documents.legal_bases, "legal basis")
-        faults += [
-            f"{where} lists the dataset '{dataset}', which its provider does not hold"
-            for dataset in memorandum.datasets
-            if not dataset.startswith(f"{member_name(memorandum.provider)}/datasets/")
-        ]
-        faults += _faults_in_roles(where, memorandum, documents)
-        served = {
-            purpose
-            for basis in memorandum.legal_bases
-            if basis in documents.legal_bases
-            for purpose in documents.legal_bases[basis].purposes
-        }
-        faults += [
-            f"{where} names the purpose '{purpose}', which none of its legal bases allows"
-            for purpose in sorted({*memorandum.purposes} - served)
-        ]
-        faults += _faults_in_period(where, memorandum)
-    return faults
-
-
-def _faults_in_period(where: str, row: LegalBasis | Memorandum) -> list[str]:
-    if row.valid_until is None:
-        return []
-    if row.valid_until == date.max:
-        return [f"{where} ends on the last day there is; leave out valid_until where no end is known"]
-    return [f"{where} ends before it begins"] if row.valid_until < row.valid_from else []
-
-
-def _faults_in_roles(where: str, memorandum: Memorandum, documents: Documents) -> list[str]:
-    wanted = [(memorandum.provider, Role.PROVIDER), *((one, Role.CONSUMER) for one in memorandum.consumers)]
-    return [
-        f"{where} needs the member '{member}' to be a {role.value}"
-        for member, role in wanted
-        if member in documents.members and role not in documents.members[member].roles
-    ]
-
-
-def compile_documents(documents: Documents) -> dict[str, Any]:
-    """Return the `data` document of the rules.
-
-    Tiers get their `rank` (0 is the most open) and the list `tier_names` by rank; `valid_from` and
-    `valid_until` become instants (RFC 3339, UTC), the second one exclusive, or null for no end.
-    """
-    # Through JSON, so that the document holds what every engine sees: lists, never tuples.
-    compiled: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(documents))
-    compiled["tiers"] = {tier["name"]: {**tier, "rank": rank} for rank, tier in enumerate(compiled["tiers"])}
-    compiled["tier_names"] = [tier.name for tier in documents.tiers]
-    for chapter, rows in (("legal_bases", documents.legal_bases), ("memoranda", documents.memoranda)):
-        for name, row in rows.items():
-            compiled[chapter][name]["valid_from"] = _instant(row.valid_from)
-            compiled[chapter][name]["valid_until"] = (
-                None if row.valid_until is None else _instant(row.valid_until + timedelta(days=1))
-            )
-    return compiled
-
-
-def _instant(day: date) -> str:
-    return f"{day.isoformat()}T00:00:00Z"
+    return Documents(**content)  # type: ignore[arg-type]

@@ -15,14 +15,16 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from gateway.errors import Reason
-from gateway.model import Decision, Treatment
+from gateway.model import Decision, Mask, Retention, Treatment, dataset_name
 from gateway.policy.bundle import Bundle
-from gateway.policy.documents import Document
+from gateway.policy.documents import DUTY_NAMES, Document
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.errors import BundleError
 from gateway.policy.policy_input import DatasetFacts, FieldFacts, PartyFacts, PolicyInput
 from gateway.policy.strict_yaml import read_yaml
 
+CAPABILITIES: Final = tuple(sorted([*Treatment, *(f"duty:{name}" for name in DUTY_NAMES)]))
+"""What a gateway can do in a case that does not say: everything."""
 WORLD_FILE: Final = "world.yaml"
 
 _File = TypeVar("_File")
@@ -34,6 +36,8 @@ class WorldField(Document, frozen=True):
     tier: str
     identifier: str | None = None
     generalise: str | None = None
+    mask: Mask | None = None
+    link: str | None = None
 
 
 class WorldDataset(Document, frozen=True):
@@ -43,6 +47,11 @@ class WorldDataset(Document, frozen=True):
     tier: str
     dataset_class: str = msgspec.field(name="class")
     fields: dict[str, WorldField]
+    owner: str = ""
+    """Left out: the provider."""
+    catalogue: str = ""
+    retention: Retention | None = None
+    cohort: int = 0
 
 
 class World(Document, frozen=True):
@@ -51,7 +60,7 @@ class World(Document, frozen=True):
     time: str
     """When a case happens that does not say."""
     datasets: dict[str, WorldDataset]
-    """By the last segment of their names."""
+    """By the last segment of their names, or by `PROVIDER/DATASET`."""
     strangers: dict[str, str] = msgspec.field(default_factory=dict)
     """Members that the bundle does not name, with their classes."""
 
@@ -69,7 +78,10 @@ class Given(Document, frozen=True):
     reads: tuple[str, ...] = ("uscc",)
     signed: bool = True
     time: str | None = None
-    capabilities: tuple[str, ...] = tuple(sorted(Treatment))
+    document: str = ""
+    subjects: int | None = None
+    """Left out: one where the query chooses by a field, else none."""
+    capabilities: tuple[str, ...] = CAPABILITIES
 
 
 class Expected(Document, frozen=True):
@@ -79,6 +91,7 @@ class Expected(Document, frozen=True):
     reasons: tuple[Reason, ...] = ()
     tier: str = ""
     treatments: dict[Treatment, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    duties: dict[str, dict[str, str | int]] = msgspec.field(default_factory=dict)
     rules: tuple[str, ...] = ()
     """Rule ids that must be among those given."""
 
@@ -168,13 +181,19 @@ def _expand(bundle: Bundle, world: World, row: CaseRow, title: str) -> Iterable[
                 consumer=PartyFacts(given.consumer, _class_of(given.consumer, classes, title)),
                 provider=PartyFacts(dataset.provider, _class_of(dataset.provider, classes, title)),
                 dataset=DatasetFacts(
-                    f"members/{dataset.provider}/datasets/{given.dataset}",
+                    dataset_name(dataset.provider, given.dataset.rpartition("/")[2]),
                     dataset.tier,
                     dataset.dataset_class,
                     {
-                        name: FieldFacts(field.tier, field.identifier, field.generalise)
+                        name: FieldFacts(
+                            field.tier, field.identifier, field.generalise, field.mask, field.link
+                        )
                         for name, field in dataset.fields.items()
                     },
+                    dataset.owner or dataset.provider,
+                    dataset.catalogue,
+                    dataset.retention,
+                    dataset.cohort,
                 ),
                 purpose=purpose,
                 legal_basis=given.legal_basis,
@@ -182,6 +201,8 @@ def _expand(bundle: Bundle, world: World, row: CaseRow, title: str) -> Iterable[
                 fields=tuple(sorted(given.fields)),
                 reads=tuple(sorted(given.reads)),
                 capabilities=tuple(sorted(given.capabilities)),
+                document=given.document,
+                subjects=min(len(given.reads), 1) if given.subjects is None else given.subjects,
             ),
             expect=row.expect,
         )
@@ -205,6 +226,7 @@ def _differences(case: GoldenCase, decision: Decision) -> Iterable[str]:
         ("allow", expect.allow, decision.allow),
         ("reasons", tuple(sorted(expect.reasons)), decision.reasons),
         ("tier", expect.tier, decision.tier),
+        ("duties", expect.duties, decision.duties),
     ):
         if wanted != got:
             yield f"{name}: expected {wanted}, got {got}"

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.model import Mask, Retention
 from gateway.policy.errors import PolicyError
 
 MAX_INPUT_BYTES: Final = 256 * 1024
@@ -27,11 +28,13 @@ class PartyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FieldFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One field of the dataset; null where it has no identifier kind or cannot be coarsened."""
+    """One field of the dataset; null where it has no identifier kind, cannot be coarsened, or links nothing."""
 
     tier: str
     identifier: str | None
     generalise: str | None
+    mask: Mask | None = None
+    link: str | None = None
 
 
 class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +44,13 @@ class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tier: str
     dataset_class: str = msgspec.field(name="class")
     fields: dict[str, FieldFacts]
+    owner: str = ""
+    """The member that a score is made for."""
+    catalogue: str = ""
+    """The catalogue entry that the dataset cites."""
+    retention: Retention | None = None
+    cohort: int = 0
+    """The fewest records that may be told about where no subject is named."""
 
 
 class PolicyInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,7 +79,11 @@ class PolicyInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reads: tuple[str, ...]
     """Fields that subjects, filters and match attributes touch."""
     capabilities: tuple[str, ...]
-    """Treatments that the gateway can carry out."""
+    """What the gateway can carry out: treatments by name, duties as `duty:<name>`."""
+    document: str = ""
+    """Reference of an official document; empty when none is stated."""
+    subjects: int = 0
+    """How many subjects the query names."""
 
     def __post_init__(self) -> None:
         if _MINUTE.fullmatch(self.time) is None:

@@ -21,6 +21,12 @@ conditions := {
 	"purposes.tier": {"reason": "PURPOSE_NOT_PERMITTED", "after": ["purposes.known"]},
 	"purposes.operation": {"reason": "OPERATION_NOT_PERMITTED", "after": ["purposes.known"]},
 	"purposes.score": {"reason": "SCORE_NOT_PERMITTED", "after": ["purposes.known"]},
+	"purposes.owner": {"reason": "SCORE_NOT_PERMITTED", "after": ["purposes.known", "purposes.dataset_class"]},
+	"purposes.document": {"reason": "DOCUMENT_MISSING", "after": ["purposes.known", "purposes.member_class"]},
+	"purposes.subjects": {"reason": "SUBJECTS_NOT_PERMITTED", "after": ["purposes.known", "purposes.operation"]},
+	"catalogue.known": {"reason": "CATALOGUE_ENTRY_UNKNOWN", "after": []},
+	"catalogue.class": {"reason": "CATALOGUE_ENTRY_BREACHED", "after": ["catalogue.known"]},
+	"catalogue.retention": {"reason": "CATALOGUE_ENTRY_BREACHED", "after": ["catalogue.known"]},
 	"memoranda.known": {"reason": "MEMORANDUM_UNKNOWN", "after": []},
 	"memoranda.scope": {"reason": "MEMORANDUM_NOT_APPLICABLE", "after": ["memoranda.known"]},
 	"memoranda.period": {"reason": "MEMORANDUM_NOT_IN_FORCE", "after": ["memoranda.known"]},
@@ -45,26 +51,47 @@ conditions := {
 		"after": ["legal_bases.known", "memoranda.known"],
 	},
 	"legal_bases.period": {"reason": "LEGAL_BASIS_NOT_IN_FORCE", "after": ["legal_bases.known"]},
-	"obligations.classified": {"reason": "TIER_UNKNOWN", "after": []},
+	"legal_bases.persons": {
+		"reason": "LEGAL_BASIS_MISSING",
+		"after": ["catalogue.known", "legal_bases.stated", "tiers.granted"],
+	},
+	"legal_bases.datasets": {
+		"reason": "LEGAL_BASIS_NOT_PERMITTED",
+		"after": ["catalogue.known", "legal_bases.known", "tiers.granted"],
+	},
+	"obligations.classified": {"reason": "TIER_UNKNOWN", "after": ["tiers.granted"]},
 	"obligations.within_tier": {
 		"reason": "FIELD_ABOVE_TIER",
 		"after": ["tiers.granted", "obligations.classified"],
 	},
+	"obligations.links": {
+		"reason": "LEGAL_BASIS_NOT_PERMITTED",
+		"after": ["tiers.granted", "obligations.classified", "obligations.within_tier"],
+	},
 	"obligations.treatable": {
 		"reason": "OBLIGATION_UNSUPPORTED",
-		"after": ["tiers.granted", "obligations.classified", "obligations.within_tier"],
+		"after": ["tiers.granted", "obligations.classified", "obligations.within_tier", "obligations.links"],
 	},
 	"obligations.capabilities": {"reason": "OBLIGATION_UNSUPPORTED", "after": ["tiers.granted"]},
 	"obligations.something": {
 		"reason": "NOTHING_PERMITTED",
-		"after": ["tiers.granted", "obligations.classified", "obligations.within_tier", "obligations.treatable"],
+		"after": [
+			"tiers.granted", "obligations.classified", "obligations.within_tier", "obligations.links",
+			"obligations.treatable",
+		],
+	},
+	"duties.known": {"reason": "OBLIGATION_UNSUPPORTED", "after": ["tiers.granted", "catalogue.known"]},
+	"duties.capabilities": {
+		"reason": "OBLIGATION_UNSUPPORTED",
+		"after": ["tiers.granted", "catalogue.known", "duties.known"],
 	},
 	"reads.visible": {"reason": "FILTER_HIDDEN_FIELD", "after": ["tiers.granted"]},
 }
 
 # METADATA
 # title: Whatever is proven
-proofs := ((fact_proofs | purpose_proofs) | (memorandum_proofs | tier_proofs)) | (basis_proofs | field_proofs)
+proofs := (((fact_proofs | purpose_proofs) | (memorandum_proofs | tier_proofs)) | (basis_proofs | field_proofs)) |
+	(catalogue_proofs | duty_proofs)
 
 # METADATA
 # title: What is not proven
@@ -142,7 +169,7 @@ result := {
 	"reasons": [],
 	"tier": granted,
 	"obligations": obligations,
-	"duties": {},
+	"duties": duties,
 	"rule_ids": sort(grounds),
 	"valid_until": valid_until,
 	"bundle": data.bundle.digest,

@@ -13,11 +13,15 @@ asked := {
 		"name": "members/registry/datasets/companies",
 		"tier": "public",
 		"class": "record",
+		"owner": "registry",
+		"catalogue": "National catalogue of public credit information, item C-01",
+		"retention": null,
+		"cohort": 0,
 		"fields": {
-			"uscc": {"tier": "public", "identifier": "uscc", "generalise": null},
-			"capital": {"tier": "limited", "identifier": null, "generalise": "band:1000000"},
-			"representative_id": {"tier": "limited", "identifier": "national-id", "generalise": null},
-			"phone": {"tier": "government", "identifier": null, "generalise": null},
+			"uscc": {"tier": "public", "identifier": "uscc", "generalise": null, "mask": null, "link": null},
+			"capital": {"tier": "limited", "identifier": null, "generalise": "band:1000000", "mask": null, "link": null},
+			"representative_id": {"tier": "limited", "identifier": "national-id", "generalise": null, "mask": null, "link": null},
+			"phone": {"tier": "government", "identifier": null, "generalise": null, "mask": null, "link": null},
 		},
 	},
 	"purpose": "credit-check",
@@ -25,6 +29,8 @@ asked := {
 	"memorandum": "registry-harbour-bank",
 	"fields": [],
 	"reads": ["uscc"],
+	"document": "",
+	"subjects": 1,
 	"capabilities": ["drop", "generalise", "mask", "pseudonymise", "release"],
 }
 

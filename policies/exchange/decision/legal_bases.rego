@@ -4,8 +4,12 @@
 package exchange.decision
 
 # METADATA
+# title: All legal bases, by name
+bases := data.legal_bases
+
+# METADATA
 # title: The legal basis stated
-basis := data.legal_bases[input.legal_basis]
+basis := bases[input.legal_basis]
 
 # METADATA
 # title: A legal basis is stated
@@ -80,26 +84,14 @@ basis_proofs contains "legal_bases.memorandum" if input.memorandum == ""
 basis_proofs contains "legal_bases.memorandum" if input.legal_basis == ""
 
 # METADATA
-# title: The article has come into force and has no end
-# custom:
-#   citation: Gateway policy 4.5
-#   owner: legal department
-#   remedy: State a legal basis that is in force on the day of the query.
-basis_proofs contains "legal_bases.period" if {
-	basis.valid_from <= input.time
-	basis.valid_until == null
-}
-
-# METADATA
 # title: The article has come into force and has not ended
 # custom:
 #   citation: Gateway policy 4.5
 #   owner: legal department
 #   remedy: State a legal basis that is in force on the day of the query.
 basis_proofs contains "legal_bases.period" if {
-	is_string(basis.valid_until)
 	basis.valid_from <= input.time
-	input.time < basis.valid_until
+	input.time < basis.before
 }
 
 # METADATA
@@ -109,3 +101,50 @@ basis_proofs contains "legal_bases.period" if {
 #   owner: legal department
 #   remedy: State a legal basis that is in force on the day of the query.
 basis_proofs contains "legal_bases.period" if input.legal_basis == ""
+
+# METADATA
+# title: The answer tells nothing about persons
+# custom:
+#   citation: Gateway policy 4.6
+#   owner: data protection officer
+#   remedy: State the legal basis of the query; records of persons are given on none without.
+basis_proofs contains "legal_bases.persons" if {
+	entry.persons == false
+	count(fields.personal) == 0
+}
+
+# METADATA
+# title: A legal basis is stated
+# custom:
+#   citation: Gateway policy 4.6
+#   owner: data protection officer
+#   remedy: State the legal basis of the query; records of persons are given on none without.
+basis_proofs contains "legal_bases.persons" if input.legal_basis != ""
+
+# METADATA
+# title: The legal basis names the dataset
+# custom:
+#   citation: Gateway policy 4.7, no dossier
+#   owner: data protection officer
+#   remedy: State a legal basis that names this dataset; what it does not name may not be put beside it.
+basis_proofs contains "legal_bases.datasets" if input.dataset.name in basis.datasets
+
+# METADATA
+# title: The legal basis is open to any dataset, and the answer tells nothing about persons
+# custom:
+#   citation: Gateway policy 4.7, no dossier
+#   owner: data protection officer
+#   remedy: State a legal basis that names this dataset; what it does not name may not be put beside it.
+basis_proofs contains "legal_bases.datasets" if {
+	basis.datasets == null
+	entry.persons == false
+	count(fields.personal) == 0
+}
+
+# METADATA
+# title: None is stated; the tier and the dataset say whether one is needed
+# custom:
+#   citation: Gateway policy 4.7, no dossier
+#   owner: data protection officer
+#   remedy: State a legal basis that names this dataset; what it does not name may not be put beside it.
+basis_proofs contains "legal_bases.datasets" if input.legal_basis == ""

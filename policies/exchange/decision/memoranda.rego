@@ -4,8 +4,12 @@
 package exchange.decision
 
 # METADATA
+# title: All memoranda, by name
+memoranda := data.memoranda
+
+# METADATA
 # title: The memorandum stated
-memorandum := data.memoranda[input.memorandum]
+memorandum := memoranda[input.memorandum]
 
 # METADATA
 # title: The memorandum stated is in the register
@@ -29,26 +33,14 @@ memorandum_proofs contains "memoranda.scope" if {
 }
 
 # METADATA
-# title: The memorandum has begun and has no end
-# custom:
-#   citation: Gateway policy 3.3
-#   owner: legal department
-#   remedy: Renew the memorandum, or state one that is in force.
-memorandum_proofs contains "memoranda.period" if {
-	memorandum.valid_from <= input.time
-	memorandum.valid_until == null
-}
-
-# METADATA
 # title: The memorandum has begun and has not ended
 # custom:
 #   citation: Gateway policy 3.3
 #   owner: legal department
 #   remedy: Renew the memorandum, or state one that is in force.
 memorandum_proofs contains "memoranda.period" if {
-	is_string(memorandum.valid_until)
 	memorandum.valid_from <= input.time
-	input.time < memorandum.valid_until
+	input.time < memorandum.before
 }
 
 # METADATA

@@ -62,3 +62,57 @@ purpose_proofs contains "purposes.score" if purpose.enforcement == false
 #   owner: data protection officer
 #   remedy: Ask for the records themselves; a score cannot be had for this purpose.
 purpose_proofs contains "purposes.score" if input.dataset.class != "score"
+
+# METADATA
+# title: No score goes to anybody but its owner, for the dataset holds none
+# custom:
+#   citation: Gateway policy 2.7
+#   owner: data protection officer
+#   remedy: Ask for the records themselves; a score is given to the member that it is made for alone.
+purpose_proofs contains "purposes.owner" if input.dataset.class != "score"
+
+# METADATA
+# title: No score goes to anybody but its owner, and the owner asks
+# custom:
+#   citation: Gateway policy 2.7
+#   owner: data protection officer
+#   remedy: Ask for the records themselves; a score is given to the member that it is made for alone.
+purpose_proofs contains "purposes.owner" if input.consumer.id == input.dataset.owner
+
+# METADATA
+# title: The purpose asks for no official document
+# custom:
+#   citation: Gateway policy 2.8
+#   owner: legal department
+#   remedy: Cite the official document (order, warrant, consent) in a signed query.
+purpose_proofs contains "purposes.document" if purpose.document == false
+
+# METADATA
+# title: An official document is cited over a signature
+# custom:
+#   citation: Gateway policy 2.8
+#   owner: legal department
+#   remedy: Cite the official document (order, warrant, consent) in a signed query.
+purpose_proofs contains "purposes.document" if {
+	input.document != ""
+	input.signed == true
+}
+
+# METADATA
+# title: The purpose does not limit how many subjects a query names
+# custom:
+#   citation: Gateway policy 2.9
+#   owner: data protection officer
+#   remedy: Name at least one subject, and no more than the purpose allows.
+purpose_proofs contains "purposes.subjects" if purpose.subjects == null
+
+# METADATA
+# title: The query names at least one subject, and no more than the purpose allows
+# custom:
+#   citation: Gateway policy 2.9
+#   owner: data protection officer
+#   remedy: Name at least one subject, and no more than the purpose allows.
+purpose_proofs contains "purposes.subjects" if {
+	input.subjects >= 1
+	input.subjects <= purpose.subjects
+}
