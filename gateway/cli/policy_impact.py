@@ -87,7 +87,7 @@ def matrix(
 ) -> None:
     """List who gets what: every member, dataset and purpose, by the best legal basis and memorandum.
 
-    Asked are signed queries for all fields, of the members that the policy names.
+    Asked are signed queries for all fields of one subject that cite a document, by the policy's members.
     """
     place = policy_directory(directory, config)
     bundle = load_bundle(place)

@@ -72,9 +72,7 @@ def query(
     ] = "",
     document: Annotated[
         str,
-        typer.Option(
-            metavar="REFERENCE", help="The official document it rests on.", rich_help_panel=_WHY
-        ),
+        typer.Option(metavar="REFERENCE", help="The official document it rests on.", rich_help_panel=_WHY),
     ] = "",
     actor: Annotated[
         str, typer.Option(metavar="ID", help="Who asks, by your own name for them.", rich_help_panel=_WHY)

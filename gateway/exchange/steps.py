@@ -42,7 +42,7 @@ from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
 from gateway.model import Operation
 from gateway.policy.engine import PolicyEngine
-from gateway.policy.recorded_input import without_unknown_names
+from gateway.policy.recorded_input import as_recordable
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
 from gateway.telemetry.faults import record_fault
@@ -170,7 +170,7 @@ class Steps:
             signed=bool(statement.key_id),
             now=exchange.started,
         )
-        facts = without_unknown_names(facts, self._with.policy.bundle.data)
+        facts = as_recordable(facts, self._with.policy.bundle.data)
         exchange.policy_input = facts
         try:
             async with asyncio.timeout(min(exchange.remaining_s(), POLICY_TIMEOUT_S)):

@@ -7,7 +7,7 @@ long and the same for thousands of exchanges, stands their digest. The facts the
     decision id  <-  bundle digest, canonical input  <-  `policy_input` of the entry, `dataset.described`
 
 The input holds names and counts, never a value of a record. What a caller may have typed where a name is
-expected is replaced before policy is asked (`without_unknown_names`), so that nothing else can stand there.
+expected is replaced before policy is asked (`as_recordable`), so that nothing else can stand there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from gateway.policy.policy_input import DatasetFacts, PolicyInput
 
 UNKNOWN_NAME: Final = "(unknown)"
 """Stands for a purpose, legal basis or memorandum that the bundle does not know; no bundle can define it."""
+
+STATED: Final = "(stated)"
+"""Stands for the reference of an official document; the signed query, among the sealed details, holds it."""
 
 PIECE_CHARACTERS: Final = 6 * 1024
 """A piece is quoted once more in its entry, which is at most 16 KiB: every quotation mark takes two bytes."""
@@ -60,17 +63,20 @@ def describe(facts: DatasetFacts) -> Description:
     return Description(facts.name, "sha256:" + hashlib.sha256(text).hexdigest(), text.decode())
 
 
-def without_unknown_names(policy_input: PolicyInput, data: Mapping[str, Any]) -> PolicyInput:
-    """Return the input with `UNKNOWN_NAME` for each purpose, legal basis or memorandum not in `data`.
+def as_recordable(policy_input: PolicyInput, data: Mapping[str, Any]) -> PolicyInput:
+    """Return the input without anything that a caller may have made up; policy is asked with this one.
 
-    To the rules a name that is not in their data is like any other; in the log it could be anything, an
-    identifier too. `data` is that of the bundle that is about to decide.
+    `UNKNOWN_NAME` stands for each purpose, legal basis or memorandum not in `data`, the data of the bundle
+    that is about to decide, `STATED` for the reference of a document. To the rules, a name that is not in
+    their data is like any other; in the log it could be anything, an identifier too.
     """
     replaced = {
         fact: UNKNOWN_NAME
         for fact, chapter in _NAMED
         if (name := getattr(policy_input, fact)) and name not in data[chapter]
     }
+    if policy_input.document:
+        replaced["document"] = STATED
     return msgspec.structs.replace(policy_input, **replaced) if replaced else policy_input
 
 

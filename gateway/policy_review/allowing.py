@@ -17,6 +17,7 @@ import msgspec
 from gateway.model import Operation
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.errors import PolicyError
+from gateway.policy.recorded_input import STATED
 
 MAX_QUESTIONS: Final = 50_000
 """Questions after which the search for pairs ends: some ten seconds."""
@@ -25,7 +26,6 @@ MAX_SHOWN: Final = 10
 
 Facts = Mapping[str, Any]
 
-_DOCUMENT: Final = "(stated)"
 _STATED: Final = (
     ("legal_basis", "legal_bases", "legal basis"),
     ("memorandum", "memoranda", "memorandum"),
@@ -119,7 +119,7 @@ def _changes(data: Mapping[str, Any], facts: Facts, asking: _Asking) -> Iterator
     if facts["signed"] is not True:
         yield _replacing("signed", value=True, text="sign the query")
     if facts.get("document") == "":
-        yield _replacing("document", _DOCUMENT, "cite an official document")
+        yield _replacing("document", STATED, "cite an official document")
     for operation in Operation:
         if operation.value != facts["operation"]:
             yield _replacing("operation", operation.value, f"use the operation {operation.value}")

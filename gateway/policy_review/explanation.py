@@ -107,7 +107,7 @@ class Explainer:
             grounds=tuple(self._grounds(decision)),
             fields=tuple(self._fields(decision, facts, speaking)),
             duties=tuple(
-                ExplainedDuty(name, show_parameters(params), self._duty_rules(name, speaking))
+                ExplainedDuty(name, show_parameters(params), tuple(self._burdens(name, decision, facts)))
                 for name, params in sorted(decision.duties.items())
             ),
         )
@@ -137,13 +137,7 @@ class Explainer:
             chapter, _, name = rule.partition(".")
             rows = self._bundle.data.get(chapter)
             row: Mapping[str, Any] = rows.get(name, {}) if isinstance(rows, Mapping) else {}
-            article = ", ".join(str(row[part]) for part in ("act", "article") if part in row)
-            yield Ground(
-                rule,
-                str(row.get("title", "")),
-                article or str(row.get("citation", "")),
-                str(row.get("valid_until") or ""),
-            )
+            yield Ground(rule, str(row.get("title", "")), _citation(row), str(row.get("valid_until") or ""))
 
     async def _speaking(self, encoded: bytes) -> dict[str, Any]:
         """Return the value of each cited rule that is no proof, by its name."""
@@ -177,33 +171,55 @@ class Explainer:
                 for module, rule in self._rules
                 if isinstance(speaking.get(rule.name), list) and name in speaking[rule.name]
             ]
-            if not rules:
-                rules = [self._by_tier(obligation.treatment, tier, decision.tier)]
-            yield ExplainedField(name, show_obligation(obligation), tier, tuple(rules))
-
-    def _by_tier(self, treatment: Treatment, tier: str, granted: str) -> CitedRule:
-        """Return what stands for a rule where none speaks of the field by its name."""
-        tiers = self._bundle.data["tiers"]
-        place = "data/tiers.yaml"
-        if treatment is not Treatment.DROP:
-            return CitedRule(f"Its tier '{tier}' lies within the tier granted, '{granted}'", place)
-        if tier not in tiers:
-            return CitedRule(f"{_UNCITED}; its tier is not known", place)
-        if tiers[tier]["rank"] > tiers[granted]["rank"]:
-            return CitedRule(
-                f"Its tier '{tier}' lies above the tier granted, '{granted}'",
-                place,
-                remedy="Ask under a memorandum that grants its tier.",
+            yield ExplainedField(
+                name,
+                show_obligation(obligation),
+                tier,
+                tuple(rules) or (self._by_data(name, obligation.treatment, decision.tier, facts),),
             )
-        return CitedRule(_UNCITED, place)
 
-    def _duty_rules(self, duty: str, speaking: Mapping[str, Any]) -> tuple[CitedRule, ...]:
-        return tuple(
-            self._cited(module, rule)
-            for module, rule in self._rules
-            if rule.name == duty
-            or (isinstance(speaking.get(rule.name), list | dict) and duty in speaking[rule.name])
-        )
+    def _by_data(self, name: str, treatment: Treatment, granted: str, facts: Mapping[str, Any]) -> CitedRule:
+        """Return the row of the data that decides, where no rule speaks of the field by its name."""
+        field: Mapping[str, Any] = facts["dataset"]["fields"].get(name, {})
+        tier, tiers = field.get("tier", ""), self._bundle.data["tiers"]
+        kind = self._bundle.data["identifiers"].get(field.get("identifier"), {})
+        of_tier = "data/tiers.yaml"
+        if treatment in {Treatment.GENERALISE, Treatment.MASK}:
+            consumer = facts["consumer"]["class"]
+            title = (
+                f"Members of the class '{consumer}' see no field of the tier granted, '{granted}', exactly"
+            )
+            return CitedRule(title, "data/member_classes.yaml")
+        if kind.get("person") and tiers.get(tier, {}).get("rank", len(tiers)) <= tiers[granted]["rank"]:
+            wanted = tiers[granted]["person_identifiers"]
+            return CitedRule(
+                f"The tier granted, '{granted}', says of identifiers of persons: {wanted}", of_tier
+            )
+        if treatment is not Treatment.DROP:
+            return CitedRule(f"Its tier '{tier}' lies within the tier granted, '{granted}'", of_tier)
+        if tier in tiers and tiers[tier]["rank"] > tiers[granted]["rank"]:
+            title = f"Its tier '{tier}' lies above the tier granted, '{granted}'"
+            return CitedRule(title, of_tier, remedy="Ask under a memorandum that grants its tier.")
+        return CitedRule(_UNCITED, of_tier)
+
+    def _burdens(self, duty: str, decision: Decision, facts: Mapping[str, Any]) -> Iterator[CitedRule]:
+        """Yield each row of the data that lays the duty down; the strictest of them holds."""
+        dataset = facts["dataset"]
+        for chapter, name in (
+            ("member_classes", facts["consumer"]["class"]),
+            ("tiers", decision.tier),
+            ("purposes", facts["purpose"]),
+            ("legal_bases", facts["legal_basis"]),
+            ("memoranda", facts["memorandum"]),
+            ("catalogue", dataset.get("catalogue", "")),
+        ):
+            row: Mapping[str, Any] = self._bundle.data.get(chapter, {}).get(name, {})
+            if duty in row.get("duties", {}):
+                yield CitedRule(f"{chapter}.{name}: {row['title']}", f"data/{chapter}.yaml", _citation(row))
+        if (duty == "retention" and dataset.get("retention")) or (
+            duty == "smallest_cohort" and dataset.get("cohort")
+        ):
+            yield CitedRule(f"The description of {dataset['name']}", "the catalogue", dataset["catalogue"])
 
     def _annotation(self, module: Module, rule: Rule) -> Annotation | None:
         return self._bundle.annotations[module.path].get(rule.line)
@@ -215,6 +231,11 @@ class Explainer:
             return CitedRule(rule.name, place)
         custom = annotation.custom
         return CitedRule(annotation.title, place, custom.citation, custom.owner, custom.remedy)
+
+
+def _citation(row: Mapping[str, Any]) -> str:
+    article = ", ".join(str(row[part]) for part in ("act", "article") if part in row)
+    return article or str(row.get("citation", ""))
 
 
 def known_bundle(bundles: Mapping[str, Bundle], digest: str) -> Bundle:

@@ -19,6 +19,7 @@ from gateway.exchange.resolution import CAPABILITIES, dataset_facts
 from gateway.model import Operation
 from gateway.policy.bundle import Bundle
 from gateway.policy.policy_input import DatasetFacts, PartyFacts, PolicyInput
+from gateway.policy.recorded_input import STATED
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _FIELDS: Final = msgspec.structs.fields(PolicyInput)
@@ -89,7 +90,7 @@ class Questions:
         self._datasets: dict[str, tuple[str, msgspec.Raw]] = {}
 
     def encode(self, way: Way) -> bytes:
-        """Return the canonical input of a signed query for all fields, in the way `way`."""
+        """Return the canonical input of a signed query for all fields of one subject, that cites a document."""
         held = self._datasets.get(way.dataset)
         if held is None:
             facts = self._world.datasets[way.dataset]
@@ -111,6 +112,8 @@ class Questions:
             fields=(),
             reads=(),
             capabilities=CAPABILITIES,
+            document=STATED,
+            subjects=1,
         )
         plain: dict[str, Any] = {field.encode_name: getattr(asked, field.name) for field in _FIELDS}
         return _ENCODER.encode({**plain, "dataset": facts_text})
