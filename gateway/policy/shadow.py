@@ -95,7 +95,8 @@ class Shadow:
         try:
             asyncio.run(engine.start())
         except GatewayError as error:
-            self._fault = error
+            # A new one, without a traceback: that would hold the engine beyond this thread.
+            self._fault = PolicyError(error.message, reason=error.reason)
             return
         finally:
             self._started.set()
