@@ -90,8 +90,7 @@ conditions := {
 
 # METADATA
 # title: Whatever is proven
-proofs := (((fact_proofs | purpose_proofs) | (memorandum_proofs | tier_proofs)) | (basis_proofs | field_proofs)) |
-	(catalogue_proofs | duty_proofs)
+proofs := (((fact_proofs | purpose_proofs) | (memorandum_proofs | tier_proofs)) | (basis_proofs | field_proofs)) | (catalogue_proofs | duty_proofs)
 
 # METADATA
 # title: What is not proven

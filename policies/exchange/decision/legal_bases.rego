@@ -110,7 +110,7 @@ basis_proofs contains "legal_bases.period" if input.legal_basis == ""
 #   remedy: State the legal basis of the query; records of persons are given on none without.
 basis_proofs contains "legal_bases.persons" if {
 	entry.persons == false
-	count(fields.personal) == 0
+	count(portions.personal) == 0
 }
 
 # METADATA
@@ -138,7 +138,7 @@ basis_proofs contains "legal_bases.datasets" if input.dataset.name in basis.data
 basis_proofs contains "legal_bases.datasets" if {
 	basis.datasets == null
 	entry.persons == false
-	count(fields.personal) == 0
+	count(portions.personal) == 0
 }
 
 # METADATA

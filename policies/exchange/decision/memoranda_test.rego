@@ -10,13 +10,13 @@ test_a_memorandum_of_another_provider_is_not_usable if {
 }
 
 test_a_memorandum_without_end_holds if {
-	endless := {"m": object.union(data.memoranda["registry-harbour-bank"], {"valid_until": null})}
+	endless := {"m": object.union(data.memoranda["registry-harbour-bank"], {"valid_until": null, "before": "9999-12-31T23:59:59Z"})}
 	decision.memorandum_usable with input as but({"memorandum": "m", "time": "2099-01-01T00:00:00Z"})
 		with data.memoranda as endless
 }
 
 test_an_allowance_without_end_has_no_valid_until if {
-	endless := {"m": object.union(data.memoranda["registry-harbour-bank"], {"valid_until": null})}
+	endless := {"m": object.union(data.memoranda["registry-harbour-bank"], {"valid_until": null, "before": "9999-12-31T23:59:59Z"})}
 	result := decision.result with input as but({"memorandum": "m"}) with data.memoranda as endless
 	result.allow == true
 	result.valid_until == null

@@ -38,7 +38,7 @@ test_a_treatment_that_nobody_knows_drops if {
 }
 
 test_a_field_described_by_halves_is_dropped if {
-	halves := {"uscc": {"tier": "public"}, "name": {"tier": "public", "identifier": null, "generalise": null}}
+	halves := {"uscc": {"tier": "public"}, "name": {"tier": "public", "identifier": null, "generalise": null, "mask": null, "link": null}}
 	result := treatments with input as object.union(
 		object.remove(asked, ["dataset"]),
 		{"dataset": object.union(object.remove(asked.dataset, ["fields"]), {"fields": halves})},

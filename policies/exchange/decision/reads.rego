@@ -11,5 +11,5 @@ package exchange.decision
 #   owner: security officer
 #   remedy: Choose records by a field that is released to you as it is, or by an identifier.
 field_proofs contains "reads.visible" if {
-	count(fields.read - (fields.exact | fields.pseudonymised)) == 0
+	count(portions.read - (portions.exact | portions.pseudonymised)) == 0
 }

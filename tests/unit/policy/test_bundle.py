@@ -63,7 +63,7 @@ def test_a_comment_in_a_data_file_does_not_change_the_digest(bundle, bundle_copy
         ("data/tiers.yaml", "    cacheable: true\n", "", "cacheable"),
         ("data/tiers.yaml", "person_identifiers: pseudonymise", "person_identifiers: publish", "publish"),
         ("data/tiers.yaml", "- name: limited", "- name: public", "'public' is defined twice"),
-        ("data/tiers.yaml", "[agency, bank, company]", "[agency, bank, compny]", "'compny'"),
+        ("data/tiers.yaml", "[agency, police, bank, company]", "[agency, police, bank, compny]", "'compny'"),
         ("data/members.yaml", "class: bank", "class: banc", "'banc'"),
         ("data/purposes.yaml", "tiers: [public]", "tiers: [publick]", "'publick'"),
         ("data/purposes.yaml", "member_classes: [bank]", "member_classes: [bonk]", "'bonk'"),
@@ -99,6 +99,22 @@ def test_a_comment_in_a_data_file_does_not_change_the_digest(bundle, bundle_copy
             "purposes: [licensing]",
             "none of its legal",
         ),
+        ("data/tiers.yaml", "    memorandum: true\n    member_classes: [agency, police]\n", "    memorandum: false\n"
+         "    member_classes: [agency, police]\n", "asks for less"),
+        ("data/purposes.yaml", "broader: credit-check", "broader: credit-chuck", "'credit-chuck'"),
+        ("data/purposes.yaml", "broader: credit-check", "broader: lending-decision", "broader than itself"),
+        ("data/purposes.yaml", "broader: credit-check", "broader: statistics", "which includes it, does not"),
+        ("data/purposes.yaml", "broader: credit-check", "broader: joint-discipline", "both enforce or both not"),
+        ("data/purposes.yaml", "{limit_records: 200,", "{limit_recods: 200,", "limit_recods"),
+        ("data/purposes.yaml", "{limit_records: 200,", "{limit_records: 0,", "purposes.yaml"),
+        ("data/legal_bases.yaml", "valid_until: 2029-05-31", "valid_until: null", "without a sunset"),
+        ("data/legal_bases.yaml", "review_by: 2029-08-31", "review_by: 2025-08-31", "reviewed before it begins"),
+        ("data/legal_bases.yaml", "{review_by: 2029-08-31}", "{}", "review_by"),
+        ("data/legal_bases.yaml", "[members/registry/datasets/companies]", "[members/nobody/datasets/companies]",
+         "'nobody'"),
+        ("data/memoranda.yaml", "valid_until: 2029-05-31", "valid_until: 2029-06-01", "outlives the sunset"),
+        ("data/catalogue.yaml", "item C-02", "item C-01", "stands twice"),
+        ("data/catalogue.yaml", "class: score", "class: opinion", "opinion"),
         ("data/memoranda.yaml", "title: Company", "title: Tax\n    title: Company", "stands twice"),
         ("data/memoranda.yaml", "registry-harbour-bank:", "Registry Harbour:", "memoranda.yaml"),
         ("data/identifiers.yaml", "person: true", "person: &yes true", None),
@@ -158,6 +174,29 @@ def test_a_file_too_large_is_refused(bundle_copy, monkeypatch):
 def test_the_last_day_counts_and_no_end_is_null(bundle):
     assert bundle.data["legal_bases"]["interim-credit-order-3"]["valid_until"] == "2024-01-01T00:00:00Z"
     assert bundle.data["legal_bases"]["inspection-act-7"]["valid_until"] is None
+
+
+def test_an_emergency_rule_ends_unreviewed_with_the_day_of_its_review(bundle, bundle_copy):
+    ends = {name: basis["valid_until"] for name, basis in bundle.data["legal_bases"].items()}
+    assert ends["flood-order-7"] == "2026-10-01T00:00:00Z"
+    assert ends["flood-order-4"] == "2029-06-01T00:00:00Z"
+    edit(
+        bundle_copy / "data/legal_bases.yaml",
+        "{review_by: 2026-09-30}",
+        "{review_by: 2026-09-30, reviewed_on: 2026-09-01}",
+    )
+    assert load_bundle(bundle_copy).data["legal_bases"]["flood-order-7"]["valid_until"] == ends["flood-order-4"]
+
+
+def test_where_a_purpose_is_listed_the_narrower_ones_are_listed_too(bundle):
+    assert bundle.data["legal_bases"]["tax-discipline-memorandum-act-4"]["purposes"] == [
+        "joint-discipline", "travel-restriction", "procurement-exclusion", "financing-restriction",
+    ]  # fmt: skip
+
+
+def test_an_enforcing_purpose_asks_for_a_document(bundle):
+    assert all(row["document"] for row in bundle.data["purposes"].values() if row["enforcement"])
+    assert not bundle.data["purposes"]["licensing"]["document"]
 
 
 def test_the_schemas_beside_the_data_say_what_the_types_say():

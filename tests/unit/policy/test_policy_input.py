@@ -15,11 +15,13 @@ def test_the_encoding_is_the_documented_shape_with_sorted_keys(allowed_input):
     assert content["dataset"]["fields"]["capital"] == {
         "generalise": "band:1000000",
         "identifier": None,
+        "link": None,
+        "mask": None,
         "tier": "limited",
     }
     assert set(content) == {
-        "capabilities", "consumer", "dataset", "fields", "legal_basis", "memorandum", "operation", "provider",
-        "purpose", "reads", "signed", "time",
+        "capabilities", "consumer", "dataset", "document", "fields", "legal_basis", "memorandum", "operation",
+        "provider", "purpose", "reads", "signed", "subjects", "time",
     }  # fmt: skip
 
 
