@@ -59,6 +59,15 @@ class EmbeddedEngine:
 
     async def start(self) -> None:
         """Load the bundle and prove the engine; raise `PolicyError` if either fails."""
+        self._engine, self._thread = self._load(), threading.get_ident()
+        try:
+            await verify_conformance(self, self.bundle)
+        except BaseException:
+            # Here and now: whoever holds the error may drop it, and what it holds, on another thread.
+            self._engine = None
+            raise
+
+    def _load(self) -> Any:
         engine = regorus.Engine()
         try:
             for path, text in {**self.bundle.modules, **self._tests, PROBE_PATH: PROBE_MODULE}.items():
@@ -66,10 +75,10 @@ class EmbeddedEngine:
             engine.add_data_json(msgspec.json.encode(dict(self.bundle.data)).decode())
             engine.set_enable_coverage(self._traced)
         except BaseException as fault:
+            del engine
             _raise_unless_of_engine(fault)
             raise PolicyError("The embedded policy engine cannot load the bundle.") from fault
-        self._engine, self._thread = engine, threading.get_ident()
-        await verify_conformance(self, self.bundle)
+        return engine
 
     async def decide(self, policy_input: PolicyInput) -> Decision:
         """Return the decision on `policy_input`; raise `PolicyError` if none can be had."""

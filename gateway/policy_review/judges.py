@@ -6,7 +6,6 @@ goes between processes is bytes.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,8 +34,13 @@ _state: dict[str, Any] = {}
 def start_engine(bundle: Bundle) -> EmbeddedEngine:
     """Return a started engine; use it on this thread. Raises `PolicyError`."""
     engine = EmbeddedEngine(bundle)
-    asyncio.run(engine.start())
-    return engine
+    starting = engine.start()
+    try:
+        # It never waits for anything, so that it needs no event loop, and may be called beneath one.
+        starting.send(None)
+    except StopIteration:
+        return engine
+    raise RuntimeError("the embedded engine waits for something while it starts")
 
 
 class Judges:

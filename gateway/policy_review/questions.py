@@ -90,7 +90,7 @@ class Questions:
         self._datasets: dict[str, tuple[str, msgspec.Raw]] = {}
 
     def encode(self, way: Way) -> bytes:
-        """Return the canonical input of a signed query for all fields of one subject, that cites a document."""
+        """Return the input of a signed query for all fields of one subject that cites a document."""
         held = self._datasets.get(way.dataset)
         if held is None:
             facts = self._world.datasets[way.dataset]

@@ -32,7 +32,11 @@ def mutants(bundle: Bundle) -> Iterator[tuple[str, str, str]]:
             for old, new in COMPARISONS.items():
                 for place in (match.start() for match in re.finditer(re.escape(old), line)):
                     turned = line[:place] + new + line[place + len(old) :]
-                    yield f"{path}:{number + 1} {old.strip()} to {new.strip()}", path, _with(lines, number, turned)
+                    yield (
+                        f"{path}:{number + 1} {old.strip()} to {new.strip()}",
+                        path,
+                        _with(lines, number, turned),
+                    )
             if _is_condition(line):
                 yield f"{path}:{number + 1} deleted", path, _with(lines, number, "")
             if line.startswith("field_proofs") or " contains " in line:

@@ -34,9 +34,7 @@ class Questions:
 
     def near(self, random: Random, changes: int = 2) -> dict[str, Any]:
         """Return the facts of one case with up to `changes` of them replaced."""
-        content: dict[str, Any] = copy.deepcopy(
-            msgspec.to_builtins(random.choice(self._cases).policy_input)
-        )
+        content: dict[str, Any] = copy.deepcopy(msgspec.to_builtins(random.choice(self._cases).policy_input))
         for name in random.sample(sorted(self._replacements(content)), random.randint(0, changes)):
             content[name] = random.choice(self._replacements(content)[name])
         if random.random() < 0.2:

@@ -99,19 +99,37 @@ def test_a_comment_in_a_data_file_does_not_change_the_digest(bundle, bundle_copy
             "purposes: [licensing]",
             "none of its legal",
         ),
-        ("data/tiers.yaml", "    memorandum: true\n    member_classes: [agency, police]\n", "    memorandum: false\n"
-         "    member_classes: [agency, police]\n", "asks for less"),
+        (
+            "data/tiers.yaml",
+            "    memorandum: true\n    member_classes: [agency, police]\n",
+            "    memorandum: false\n    member_classes: [agency, police]\n",
+            "asks for less",
+        ),
         ("data/purposes.yaml", "broader: credit-check", "broader: credit-chuck", "'credit-chuck'"),
         ("data/purposes.yaml", "broader: credit-check", "broader: lending-decision", "broader than itself"),
         ("data/purposes.yaml", "broader: credit-check", "broader: statistics", "which includes it, does not"),
-        ("data/purposes.yaml", "broader: credit-check", "broader: joint-discipline", "both enforce or both not"),
+        (
+            "data/purposes.yaml",
+            "broader: credit-check",
+            "broader: joint-discipline",
+            "both enforce or both not",
+        ),
         ("data/purposes.yaml", "{limit_records: 200,", "{limit_recods: 200,", "limit_recods"),
         ("data/purposes.yaml", "{limit_records: 200,", "{limit_records: 0,", "purposes.yaml"),
         ("data/legal_bases.yaml", "valid_until: 2029-05-31", "valid_until: null", "without a sunset"),
-        ("data/legal_bases.yaml", "review_by: 2029-08-31", "review_by: 2025-08-31", "reviewed before it begins"),
+        (
+            "data/legal_bases.yaml",
+            "review_by: 2029-08-31",
+            "review_by: 2025-08-31",
+            "reviewed before it begins",
+        ),
         ("data/legal_bases.yaml", "{review_by: 2029-08-31}", "{}", "review_by"),
-        ("data/legal_bases.yaml", "[members/registry/datasets/companies]", "[members/nobody/datasets/companies]",
-         "'nobody'"),
+        (
+            "data/legal_bases.yaml",
+            "[members/registry/datasets/companies]",
+            "[members/nobody/datasets/companies]",
+            "'nobody'",
+        ),
         ("data/memoranda.yaml", "valid_until: 2029-05-31", "valid_until: 2029-06-01", "outlives the sunset"),
         ("data/catalogue.yaml", "item C-02", "item C-01", "stands twice"),
         ("data/catalogue.yaml", "class: score", "class: opinion", "opinion"),
@@ -185,7 +203,9 @@ def test_an_emergency_rule_ends_unreviewed_with_the_day_of_its_review(bundle, bu
         "{review_by: 2026-09-30}",
         "{review_by: 2026-09-30, reviewed_on: 2026-09-01}",
     )
-    assert load_bundle(bundle_copy).data["legal_bases"]["flood-order-7"]["valid_until"] == ends["flood-order-4"]
+    assert (
+        load_bundle(bundle_copy).data["legal_bases"]["flood-order-7"]["valid_until"] == ends["flood-order-4"]
+    )
 
 
 def test_where_a_purpose_is_listed_the_narrower_ones_are_listed_too(bundle):

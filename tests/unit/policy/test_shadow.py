@@ -12,6 +12,7 @@ import pytest
 from gateway.policy import EmbeddedEngine, PolicyError, load_bundle
 from gateway.policy.comparison import ChangeKind
 from gateway.policy.shadow import Shadow, ShadowedEngine
+from tests.simulators.waiting import until
 
 
 class Told:
@@ -32,9 +33,7 @@ class Told:
         self.kinds.append((divergence.kind, is_new))
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(10):
-            while self.results.total() < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.results.total() >= count)
 
 
 @pytest.fixture
