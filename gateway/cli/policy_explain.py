@@ -61,7 +61,7 @@ def explain(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="EXCHANGE|FILE", help="The id of an exchange in the log, or a policy input as JSON."
+            metavar="EXCHANGE_OR_INPUT", help="The id of an exchange in the log, or a policy input as JSON."
         ),
     ],
     bundle: BundleOption = None,
