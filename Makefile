@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault check bench bench-audit bench-search bench-postgres bench-policy-review proto opa foreign lock wheel-test format clean
+.PHONY: help demo test fault check bench bench-audit bench-policy bench-policy-review bench-search bench-postgres proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -50,6 +50,9 @@ bench: $(VENV)/.ready ## Measure the gateway against a bare relay (ARGS=--json f
 
 bench-audit: $(VENV)/.ready ## Measure the audit log, with the disk's flush time (ARGS=--json for one JSON object)
 	@$(BIN)/python -m tests.bench.audit $(ARGS)
+
+bench-policy: $(VENV)/.ready ## Measure decisions and the loading of a bundle (ARGS=--json for one JSON object)
+	@$(BIN)/python -m tests.bench.policy $(ARGS)
 
 bench-search: $(VENV)/.ready ## Measure searches, proofs and opening on a log of 10 million entries (ARGS="--entries 100000")
 	@$(BIN)/python -m tests.bench.search $(ARGS)

@@ -92,6 +92,8 @@ class Expected(Document, frozen=True):
     tier: str = ""
     treatments: dict[Treatment, tuple[str, ...]] = msgspec.field(default_factory=dict)
     duties: dict[str, dict[str, str | int]] = msgspec.field(default_factory=dict)
+    until: str | msgspec.UnsetType | None = msgspec.UNSET
+    """When the decision ends; null: never. Left out: not said."""
     rules: tuple[str, ...] = ()
     """Rule ids that must be among those given."""
 
@@ -230,7 +232,13 @@ def _differences(case: GoldenCase, decision: Decision) -> Iterable[str]:
     ):
         if wanted != got:
             yield f"{name}: expected {wanted}, got {got}"
+    if expect.until is not msgspec.UNSET and expect.until != decision.valid_until:
+        yield f"until: expected {expect.until}, got {decision.valid_until}"
     if expect.allow and decision.allow:
+        stated = {case.policy_input.purpose, case.policy_input.legal_basis, case.policy_input.memorandum}
+        named = {rule.partition(".")[2] for rule in decision.rule_ids} - {decision.tier}
+        if named != stated - {""}:
+            yield f"rules: expected what is stated to carry it, got {list(decision.rule_ids)}"
         wanted_fields = {name: treatment for treatment, names in expect.treatments.items() for name in names}
         considered = case.policy_input.fields or case.policy_input.dataset.fields
         for name in sorted({*considered, *decision.obligations}):

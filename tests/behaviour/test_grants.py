@@ -12,11 +12,16 @@ import pytest
 from gateway.client import ClientError, error_class
 from gateway.demo.world import ARREARS, COMPANIES, MEMBERS
 from gateway.errors import Reason
-from gateway.model import Role
+from gateway.model import Role, Subject
+from gateway.deployment.shipped import shipped_policies
+from gateway.policy import load_bundle
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+ABOUT_SUBJECTS = {
+    name for name, row in load_bundle(shipped_policies()).data["purposes"].items() if row["subjects"] is not None
+}
 CONSUMERS = [member for member, _, _, roles in MEMBERS if Role.CONSUMER in roles]
 
 
@@ -31,6 +36,8 @@ async def test_each_grant_gives_what_it_says(world: SimulatedWorld, member: str,
             purpose=grant.purpose,
             legal_basis=grant.legal_basis,
             memorandum=grant.memorandum,
+            document="Order 2026/1",
+            subjects=[Subject("uscc", world.companies[0].uscc)] if grant.purpose in ABOUT_SUBJECTS else [],
             page_size=50,
         )
         treatments = {item.field: item.treatment for item in grant.treatments}

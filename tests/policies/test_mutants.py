@@ -17,6 +17,9 @@ CAUGHT = 0.95
 """Share of the mutants that must be noticed."""
 
 SPREAD = 17
+FIELD_FACT_DEPTH = 4
+"""Of `dataset.fields.NAME.FACT`."""
+KEPT = {"treatment": "release"}
 
 COMPARISONS = {" == ": " != ", " != ": " == ", " <= ": " > ", " >= ": " < ", " < ": " <= ", " > ": " >= "}
 STATEMENT = re.compile(r"^\t+(?!#)[^\n]*[^\s{(,\[|:]$")
@@ -62,16 +65,16 @@ def _with(lines: Sequence[str], number: int, line: str) -> str:
     return "".join([*lines[:number], line, *lines[number + 1 :]])
 
 
-async def is_noticed(bundle: Bundle, cases: Sequence[GoldenCase], gapped: Sequence[bytes]) -> bool:
+async def is_noticed(bundle: Bundle, cases: Sequence[GoldenCase], gapped: Sequence[tuple[bytes, str]]) -> bool:
     engine = EmbeddedEngine(bundle)
     try:
         await engine.start()
         for case in cases:
             if await run_cases(engine, [case]):
                 return True
-        for content in gapped:
+        for content, field in gapped:
             answer = msgspec.json.decode(await engine.evaluate("exchange.decision.result", content))
-            if answer["allow"]:
+            if answer["allow"] and answer["obligations"].get(field, KEPT)["treatment"] != "drop":
                 return True
     except (PolicyError, BundleError):
         return True
@@ -80,15 +83,22 @@ async def is_noticed(bundle: Bundle, cases: Sequence[GoldenCase], gapped: Sequen
     return False
 
 
-def with_gaps(cases: Sequence[GoldenCase]) -> list[bytes]:
-    """Return the questions of a few allowed cases without one of the facts; each must be denied."""
-    allowed = [case for case in cases if case.expect.allow and case.policy_input.memorandum][:2]
-    contents = [msgspec.to_builtins(case.policy_input) for case in allowed]
+def with_gaps(cases: Sequence[GoldenCase]) -> list[tuple[bytes, str]]:
+    """Return the questions of a few allowed cases without one of the facts, and the field it is missing from.
+
+    Each must be denied, or where a field lacks it, that field must be dropped.
+    """
+    allowed = [case for case in cases if case.expect.allow]
+    chosen = [
+        next(case for case in allowed if case.title.startswith(title))
+        for title in ("public", "limited", "system-05")
+    ]
+    contents = [msgspec.to_builtins(case.policy_input) for case in chosen]
     return [
-        msgspec.json.encode(without(content, path))
+        (msgspec.json.encode(without(content, path)), path[2] if path[:2] == ("dataset", "fields") else "")
         for content in contents
         for path in keys(content)
-        if "fields" not in path
+        if path[:2] != ("dataset", "fields") or len(path) == FIELD_FACT_DEPTH
     ]
 
 

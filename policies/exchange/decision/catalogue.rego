@@ -41,7 +41,6 @@ catalogue_proofs contains "catalogue.retention" if {
 #   owner: data protection officer
 #   remedy: Ask the provider to describe from which date on, and for how many years, a record may be given out.
 catalogue_proofs contains "catalogue.retention" if {
-	is_object(input.dataset.retention)
 	input.dataset.fields[input.dataset.retention.field]
 	input.dataset.retention.years > 0
 }

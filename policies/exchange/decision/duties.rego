@@ -50,7 +50,6 @@ duties := object.union(
 		# A record may be given out for as long as both the dataset and its catalogue entry allow.
 		{"retention": {"field": kept.field, "years": years} |
 			kept := input.dataset.retention
-			is_object(kept)
 			years := min({number | some number in [kept.years, entry.retention_years]; is_number(number)})
 		},
 	),
