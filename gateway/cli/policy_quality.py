@@ -16,7 +16,7 @@ from gateway.policy.bundle import load_bundle
 from gateway.policy_review.checking import check_directory
 from gateway.policy_review.covering import Coverage, measure
 from gateway.policy_review.opa_binary import OpaBinary
-from gateway.policy_review.testing import load_suite, run_embedded, run_opa
+from gateway.policy_review.testing import load_suite, rego_tests, run_embedded, run_opa
 
 
 def check(
@@ -53,7 +53,8 @@ def run_tests(
 ) -> None:
     """Run a policy's golden cases and the tests beside its rules, and tell what is not as they say.
 
-    They run on the embedded engine, and where there is an OPA on that too. Exit code 1 if one fails.
+    The cases run on the embedded engine, and where there is an OPA on that too; the tests beside the rules on
+    an OPA only. Exit code 1 if one fails.
     """
     place = policy_directory(directory, config)
     bundle = load_bundle(place)
@@ -82,6 +83,9 @@ def run_tests(
     engines = "the embedded engine and OPA" if binary else "the embedded engine"
     summary = f"{len(outcomes) - len(failed)} of {len(outcomes)} pass, on {engines}."
     output.report(rows, [*lines, summary])
+    tests = rego_tests(bundle)
+    if binary is None and tests:
+        output.remark(f"{counted(len(tests), 'test')} beside the rules not run: they need an OPA (--opa).")
     if failed:
         raise typer.Exit(Exit.NO)
 
@@ -92,19 +96,16 @@ def coverage(
     fail_under: Annotated[
         float, typer.Option(min=0, max=100, metavar="PERCENT", help="Exit code 1 below this share of lines.")
     ] = 0.0,
-    cases_only: Annotated[
-        bool, typer.Option("--cases-only", help="Count only what the golden cases reach, not the tests.")
-    ] = False,
     config: GatewayConfigOption = GATEWAY_CONFIG,
 ) -> None:
-    """Tell which rules and conditions a policy's golden cases and tests exercise.
+    """Tell which rules and conditions a policy's golden cases exercise.
 
     Listed are the rules with lines that nothing reaches, and the conditions for the lack of which no case
     is denied.
     """
     place = policy_directory(directory, config)
     bundle = load_bundle(place)
-    found = asyncio.run(measure(bundle, load_suite(bundle, place), with_tests=not cases_only))
+    found = asyncio.run(measure(bundle, load_suite(bundle, place)))
     output_of(context).facts(_coverage_facts(found), _coverage_lines(found))
     if found.percent < fail_under:
         raise typer.Exit(Exit.NO)

@@ -45,14 +45,10 @@ class EmbeddedEngine:
     unbounded loop, and by `MAX_INPUT_BYTES`.
     """
 
-    def __init__(self, bundle: Bundle, *, traced: bool = False, with_tests: bool = False) -> None:
-        """Take the bundle, `with_tests` too where these are to be asked.
-
-        A `traced` engine also notes which lines its evaluations reach.
-        """
+    def __init__(self, bundle: Bundle, *, traced: bool = False) -> None:
+        """Take the bundle; a `traced` engine also notes which lines its evaluations reach."""
         self.bundle = bundle
         self._traced = traced
-        self._tests = bundle.tests if with_tests else {}
         self.name = f"regorus {version(_DISTRIBUTION)}"
         self._engine: Any = None
         self._thread: int | None = None
@@ -70,7 +66,7 @@ class EmbeddedEngine:
     def _load(self) -> Any:
         engine = regorus.Engine()
         try:
-            for path, text in {**self.bundle.modules, **self._tests, PROBE_PATH: PROBE_MODULE}.items():
+            for path, text in {**self.bundle.modules, PROBE_PATH: PROBE_MODULE}.items():
                 engine.add_policy(path, text)
             engine.add_data_json(msgspec.json.encode(dict(self.bundle.data)).decode())
             engine.set_enable_coverage(self._traced)

@@ -1,7 +1,7 @@
 """How much of the rules the golden cases exercise: by line, by rule and by condition.
 
-The lines are those that the embedded engine reaches while it answers the cases and runs the tests beside
-the rules. A condition is exercised when some case is denied for the lack of it and some case is allowed.
+The lines are those that the embedded engine reaches while it answers the cases. A condition is exercised when
+some case is denied for the lack of it and some case is allowed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ import msgspec
 from gateway.policy.bundle import Bundle
 from gateway.policy.dialect import CONDITIONS, ENTRY_PACKAGE
 from gateway.policy.embedded import EmbeddedEngine, ReachedLines
-from gateway.policy.errors import PolicyError
 from gateway.policy.golden import GoldenCase
 from gateway.policy.syntax import parse_modules
-from gateway.policy_review.testing import rego_tests
 
 _TABLE: Final = ".".join((*ENTRY_PACKAGE, CONDITIONS))
 
@@ -48,7 +46,7 @@ class CoveredCondition:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the cases, and the tests, of a bundle exercise."""
+    """What the cases of a bundle exercise."""
 
     rules: tuple[CoveredRule, ...]
     conditions: tuple[CoveredCondition, ...]
@@ -71,23 +69,17 @@ class Coverage:
         return 100.0 * self.reached / self.lines if self.lines else 0.0
 
 
-async def measure(bundle: Bundle, cases: tuple[GoldenCase, ...], *, with_tests: bool = True) -> Coverage:
-    """Return what `cases`, and the tests beside the rules, exercise.
+async def measure(bundle: Bundle, cases: tuple[GoldenCase, ...]) -> Coverage:
+    """Return what `cases` exercise.
 
     Raise `PolicyError` if a case cannot be answered; one that is answered differently counts all the same.
     """
-    engine = EmbeddedEngine(bundle, traced=True, with_tests=with_tests)
+    engine = EmbeddedEngine(bundle, traced=True)
     await engine.start()
     try:
         # The probe of the start has reached lines too, on no account of the cases.
         engine.reached_lines()
         decisions = [await engine.decide(case.policy_input) for case in cases]
-        for name in rego_tests(bundle) if with_tests else ():
-            try:
-                await engine.evaluate(name, b"{}")
-            except PolicyError:
-                # A test that does not hold has reached its lines; `gateway policy test` tells of it.
-                continue
         lines = engine.reached_lines()
         table = msgspec.json.decode(await engine.evaluate(_TABLE, b"{}"), type=dict[str, dict[str, object]])
     finally:

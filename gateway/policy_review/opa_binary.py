@@ -86,7 +86,9 @@ class OpaBinary:
         words = ["run", "--server", "--disable-telemetry", "--log-level=error", f"--addr=127.0.0.1:{port}"]
         with (
             self._directory(bundle) as directory,
-            subprocess.Popen([self.path, *words, str(directory)]) as server,  # noqa: S603 - no shell
+            subprocess.Popen(  # noqa: S603 - no shell
+                [self.path, *words, str(directory)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as server,
         ):
             try:
                 _wait_until_listening(server, port)
