@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 import msgspec
 
-from gateway.errors import Reason
 from gateway.policy.bundle import Bundle
 from gateway.policy.comparison import ChangeKind, compare
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy_review.judges import SMALL, Advance, judging, start_engine
 from gateway.policy_review.matrix import CellsTask, cell_tasks
-from gateway.policy_review.questions import Agreements, Questions, Way, World
-
-_MISSING: Final = Reason.LEGAL_BASIS_MISSING.value
+from gateway.policy_review.questions import Agreements, Questions, Way, World, may_need_basis
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +131,7 @@ class DifferenceJudge:
             )
             for divergence in compare(before, after)
         ]
-        return _MISSING in before.reasons or _MISSING in after.reasons, changes
+        return may_need_basis(before) or may_need_basis(after), changes
 
 
 def prepare(before: Bundle, after: Bundle, world: World) -> DifferenceJudge:

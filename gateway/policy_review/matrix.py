@@ -9,13 +9,12 @@ from typing import Final
 
 import msgspec
 
-from gateway.errors import Reason
 from gateway.model import Decision, Treatment
 from gateway.policy.bundle import Bundle
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.obligations import TREATMENT_ORDER
 from gateway.policy_review.judges import SMALL, Advance, in_chunks, judging, start_engine
-from gateway.policy_review.questions import Agreements, Questions, Way, World
+from gateway.policy_review.questions import Agreements, Questions, Way, World, may_need_basis
 
 _DATASETS_IN_TASK: Final = 20
 _RANK: Final = {treatment: rank for rank, treatment in enumerate(TREATMENT_ORDER)}
@@ -61,7 +60,7 @@ class MatrixJudge:
         """Return what the best way of asking gives; of a denial, the reasons."""
         ways = [*self.agreements.under_memoranda(member, dataset, purpose), ("", "")]
         found = [self._ask(Way(member, dataset, purpose, operation, *way)) for way in ways]
-        if Reason.LEGAL_BASIS_MISSING.value in found[-1][1].reasons:
+        if may_need_basis(found[-1][1]):
             found += [
                 self._ask(Way(member, dataset, purpose, operation, basis, ""))
                 for basis in self.agreements.bases(purpose)

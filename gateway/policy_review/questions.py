@@ -9,20 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from gateway.catalogue import Catalogue
+from gateway.errors import Reason
 from gateway.exchange.resolution import CAPABILITIES, dataset_facts
-from gateway.model import Operation
+from gateway.model import Decision, Operation
 from gateway.policy.bundle import Bundle
 from gateway.policy.policy_input import DatasetFacts, PartyFacts, PolicyInput
 from gateway.policy.recorded_input import STATED
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _FIELDS: Final = msgspec.structs.fields(PolicyInput)
+_OF_BASES: Final = frozenset(
+    {
+        Reason.LEGAL_BASIS_MISSING.value,
+        Reason.LEGAL_BASIS_NOT_PERMITTED.value,
+        Reason.NOTHING_PERMITTED.value,
+    }
+)
+"""Reasons that a legal basis can remove: with any other the question is denied whatever is stated."""
 _NO_FACTS: Final = DatasetFacts("", "", "", {})
 
 
@@ -144,6 +152,6 @@ class Agreements:
         return self._bases.get(purpose, ())
 
 
-def read_catalogue(directory: Path, bundle: Bundle) -> Catalogue:
-    """Return the datasets described in `directory`; raise `CatalogueError`."""
-    return Catalogue.read(directory, list(bundle.data["tiers"]))
+def may_need_basis(decision: Decision) -> bool:
+    """Return whether stating a legal basis could turn the denial of a question that states none."""
+    return Reason.LEGAL_BASIS_MISSING.value in decision.reasons and _OF_BASES.issuperset(decision.reasons)

@@ -62,11 +62,11 @@ def facts(number: int) -> DatasetFacts:
     )
 
 
-def measure_matrix(bundle: Bundle, processes: int | None) -> dict[str, Any]:
+def measure_matrix(bundle: Bundle, datasets: int, processes: int | None) -> dict[str, Any]:
     world = World(
         members={name: member["class"] for name, member in bundle.data["members"].items()},
         providers={name: member["class"] for name, member in bundle.data["members"].items()},
-        datasets={facts(number).name: facts(number) for number in range(DATASETS)},
+        datasets={facts(number).name: facts(number) for number in range(datasets)},
         time=policy_minute(START),
     )
     began, worked = time.perf_counter(), processor_s()
@@ -153,6 +153,7 @@ def measure_replay(bundle: Bundle, candidate: Bundle, count: int, processes: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--datasets", type=int, default=DATASETS)
     parser.add_argument("--decisions", type=int, default=20_000)
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
@@ -160,7 +161,10 @@ def main() -> None:
         bundle = load_policy(Path(directory) / "before", coarse=True)
         candidate = load_policy(Path(directory) / "after", coarse=False)
         report = {
-            "matrix": {"processes": options.processes, **measure_matrix(bundle, options.processes)},
+            "matrix": {
+                "processes": options.processes,
+                **measure_matrix(bundle, options.datasets, options.processes),
+            },
             "replay": measure_replay(bundle, candidate, options.decisions, processes=1),
         }
     if options.json:
