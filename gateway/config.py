@@ -229,6 +229,10 @@ class PolicyConfig(_Section):
     timeout_s: Annotated[float, Field(gt=0, le=1)] = 0.25
     cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
     cache_max_age_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    shadow: Path | None = None
+    """A candidate policy that is asked beside the one in force, counted, and never obeyed."""
+    shadow_queue: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Questions that may wait for it; beyond that they are dropped and counted."""
 
 
 class DutiesConfig(_Section):

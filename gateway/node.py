@@ -17,12 +17,8 @@ from typing import Final
 import structlog
 
 from gateway import __version__
-from gateway.activation.active import ActivePolicy, NamesInForce
-from gateway.activation.fitting import verify_fits, witnessed_tiers
-from gateway.activation.following import Hooks, PolicyFollower
-from gateway.activation.history import RecordedActivations
-from gateway.activation.shelves import open_shelf
-from gateway.activation.signers import Signers
+from gateway.activation.active import NamesInForce
+from gateway.activation.fitting import witnessed_tiers
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
@@ -33,11 +29,9 @@ from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import (
-    ActivationConfig,
     GatewayConfig,
     ListsConfig,
     MetricsConfig,
-    PolicyConfig,
     TimestampsConfig,
 )
 from gateway.database import PostgresAddress
@@ -52,6 +46,7 @@ from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.resolution import description
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
@@ -72,13 +67,12 @@ from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
 from gateway.policy.bundle import Bundle
-from gateway.policy.bundle_file import open_bundle
-from gateway.policy.cache import CachedEngine
-from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
+from gateway.policy_node import PolicyOpener, known_names, tier_names
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
-from gateway.recorded.deployment import observe_deployment
+from gateway.recorded.deployment import DeploymentState, observe_deployment
+from gateway.recorded.descriptions import record_descriptions
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
 from gateway.recorded.starts import Instance, announce, node_name
@@ -159,17 +153,16 @@ class Node(ServingProcess):
 
         load_area_table()
         enter.enter_context(serving_from(config.log.database))
+        opener = PolicyOpener(config, self._clock, self.metrics, enter, self._watch)
         if config.policy.activation is None:
-            policy = await self._start_policy()
+            serving = await opener.from_directory()
             log, reader, recorded = await self._open_records()
-            bundles: dict[str, Bundle] = {policy.bundle.digest: policy.bundle}
-            common = common_ground(config, policy.bundle, keyring)
+            common = common_ground(config, serving.engine.bundle, keyring)
         else:
             log, reader, recorded = await self._open_records()
-            following = await self._follow_policy(config.policy.activation, recorded)
-            policy, bundles = following, following.known
+            serving = await opener.activated(recorded)
             common = common_ground(config, None, keyring)
-        bundle = policy.bundle
+        policy, bundle = serving.engine, serving.engine.bundle
         catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
         directory = self._open_directory(recorded, common)
         self._details = self._open_details()
@@ -205,7 +198,7 @@ class Node(ServingProcess):
                 duties=duties,
                 on_outcome=self._tell_outcome,
                 is_witnessed=lambda decision: (
-                    decision.tier in witnessed_tiers(bundles[decision.bundle_digest])
+                    decision.tier in witnessed_tiers(serving.bundles[decision.bundle_digest])
                 ),
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
@@ -234,10 +227,8 @@ class Node(ServingProcess):
             shares_port=self._siblings is not None,
         )
         state = observe_deployment(config, bundle.digest, signing_key.key_id)
-        for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
-            _log.warning("start.announced", kind=announcement.kind.value, entry=index)
-        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, state.detail()))
-        enter.push_async_callback(self._record_stop, log, policy)
+        started = await self._record_start(log, recorded, policy, state)
+        await record_descriptions(log, config.log.origin, map(description, catalogue), self._clock)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
         enter.push_async_callback(self._await_last_entries, exchange)
@@ -256,7 +247,7 @@ class Node(ServingProcess):
             version=__version__,
             engine=policy.name,
             bundle=bundle.digest,
-            entry=started.index,
+            entry=started,
         )
 
     def _serve_metrics(self, config: MetricsConfig) -> None:
@@ -267,9 +258,6 @@ class Node(ServingProcess):
             registry = workers.registry
         server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
         self._stack.callback(server.close)
-
-    def _policy(self, bundle: Bundle) -> PolicyEngine:
-        return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
     def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
         """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""
@@ -284,47 +272,6 @@ class Node(ServingProcess):
         )
         self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
         return ledger, performer
-
-    async def _start_policy(self) -> PolicyEngine:
-        """Start the engine on the policy directory, for as long as this process runs."""
-        policy = self._policy(open_bundle(self.config.policy.directory))
-        await policy.start()
-        self._stack.push_async_callback(policy.close)
-        return policy
-
-    async def _follow_policy(self, activation: ActivationConfig, recorded: RecordedEntries) -> ActivePolicy:
-        """Start the engine on the bundle that two people have activated, and follow when they change it."""
-        config = self.config
-        shelf = open_shelf(config.log.database, activation.database)
-        self._stack.callback(shelf.close)
-        active = ActivePolicy(self._clock)
-        self._stack.push_async_callback(active.close)
-        follower = PolicyFollower(
-            active,
-            shelf,
-            RecordedActivations(recorded),
-            Signers.of(activation),
-            origin=config.log.origin,
-            make_engine=lambda bundle: make_engine(bundle, config.policy, self._clock, None),
-            fits=partial(verify_fits, config),
-            clock=self._clock,
-            hooks=Hooks(
-                activated=lambda it: _log.info(
-                    "policy.activated", bundle=it.bundle, message=f"{it.action}, revision {it.revision}"
-                ),
-                failed=lambda error: _log.critical(
-                    "policy.unloadable", reason=error.reason.value, message=error.message
-                ),
-                rejected=lambda error: _log.error(
-                    "policy.proposal_unloadable", reason=error.reason.value, message=error.message
-                ),
-            ),
-        )
-        await follower.join()
-        self.metrics.watch_policy_cache(lambda: active.lookups)
-        self.metrics.watch_policy_age(lambda: active.age_s)
-        self._watch(asyncio.create_task(follower.keep_current()))
-        return active
 
     async def _open_records(self) -> tuple[Log, AuditReader, RecordedEntries]:
         """Open the log for writing and for reading, and what it records of the deployment."""
@@ -513,6 +460,16 @@ class Node(ServingProcess):
         task.add_done_callback(ended)
         self._stack.push_async_callback(end)
 
+    async def _record_start(
+        self, log: Log, recorded: RecordedEntries, policy: PolicyEngine, state: DeploymentState
+    ) -> int:
+        """Record what has changed since the last start, and this one; return the index of its entry."""
+        for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
+            _log.warning("start.announced", kind=announcement.kind.value, entry=index)
+        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, state.detail()))
+        self._stack.push_async_callback(self._record_stop, log, policy)
+        return started.index
+
     async def _record_stop(self, log: Log, policy: PolicyEngine) -> None:
         try:
             stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy))
@@ -608,33 +565,6 @@ async def _follow_certificates(credentials: ReloadingCredentials) -> None:
         await asyncio.to_thread(credentials.refresh)
 
 
-def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Metrics | None) -> PolicyEngine:
-    """Return the engine that `config` names, with a decision cache unless its size is 0."""
-    engine: PolicyEngine
-    if config.engine == "opa":
-        # Only here: its HTTP client costs half a second and 12 MiB.
-        from gateway.policy.opa import OpaEngine  # noqa: PLC0415
-
-        engine = OpaEngine(
-            bundle, config.opa_url, timeout_s=config.timeout_s, token_file=config.opa_token_file
-        )
-    else:
-        engine = EmbeddedEngine(bundle)
-    if not config.cache_entries or not config.cache_max_age_s:
-        return engine
-    cached = CachedEngine(
-        engine, clock=clock, max_entries=config.cache_entries, max_age_s=config.cache_max_age_s
-    )
-    if metrics is not None:
-        metrics.watch_policy_cache(lambda: (cached.hits, cached.misses))
-    return cached
-
-
-def tier_names(bundle: Bundle) -> list[str]:
-    """Return the names of the sharing tiers, from the most open to the most closed."""
-    return list(bundle.data["tiers"])
-
-
 def list_rules(config: ListsConfig) -> ListRules:
     """Return the numbers that bound questions to lists."""
     return ListRules(
@@ -642,13 +572,6 @@ def list_rules(config: ListsConfig) -> ListRules:
         smallest_list=config.smallest_list,
         questions_a_day=config.questions_a_day,
         again_after=timedelta(seconds=config.again_after_s),
-    )
-
-
-def known_names(bundle: Bundle) -> frozenset[str]:
-    """Return the purposes, legal bases and memoranda that policy knows."""
-    return frozenset(
-        name for section in ("purposes", "legal_bases", "memoranda") for name in bundle.data[section]
     )
 
 

@@ -26,7 +26,7 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.members import open_member_store
 from gateway.model import Member, MemberState, Role
-from gateway.node import PAGE_TOKEN_KEY_BYTES, make_engine, tier_names
+from gateway.node import PAGE_TOKEN_KEY_BYTES
 from gateway.pki.certificates import certificate_days_left
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import TlsIdentity
@@ -35,6 +35,7 @@ from gateway.policy.bundle_file import read_bundle_file
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.errors import BundleError
 from gateway.policy.golden import load_cases, run_cases
+from gateway.policy_node import make_engine, tier_names
 from gateway.pseudonym import Keyring
 
 _MAX_SHOWN = 5

@@ -49,6 +49,7 @@ from gateway.members import Directory
 from gateway.model import Decision, Member, Operation
 from gateway.model.duties import DELIVERIES_WITHHELD
 from gateway.policy.engine import PolicyEngine
+from gateway.policy.recorded_input import as_recordable
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
 from gateway.telemetry.faults import record_fault
@@ -182,6 +183,8 @@ class Steps:
             signed=bool(statement.key_id),
             now=exchange.started,
         )
+        facts = as_recordable(facts, self._with.policy.bundle.data)
+        exchange.policy_input = facts
         try:
             async with asyncio.timeout(min(exchange.remaining_s(), POLICY_TIMEOUT_S)):
                 decision = exchange.decision = await self._with.policy.decide(facts)

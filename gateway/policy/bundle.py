@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.policy.annotations import Annotation, read_annotations
 from gateway.policy.compilation import compile_documents
-from gateway.policy.dialect import lint_modules
+from gateway.policy.dialect import DialectError, lint_modules
 from gateway.policy.documents import Document, decode_documents
 from gateway.policy.errors import BundleError
 from gateway.policy.probe import PROBE_MODULE, PROBE_PATH
@@ -29,7 +29,6 @@ from gateway.policy.syntax import parse_modules
 DIGEST_FORMAT: Final = 1
 """Version of what goes into the digest; part of it."""
 
-_MAX_SHOWN: Final = 20
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 _OTHER_FOLDERS: Final = frozenset({"cases", "data", "datasets", "schemas"})
 
@@ -86,8 +85,7 @@ def load_bundle(directory: Path) -> Bundle:
         read_capabilities(directory / "capabilities.json"),
     )
     if violations:
-        listed = "\n".join(f"  {violation}" for violation in violations[:_MAX_SHOWN])
-        raise BundleError(f"The rules leave the portable dialect in {len(violations)} places:\n{listed}")
+        raise DialectError(violations)
     digest = digest_bundle(identity.revision, modules, data)
     return Bundle(
         title=identity.title,
