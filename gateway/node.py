@@ -68,7 +68,7 @@ from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
 from gateway.policy.bundle import Bundle
 from gateway.policy.engine import PolicyEngine
-from gateway.policy_node import PolicyOpener, known_names, tier_names
+from gateway.policy_node import PolicyOpener, known_names, make_engine, tier_names
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
 from gateway.recorded.deployment import DeploymentState, observe_deployment
@@ -155,7 +155,7 @@ class Node(ServingProcess):
         enter.enter_context(serving_from(config.log.database))
         opener = PolicyOpener(config, self._clock, self.metrics, enter, self._watch)
         if config.policy.activation is None:
-            serving = await opener.from_directory()
+            serving = await opener.from_directory(self._policy)
             log, reader, recorded = await self._open_records()
             common = common_ground(config, serving.engine.bundle, keyring)
         else:
@@ -258,6 +258,9 @@ class Node(ServingProcess):
             registry = workers.registry
         server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
         self._stack.callback(server.close)
+
+    def _policy(self, bundle: Bundle) -> PolicyEngine:
+        return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
     def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
         """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""

@@ -59,11 +59,10 @@ class PolicyOpener:
         self._stack = stack
         self._watch = watch
 
-    async def from_directory(self) -> ServingPolicy:
-        """Start the engine on the configured bundle, for as long as this process runs."""
-        config = self._config.policy
-        bundle = open_bundle(config.directory)
-        engine = self._shadowed(make_engine(bundle, config, self._clock, self._metrics))
+    async def from_directory(self, make: Callable[[Bundle], PolicyEngine]) -> ServingPolicy:
+        """Start the engine that `make` makes of the configured bundle; it ends with the process."""
+        bundle = open_bundle(self._config.policy.directory)
+        engine = self._shadowed(make(bundle))
         await engine.start()
         self._stack.push_async_callback(engine.close)
         return ServingPolicy(engine, {bundle.digest: bundle})
