@@ -8,10 +8,10 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault check bench bench-audit bench-policy bench-search bench-postgres proto opa foreign lock wheel-test format clean
+.PHONY: help demo test fault check bench bench-audit bench-policy bench-policy-review bench-search bench-postgres proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 $(VENV)/.ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -59,6 +59,9 @@ bench-search: $(VENV)/.ready ## Measure searches, proofs and opening on a log of
 
 bench-postgres: $(VENV)/.ready ## Measure appends to a real PostgreSQL from one and two nodes (ARGS=--json)
 	@$(BIN)/python -m tests.bench.postgres $(ARGS)
+
+bench-policy-review: $(VENV)/.ready ## Measure the access matrix and replaying the log (ARGS=--json for one JSON object)
+	@$(BIN)/python -m tests.bench.policy_review $(ARGS)
 
 proto: $(VENV)/.ready ## Make gateway/api from proto/
 	@VENV=$(VENV) sh proto/generate.sh

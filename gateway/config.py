@@ -10,7 +10,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +28,7 @@ from pydantic_settings import (
 
 from gateway.database import PostgresAddress, parse_place
 from gateway.errors import ConfigError
+from gateway.evidence.keys import VerifyKey
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 ORIGIN_PATTERN: Final = r"^[a-z0-9][a-z0-9.-]{0,100}(/[a-z0-9._-]{1,50}){1,4}$"
@@ -164,16 +173,66 @@ class DisclosureConfig(_Section):
     """32 random bytes, mode 0600."""
 
 
+class PolicySigner(_Section):
+    """A key of somebody who may sign activations."""
+
+    person: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+    """Who it is, in lower case; the same person bears the same name everywhere."""
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+=*$")]
+    """Ed25519 public key: the line between BEGIN and END of FILE.pub as `gateway keys generate` makes it."""
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_key(cls, text: str) -> str:
+        read_public_line(text)
+        return text
+
+    @property
+    def verify_key(self) -> VerifyKey:
+        """The key, ready to verify."""
+        return read_public_line(self.key)
+
+
+class ActivationConfig(_Section):
+    """Who puts policies into force, two or more together. Absent: the operator does, with the directory."""
+
+    authors: Annotated[tuple[PolicySigner, ...], Field(min_length=1)]
+    approvers: Annotated[tuple[PolicySigner, ...], Field(min_length=1)]
+    threshold: Annotated[int, Field(ge=2, le=8)] = 2
+    """How many different persons must have signed; at least one author and one approver among them."""
+    max_age_h: Annotated[float, Field(gt=0, le=24 * 366 * 5)] = 24.0 * 90
+    """How long after its approval began a bundle decides, unless it is confirmed; then all is denied."""
+    database: Path = Path("data/policy.db")
+    """Where bundles and approvals are kept; with a log in PostgreSQL, in that."""
+
+    @model_validator(mode="after")
+    def _keep_sides_apart(self) -> Self:
+        keys = [signer.verify_key.key_id for signer in (*self.authors, *self.approvers)]
+        if len(set(keys)) != len(keys):
+            raise ValueError(
+                "a key stands twice among authors and approvers; each has one owner and one side"
+            )
+        if len({signer.person for signer in (*self.authors, *self.approvers)}) < self.threshold:
+            raise ValueError("fewer persons are named than must sign")
+        return self
+
+
 class PolicyConfig(_Section):
     """The policy and the engine that evaluates it."""
 
     directory: Path = Path("policies")
+    """A folder, or a bundle file of `gateway policy build`; not used with `activation`."""
+    activation: ActivationConfig | None = None
     engine: Literal["embedded", "opa"] = "embedded"
     opa_url: str = "http://127.0.0.1:8181"
     opa_token_file: Path | None = None
     timeout_s: Annotated[float, Field(gt=0, le=1)] = 0.25
     cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 10_000
     cache_max_age_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    shadow: Path | None = None
+    """A candidate policy that is asked beside the one in force, counted, and never obeyed."""
+    shadow_queue: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Questions that may wait for it; beyond that they are dropped and counted."""
 
 
 class DutiesConfig(_Section):
@@ -360,6 +419,15 @@ class ClientConfig(_File):
     signing_key: Path | None = None
     """Without one only unsigned queries (public tier) can be made."""
     trust: Path
+
+
+def read_public_line(text: str) -> VerifyKey:
+    """Return the key whose SubjectPublicKeyInfo is `text` in base64; raise `ValueError` if it is not one."""
+    pem = f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n"
+    try:
+        return VerifyKey.from_pem(pem.encode())
+    except (ConfigError, UnicodeEncodeError) as error:
+        raise ValueError("this is not the line of an Ed25519 public key in PEM form") from error
 
 
 def _resolve(value: Any, base: Path) -> Any:

@@ -17,6 +17,8 @@ from typing import Final
 import structlog
 
 from gateway import __version__
+from gateway.activation.active import NamesInForce
+from gateway.activation.fitting import witnessed_tiers
 from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
@@ -26,7 +28,12 @@ from gateway.audit.stores import open_reader, serving_from
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, PolicyConfig, TimestampsConfig
+from gateway.config import (
+    GatewayConfig,
+    ListsConfig,
+    MetricsConfig,
+    TimestampsConfig,
+)
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -39,6 +46,7 @@ from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.resolution import description
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
@@ -58,13 +66,13 @@ from gateway.model import ENTRY_VERSION, Dataset, Entry, EntryKind, list_set_nam
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
-from gateway.policy.bundle import Bundle, load_bundle
-from gateway.policy.cache import CachedEngine
-from gateway.policy.embedded import EmbeddedEngine
+from gateway.policy.bundle import Bundle
 from gateway.policy.engine import PolicyEngine
+from gateway.policy_node import PolicyOpener, known_names, make_engine, tier_names
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
-from gateway.recorded.deployment import observe_deployment
+from gateway.recorded.deployment import DeploymentState, observe_deployment
+from gateway.recorded.descriptions import record_descriptions
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
 from gateway.recorded.starts import Instance, announce, node_name
@@ -144,25 +152,24 @@ class Node(ServingProcess):
         page_token_key = _page_token_key(config)
 
         load_area_table()
-        bundle = load_bundle(config.policy.directory)
-        catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
-        policy = self._policy(bundle)
-        await policy.start()
-        enter.push_async_callback(policy.close)
-
         enter.enter_context(serving_from(config.log.database))
-        log = await self._open_log()
-        reader = open_reader(config.log.database)
-        enter.callback(reader.close)
-        closed_logs = ExitStack()
-        enter.callback(closed_logs.close)
-        recorded = recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
-        directory = self._open_directory(recorded, common_ground(bundle, keyring))
+        opener = PolicyOpener(config, self._clock, self.metrics, enter, self._watch)
+        if config.policy.activation is None:
+            serving = await opener.from_directory(self._policy)
+            log, reader, recorded = await self._open_records()
+            common = common_ground(config, serving.engine.bundle, keyring)
+        else:
+            log, reader, recorded = await self._open_records()
+            serving = await opener.activated(recorded)
+            common = common_ground(config, None, keyring)
+        policy, bundle = serving.engine, serving.engine.bundle
+        catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
+        directory = self._open_directory(recorded, common)
         self._details = self._open_details()
         journal = Journal(
             log,
             self._clock,
-            known_names(bundle),
+            NamesInForce(lambda: policy.bundle, known_names),
             details=self._details,
             fields_key=read_fields_key(config.disclosure) if config.disclosure else None,
         )
@@ -190,7 +197,9 @@ class Node(ServingProcess):
                 metrics=self.metrics,
                 duties=duties,
                 on_outcome=self._tell_outcome,
-                witnessed_tiers=witnessed,
+                is_witnessed=lambda decision: (
+                    decision.tier in witnessed_tiers(serving.bundles[decision.bundle_digest])
+                ),
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
             ),
@@ -218,10 +227,8 @@ class Node(ServingProcess):
             shares_port=self._siblings is not None,
         )
         state = observe_deployment(config, bundle.digest, signing_key.key_id)
-        for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
-            _log.warning("start.announced", kind=announcement.kind.value, entry=index)
-        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, bundle, state.detail()))
-        enter.push_async_callback(self._record_stop, log, policy, bundle)
+        started = await self._record_start(log, recorded, policy, state)
+        await record_descriptions(log, config.log.origin, map(description, catalogue), self._clock)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
         enter.push_async_callback(self._await_last_entries, exchange)
@@ -240,7 +247,7 @@ class Node(ServingProcess):
             version=__version__,
             engine=policy.name,
             bundle=bundle.digest,
-            entry=started.index,
+            entry=started,
         )
 
     def _serve_metrics(self, config: MetricsConfig) -> None:
@@ -268,6 +275,16 @@ class Node(ServingProcess):
         )
         self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
         return ledger, performer
+
+    async def _open_records(self) -> tuple[Log, AuditReader, RecordedEntries]:
+        """Open the log for writing and for reading, and what it records of the deployment."""
+        config, enter = self.config, self._stack
+        log = await self._open_log()
+        reader = open_reader(config.log.database)
+        enter.callback(reader.close)
+        closed_logs = ExitStack()
+        enter.callback(closed_logs.close)
+        return log, reader, recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
@@ -446,9 +463,19 @@ class Node(ServingProcess):
         task.add_done_callback(ended)
         self._stack.push_async_callback(end)
 
-    async def _record_stop(self, log: Log, policy: PolicyEngine, bundle: Bundle) -> None:
+    async def _record_start(
+        self, log: Log, recorded: RecordedEntries, policy: PolicyEngine, state: DeploymentState
+    ) -> int:
+        """Record what has changed since the last start, and this one; return the index of its entry."""
+        for announcement, index in await announce(log, recorded, state, self._instance, self._clock):
+            _log.warning("start.announced", kind=announcement.kind.value, entry=index)
+        started = await log.append(self._own_entry(EntryKind.GATEWAY_STARTED, policy, state.detail()))
+        self._stack.push_async_callback(self._record_stop, log, policy)
+        return started.index
+
+    async def _record_stop(self, log: Log, policy: PolicyEngine) -> None:
         try:
-            stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy, bundle))
+            stopped = await log.append(self._own_entry(EntryKind.GATEWAY_STOPPED, policy))
         except GatewayError as error:
             _log.error("stop.unrecorded", reason=error.reason.value)
         else:
@@ -461,13 +488,13 @@ class Node(ServingProcess):
             _log.error("exchanges.unfinished", count=unfinished)
 
     def _own_entry(
-        self, kind: EntryKind, policy: PolicyEngine, bundle: Bundle, more: Mapping[str, str] | None = None
+        self, kind: EntryKind, policy: PolicyEngine, more: Mapping[str, str] | None = None
     ) -> Entry:
         return Entry(
             v=ENTRY_VERSION,
             kind=kind,
             time=rfc3339(self._clock()),
-            bundle=bundle.digest,
+            bundle=policy.bundle.digest,
             detail={
                 "version": __version__,
                 "engine": policy.name,
@@ -541,33 +568,6 @@ async def _follow_certificates(credentials: ReloadingCredentials) -> None:
         await asyncio.to_thread(credentials.refresh)
 
 
-def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Metrics | None) -> PolicyEngine:
-    """Return the engine that `config` names, with a decision cache unless its size is 0."""
-    engine: PolicyEngine
-    if config.engine == "opa":
-        # Only here: its HTTP client costs half a second and 12 MiB.
-        from gateway.policy.opa import OpaEngine  # noqa: PLC0415
-
-        engine = OpaEngine(
-            bundle, config.opa_url, timeout_s=config.timeout_s, token_file=config.opa_token_file
-        )
-    else:
-        engine = EmbeddedEngine(bundle)
-    if not config.cache_entries or not config.cache_max_age_s:
-        return engine
-    cached = CachedEngine(
-        engine, clock=clock, max_entries=config.cache_entries, max_age_s=config.cache_max_age_s
-    )
-    if metrics is not None:
-        metrics.watch_policy_cache(lambda: (cached.hits, cached.misses))
-    return cached
-
-
-def tier_names(bundle: Bundle) -> list[str]:
-    """Return the names of the sharing tiers, from the most open to the most closed."""
-    return list(bundle.data["tiers"])
-
-
 def list_rules(config: ListsConfig) -> ListRules:
     """Return the numbers that bound questions to lists."""
     return ListRules(
@@ -578,23 +578,22 @@ def list_rules(config: ListsConfig) -> ListRules:
     )
 
 
-def witnessed_tiers(bundle: Bundle) -> frozenset[str]:
-    """Return the tiers at which nothing may leave before its entry is witnessed."""
-    tiers = bundle.data["tiers"].items()
-    return frozenset(name for name, tier in tiers if tier.get("evidence") == "witnessed")
+def common_ground(config: GatewayConfig, bundle: Bundle | None, keyring: Keyring) -> dict[str, str]:
+    """Return what must be the same on all nodes of a deployment, as fingerprints by name.
 
-
-def known_names(bundle: Bundle) -> frozenset[str]:
-    """Return the purposes, legal bases and memoranda that policy knows."""
-    return frozenset(
-        name for section in ("purposes", "legal_bases", "memoranda") for name in bundle.data[section]
-    )
-
-
-def common_ground(bundle: Bundle, keyring: Keyring) -> dict[str, str]:
-    """Return what must be the same on all nodes of a deployment, as fingerprints by name."""
+    Where two people activate policies, `bundle` is None: every node follows the log, and what must be the
+    same is who may sign.
+    """
     epochs = "\n".join(f"{epoch.id} {keyring_fingerprint(epoch.key)}" for epoch in keyring.epochs)
-    return {"policy": bundle.digest, "keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
+    common = {"keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
+    if bundle is not None:
+        return {"policy": bundle.digest, **common}
+    signers = (
+        ""
+        if config.policy.activation is None
+        else config.policy.activation.model_dump_json(exclude={"database"})
+    )
+    return {"policy signers": f"sha256:{hashlib.sha256(signers.encode()).hexdigest()}", **common}
 
 
 def _page_token_key(config: GatewayConfig) -> bytes:

@@ -8,7 +8,7 @@ finds is verified to extend the one it knew before anything is signed over it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ from psycopg import errors as pg
 
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.numbering import Pair
+from gateway.audit.open_block import OpenBlock
 from gateway.audit.postgres_reader import PostgresIndex, PostgresTiles
 from gateway.audit.postgres_rows import (
     ADDED_SINCE,
@@ -39,6 +40,7 @@ from gateway.audit.postgres_rows import (
     number_columns,
     pair_columns,
 )
+from gateway.audit.search import BlockSummary
 from gateway.audit.store import (
     Appended,
     LogIdentity,
@@ -54,7 +56,6 @@ from gateway.audit.transaction import (
     closes_log,
     contradiction,
     follow_head,
-    full_blocks,
     full_tiles,
     head_after,
     refuse_closed,
@@ -134,6 +135,7 @@ class PostgresStore:
         self._connection: _Connection | None = None
         self._identity: LogIdentity | None = None
         self._head: Head | None = None
+        self._block = OpenBlock()
         self._prune_from_us = 0
 
     def __enter__(self) -> Self:
@@ -187,7 +189,9 @@ class PostgresStore:
             tail = [*head.tail, *[item.leaf_hash for item in pending]]
             if len(tail) >= TILE_WIDTH:
                 _insert_tiles(connection, batch, tail)
-                _insert_blocks(connection, batch, pending)
+                _insert_blocks(
+                    connection, self._block.summaries(batch, pending, PostgresIndex(connection).rows)
+                )
             with RoundTrips(connection) as trips:
                 trips.send(INSERT_ENTRIES, to_bigint(batch.first), *leaf_columns(pending), *columns)
                 if given:
@@ -208,6 +212,7 @@ class PostgresStore:
             if moved.command_tuples != 1:
                 raise LogMismatchError("The head of the audit log did not move with its entries.")
             self._head = head_after(batch, note, tail, closed=closed)
+        self._block.follow(batch, pending)
         return Appended(batch, note, refused, pending)
 
     def probe(self) -> None:
@@ -222,7 +227,8 @@ class PostgresStore:
                 trips.receive()
 
     def maintain(self) -> None:
-        """Do nothing: the server keeps house by itself."""
+        """Sum up entries; the server keeps house by itself."""
+        self._block.sum_up()
 
     def close(self) -> None:
         """Close the session. May be called twice."""
@@ -393,9 +399,8 @@ def _insert_tiles(connection: _Connection, batch: Batch, tail: Sequence[bytes]) 
         )
 
 
-def _insert_blocks(connection: _Connection, batch: Batch, pending: Sequence[PendingEntry]) -> None:
-    """Sum up the blocks that the batch made full."""
-    for number, summary in full_blocks(batch, pending, PostgresIndex(connection).rows):
+def _insert_blocks(connection: _Connection, full: Iterable[tuple[int, BlockSummary]]) -> None:
+    for number, summary in full:
         connection.execute(
             "INSERT INTO block (number, first_time, last_time) VALUES (%s, %s, %s)",
             (number, summary.first_time, summary.last_time),

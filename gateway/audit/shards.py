@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
-from gateway.audit.errors import EntryNotFoundError, NoteError
+from gateway.audit.errors import EntryNotFoundError, LogMismatchError, NoteError
 from gateway.audit.filter import Field, Has
 from gateway.audit.note import Ed25519Verifier, parse_note
 from gateway.audit.store import AuditReader
@@ -124,9 +124,13 @@ def _entry_of(reader: AuditReader, index: int, kind: EntryKind) -> Entry | None:
 def _misplaced(shard: Shard, size: int) -> Iterator[Break]:
     with open_reader(shard.database) as reader:
         for kind, place in ((EntryKind.LOG_OPENED, 0), (EntryKind.LOG_CLOSED, size - 1)):
-            for found in reader.find(Has(Field.KIND, kind.value), _MAX_NAMED):
-                if found.index != place:
-                    yield Break(shard.origin, f"an entry {kind.value} stands where none may", found.index)
+            try:
+                for found in reader.find(Has(Field.KIND, kind.value), _MAX_NAMED):
+                    if found.index != place:
+                        yield Break(shard.origin, f"an entry {kind.value} stands where none may", found.index)
+            except LogMismatchError:
+                yield Break(shard.origin, "its index is damaged: entries in the wrong place cannot be found")
+                return
 
 
 def _joint(older: _Ends | None, newer: _Ends) -> Iterator[Break]:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, partial
@@ -17,6 +17,8 @@ from typing import Any, Final, Self
 
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.numbering import Pair
+from gateway.audit.open_block import OpenBlock
+from gateway.audit.search import BlockSummary
 from gateway.audit.sqlite_reader import SqliteIndex, SqliteTiles
 from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
 from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead, give_numbers
@@ -26,7 +28,6 @@ from gateway.audit.transaction import (
     StoredHead,
     closes_log,
     contradiction,
-    full_blocks,
     full_tiles,
     head_after,
     microseconds,
@@ -98,6 +99,7 @@ class SqliteStore:
         self._head: Head | None = None
         self._numbers: dict[Pair, int] = {}
         """Last numbers of pairs as of `_head`."""
+        self._block = OpenBlock()
         self._prune_from_us = 0
         self._unfolded_pages = 0
         self._disk_failed = False
@@ -156,7 +158,9 @@ class SqliteStore:
             tail = head.tail + tuple([item.leaf_hash for item in accepted])
             if len(tail) >= TILE_WIDTH:
                 _insert_tiles(connection, batch, tail)
-                _insert_blocks(connection, batch, accepted)
+                _insert_blocks(
+                    connection, self._block.summaries(batch, accepted, SqliteIndex(connection).rows)
+                )
             if given:
                 _keep_numbers(connection, given)
             # Signed last, so that a transaction that fails before its commit leaves no signature.
@@ -172,6 +176,7 @@ class SqliteStore:
         # Estimated: the leaf twice (table and index, both with room to spare) and the pages above.
         self._unfolded_pages += _PAGES_A_COMMIT + sum(len(item.data) for item in accepted) * 2 // _PAGE_BYTES
         self._numbers |= given
+        self._block.follow(batch, accepted)
         return Appended(batch, note, refused, accepted)
 
     def _last_number(self, connection: sqlite3.Connection, pair: Pair) -> int:
@@ -213,7 +218,8 @@ class SqliteStore:
             connection.execute("COMMIT")
 
     def maintain(self) -> None:
-        """Copy a long write-ahead log back into the database, without waiting for readers."""
+        """Copy a long write-ahead log back into the database, without waiting for readers; sum up entries."""
+        self._block.sum_up()
         connection = self._connection
         if connection is None:
             return
@@ -452,9 +458,8 @@ def _keep_numbers(connection: sqlite3.Connection, given: Mapping[Pair, int]) -> 
         )
 
 
-def _insert_blocks(connection: sqlite3.Connection, batch: Batch, accepted: Sequence[PendingEntry]) -> None:
-    """Sum up the blocks that the batch made full."""
-    for number, summary in full_blocks(batch, accepted, SqliteIndex(connection).rows):
+def _insert_blocks(connection: sqlite3.Connection, full: Iterable[tuple[int, BlockSummary]]) -> None:
+    for number, summary in full:
         connection.execute(
             "INSERT INTO block VALUES (?, ?, ?)", (number, summary.first_time, summary.last_time)
         )

@@ -13,7 +13,6 @@ from datetime import datetime
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import EntryNotFoundError, LogClosedError, LogMismatchError, NoteError
 from gateway.audit.prover import HashReader, TreeHashes
-from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow, completed_blocks
 from gateway.audit.store import LogIdentity, PendingEntry
 from gateway.audit.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, completed_tiles
 from gateway.audit.tree import Batch, Frontier, append
@@ -21,9 +20,6 @@ from gateway.model.entry import EntryKind
 
 ReadHashes = Callable[[int, int, int], Sequence[bytes]]
 """Takes a level and positions from, to before; returns the hashes stored there."""
-
-ReadRows = Callable[[int, int], Sequence[IndexRow]]
-"""Takes indices from, to before; returns the rows of the entries stored there, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +148,6 @@ def contradiction() -> LogMismatchError:
     return LogMismatchError(
         "The audit log contradicts its own checkpoint; run `gateway audit fsck` and restore it."
     )
-
-
-def full_blocks(
-    batch: Batch, added: Sequence[PendingEntry], stored_rows: ReadRows
-) -> Iterator[tuple[int, BlockSummary]]:
-    """Yield (number, summary) of the blocks of the search that the batch made full.
-
-    `added` are the batch's entries; what stood before is read with `stored_rows`.
-    """
-    for number in completed_blocks(batch.first, batch.frontier.size):
-        start, end = number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES
-        rows = list(stored_rows(start, batch.first)) if start < batch.first else []
-        rows += [item.row for item in added[max(start - batch.first, 0) : end - batch.first]]
-        yield number, BlockSummary.of(rows)
 
 
 def full_tiles(

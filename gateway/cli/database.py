@@ -17,7 +17,7 @@ from gateway.database.migration import inspect_schema, migrate
 from gateway.deployment.move import move_to_postgres
 from gateway.errors import ConfigError
 from gateway.node import common_ground
-from gateway.policy.bundle import load_bundle
+from gateway.policy.bundle_file import open_bundle
 from gateway.pseudonym import Keyring
 
 app = typer.Typer(
@@ -131,7 +131,8 @@ def adopt(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) 
     Nodes with others serve nobody until they are restarted with the same files.
     """
     settings = load_gateway_config(config)
-    held = common_ground(load_bundle(settings.policy.directory), Keyring.load(settings.keys.keyring))
+    bundle = None if settings.policy.activation else open_bundle(settings.policy.directory)
+    held = common_ground(settings, bundle, Keyring.load(settings.keys.keyring))
     agreement = Agreement(_of(settings), held)
     try:
         changed = agreement.adopt()

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.activation.candidate import try_out
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import LogMismatchError
 from gateway.audit.note import Ed25519Verifier
@@ -18,20 +19,23 @@ from gateway.cli.options import require_file
 from gateway.clock import system_clock
 from gateway.config import GatewayConfig
 from gateway.database import PostgresAddress
+from gateway.deployment.policy import policy_place
 from gateway.details import BlindIndex
 from gateway.details.deployed import known_cards, load_custodians, read_fields_key
 from gateway.errors import ConfigError, GatewayError
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.members import open_member_store
 from gateway.model import Member, MemberState, Role
-from gateway.node import PAGE_TOKEN_KEY_BYTES, make_engine, tier_names
+from gateway.node import PAGE_TOKEN_KEY_BYTES
 from gateway.pki.certificates import certificate_days_left
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import TlsIdentity
 from gateway.policy.bundle import Bundle, load_bundle
+from gateway.policy.bundle_file import read_bundle_file
 from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.errors import BundleError
 from gateway.policy.golden import load_cases, run_cases
+from gateway.policy_node import make_engine, tier_names
 from gateway.pseudonym import Keyring
 
 _MAX_SHOWN = 5
@@ -123,8 +127,18 @@ class _Inspection:
 
     def policy(self) -> str:
         directory = self._config.policy.directory
-        if not directory.is_dir():
+        if self._config.policy.activation is not None:
+            with policy_place(self._config) as place:
+                packed = place.verified().packed
+            self._bundle = packed.bundle
+            return f"revision {packed.bundle.revision}, {packed.bundle.digest[:23]}…, activated by two people"
+        if not directory.exists():
             raise CommandError(f"There is no policy folder {directory}; correct policy.directory.")
+        if directory.is_file():
+            packed = read_bundle_file(directory)
+            asyncio.run(try_out(packed))
+            self._bundle = packed.bundle
+            return f"revision {packed.bundle.revision}, {packed.bundle.digest[:23]}…, from a bundle file"
         bundle = self._bundle = load_bundle(directory)
         cases = asyncio.run(_verify_cases(bundle, self._config))
         return f"revision {bundle.revision}, {bundle.digest[:23]}…, {cases} golden cases agree"

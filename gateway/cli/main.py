@@ -21,6 +21,9 @@ COMMANDS: Final = {
     "config": Listed("gateway.cli.config", "Check and show a deployment's configuration.", _SET_UP),
     "serve": Listed("gateway.cli.serve", "Run the gateway.", _SET_UP),
     "provider": Listed("gateway.cli.provider", "Run a provider in front of a holder's own data.", _SET_UP),
+    "policy": Listed(
+        "gateway.cli.policy", "Check, explain and compare policies; sign, activate, roll back.", _SET_UP
+    ),
     "member": Listed("gateway.cli.member", "Add, suspend, resume, change and list members.", _SET_UP),
     "database": Listed(
         "gateway.cli.database", "Set up the PostgreSQL that several nodes share, and move there.", _SET_UP

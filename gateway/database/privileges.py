@@ -19,6 +19,7 @@ from gateway.database.session import SCHEMA
 APPEND_ONLY: Final = (
     *("log", "checkpoint", "entry", "block", "block_term", "tile", "published"),
     *("erasure", "erased"),
+    *("policy_file", "policy_proposal"),
 )
 """Tables whose rows are never changed nor deleted; triggers refuse it even to their owner."""
 

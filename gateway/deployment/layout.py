@@ -184,6 +184,12 @@ directory = "policies"
 engine = "embedded"
 opa_url = "http://127.0.0.1:8181"
 
+# Two people put policies into force (`gateway policy sign`, `activate`), in place of the folder above. Each
+# key is the line between BEGIN and END of FILE.pub as `gateway keys generate FILE` makes it.
+# [policy.activation]
+# authors = [{{person = "NAME", key = "..."}}]
+# approvers = [{{person = "NAME", key = "..."}}]
+
 [members]
 database = "data/members.db"
 

@@ -13,11 +13,11 @@ from gateway.audit.errors import LogUnavailableError
 from gateway.clock import parse_rfc3339
 from gateway.config import GatewayConfig
 from gateway.deployment import export_trust
+from gateway.deployment.policy import bundle_in_force, policy_place
 from gateway.doctor.finding import Finding, State
 from gateway.evidence.keys import SigningKey
 from gateway.members import open_member_store
 from gateway.model import EntryKind, MemberState
-from gateway.policy.bundle import load_bundle
 from gateway.recorded.deployment import PartChange, changes_between, observe_deployment
 from gateway.recorded.entries import RecordedEntries
 from gateway.recorded.members import Contradiction, MemberContradiction, RecordedMembers, told
@@ -25,6 +25,7 @@ from gateway.recorded.starts import last_state, node_name
 
 _LOOKED_BACK: Final = timedelta(days=7)
 _CRASHES_LOOKED_AT: Final = 50
+_POLICY_WARNING: Final = timedelta(days=7)
 
 _WORDS: Final = {
     "policy": "the policy",
@@ -64,7 +65,7 @@ def examine_changes(config: GatewayConfig, entries: RecordedEntries) -> Iterator
         yield Finding("changes", State.OK, "the gateway has not been started with this log yet")
         return
     started, before = last
-    bundle = load_bundle(config.policy.directory)
+    bundle = bundle_in_force(config)
     signing_key = SigningKey.load(config.keys.signing)
     now = observe_deployment(config, bundle.digest, signing_key.key_id)
     changes = changes_between(before, now)
@@ -73,6 +74,9 @@ def examine_changes(config: GatewayConfig, entries: RecordedEntries) -> Iterator
         for item in entries.newest(EntryKind.KEYRING_ROTATED, _CRASHES_LOOKED_AT)
         if item.entry.time > started.entry.time
     }
+    if config.policy.activation is not None:
+        # Verified against the log and its signers: what was activated since the start is no secret change.
+        changes = [change for change in changes if change.part != "policy"]
     for change in changes:
         if change.part == "keyring" and change.after in rotated:
             yield Finding(
@@ -97,6 +101,38 @@ def _sentence(change: PartChange, entry: str) -> str:
     settings = f" ({', '.join(change.settings)})" if change.settings else ""
     verb = "are" if change.part == "catalogue" else "is"
     return f"{_WORDS[change.part]}{settings} {verb} not what the gateway was last started with ({entry})"
+
+
+def examine_policy(config: GatewayConfig, now: datetime) -> Iterator[Finding]:
+    """Tell who puts policies into force, and look whether the one that is will soon need confirming."""
+    if config.policy.activation is None:
+        yield Finding(
+            "policy",
+            State.OK,
+            "the policy directory as it is: the operator alone puts policies into force (two people with "
+            "[policy.activation])",
+        )
+        return
+    with policy_place(config) as place:
+        candidate = place.verified()
+    statement, ends = candidate.approval.statement, candidate.standing.ends
+    told = f"revision {statement.revision}, approved by {' and '.join(candidate.approval.persons)}"
+    if now >= ends:
+        yield Finding(
+            "policy", State.FAIL, f"{told}, stale since {ends:%Y-%m-%d %H:%M} UTC", _ADVICE_OF_POLICY
+        )
+    elif ends - now < _POLICY_WARNING:
+        yield Finding(
+            "policy", State.WARN, f"{told}, stale from {ends:%Y-%m-%d %H:%M} UTC on", _ADVICE_OF_POLICY
+        )
+    else:
+        yield Finding("policy", State.OK, f"{told}, in force until {ends:%Y-%m-%d}")
+
+
+_ADVICE_OF_POLICY: Final = (
+    "When it is stale, everything is denied. Have it confirmed by two people (`gateway policy sign --action "
+    "confirm`), or activate another."
+)
 
 
 def examine_starts(config: GatewayConfig, entries: RecordedEntries, now: datetime) -> Iterator[Finding]:

@@ -29,10 +29,11 @@ from gateway.evidence.fields import commit_fields
 from gateway.evidence.records import records_root
 from gateway.exchange.duties.telling import told_duties, told_outcome, told_size
 from gateway.exchange.freshness import days_late
-from gateway.exchange.resolution import Resolved
+from gateway.exchange.resolution import Resolved, description
 from gateway.exchange.state import Exchange
 from gateway.exchange.transform import ReleasedPage
 from gateway.model import ENTRY_VERSION, NO_DUTIES, Entry, EntryKind, Operation
+from gateway.policy.recorded_input import UNKNOWN_NAME, record_input
 
 
 class Journal:
@@ -72,7 +73,12 @@ class Journal:
             raise RuntimeError("an exchange is recorded as requested after its statement is resolved")
         sealed = self._commit(exchange, EntryKind.EXCHANGE_REQUESTED)
         once = Once(_nonce_key(exchange.consumer.id, statement.query.nonce), until=statement.expires)
-        entry = self._entry(exchange, EntryKind.EXCHANGE_REQUESTED, commitments={**exchange.commitments})
+        entry = self._entry(
+            exchange,
+            EntryKind.EXCHANGE_REQUESTED,
+            commitments={**exchange.commitments},
+            policy_input=_policy_input(exchange),
+        )
         return self._append(entry, sealed, once)
 
     def page(self, exchange: Exchange, page: ReleasedPage, number: int) -> asyncio.Future[Committed]:
@@ -129,7 +135,7 @@ class Journal:
             reasons=reasons,
             commitments={**exchange.commitments},
             withdraws=exchange.withdraws,
-            **(_outcome(exchange) if exchange.requested else {}),
+            **(_outcome(exchange) if exchange.requested else {"policy_input": _policy_input(exchange)}),
             **detail,
         )
         if self._fields_key is not None:
@@ -220,7 +226,7 @@ class Journal:
         A name that policy does not know could be anything, an identifier too: only that it was
         unknown is kept.
         """
-        return text if not text or text in self._known_names else "(unknown)"
+        return text if not text or text in self._known_names else UNKNOWN_NAME
 
 
 def _nonce_key(consumer: str, nonce: str) -> bytes:
@@ -234,6 +240,13 @@ def _terms(resolved: Resolved) -> tuple[Term, ...]:
     asked += [*resolved.filters.items(), *resolved.match.items()]
     fields = resolved.dataset.fields
     return tuple(Term(kind, value) for name, value in asked if (kind := fields[name].identifier) is not None)
+
+
+def _policy_input(exchange: Exchange) -> dict[str, Any]:
+    """Return what policy was asked, from which its decision can be made again; empty if it gave none."""
+    if exchange.policy_input is None or exchange.decision is None or exchange.resolved is None:
+        return {}
+    return record_input(exchange.policy_input, description(exchange.resolved.dataset))
 
 
 def _outcome(exchange: Exchange) -> dict[str, Any]:

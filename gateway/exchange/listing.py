@@ -193,22 +193,20 @@ class Listing:
         [first, *others] = decisions
         if not others:
             return first
-        if any(one.bundle_digest != first.bundle_digest for one in others):
+        bundle = self._with.policy.bundle
+        if any(one.bundle_digest != bundle.digest for one in decisions):
             raise GatewayError(
                 "The policy changed while it was asked; ask anew.", reason=Reason.POLICY_UNAVAILABLE
             )
         allow = all(one.allow for one in decisions)
-        tiers = self._with.policy.bundle.data["tiers"]
+        tiers = bundle.data["tiers"]
         ends = [one.valid_until for one in decisions if one.valid_until is not None]
         ids = "\n".join(one.id for one in decisions)
         return Decision(
             id=f"d-{hashlib.sha256(ids.encode()).hexdigest()[:32]}",
             allow=allow,
             reasons=tuple(sorted({reason for one in decisions for reason in one.reasons})),
-            tier=max(
-                (one.tier for one in decisions),
-                key=lambda tier: (tier in self._with.witnessed_tiers, tiers[tier]["rank"]),
-            )
+            tier=max(decisions, key=lambda one: (self._with.is_witnessed(one), tiers[one.tier]["rank"])).tier
             if allow
             else "",
             obligations={},

@@ -19,6 +19,7 @@ from gateway.policy.policy_input import (
     PolicyInput,
     policy_minute,
 )
+from gateway.policy.recorded_input import Description, describe
 
 CAPABILITIES: Final = tuple(
     sorted([*(treatment.value for treatment in Treatment), *(f"duty:{name}" for name in DUTY_NAMES)])
@@ -133,6 +134,12 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         retention=dataset.retention,
         cohort=dataset.cohort,
     )
+
+
+@lru_cache(maxsize=4096)
+def description(dataset: Dataset) -> Description:
+    """Return what policy may know of a dataset, as the log keeps it."""
+    return describe(dataset_facts(dataset))
 
 
 def _field(dataset: Dataset, name: str) -> Field:

@@ -16,6 +16,7 @@ from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
 from gateway.ledger import Account, DebtKind
 from gateway.model import NO_DUTIES, Decision, Duties, Member, Operation
+from gateway.policy.policy_input import PolicyInput
 from gateway.telemetry.metrics import Stopwatch
 
 RESERVED_SHARE: Final = 0.1
@@ -37,6 +38,8 @@ class Exchange:
     statement: OpenedStatement | None = None
     resolved: Resolved | None = None
     provider: Member | None = None
+    policy_input: PolicyInput | None = None
+    """What policy was asked."""
     decision: Decision | None = None
     plan: TransformPlan | None = None
     duties: Duties = NO_DUTIES

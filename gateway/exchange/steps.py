@@ -49,6 +49,7 @@ from gateway.members import Directory
 from gateway.model import Decision, Member, Operation
 from gateway.model.duties import DELIVERIES_WITHHELD
 from gateway.policy.engine import PolicyEngine
+from gateway.policy.recorded_input import as_recordable
 from gateway.pseudonym import DomainPseudonymiser, Pseudonymiser
 from gateway.recent import Recent
 from gateway.telemetry.faults import record_fault
@@ -88,10 +89,10 @@ class Collaborators:
     duties: DutyPerformer
     on_outcome: Callable[[Exchange, GatewayError | None, int], None]
     """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
-    witnessed_tiers: frozenset[str] = frozenset()
-    """Tiers at which nothing leaves before witnesses have cosigned the log with its entry."""
+    is_witnessed: Callable[[Decision], bool] = lambda _: False
+    """Whether nothing leaves on a decision before witnesses have cosigned the log with its entry."""
     witnessing: Witnessing | None = None
-    """Who sees to that; there, if there are such tiers."""
+    """Who sees to that; there, if there are such decisions."""
     list_limits: ListLimits | None = None
     """What bounds questions to lists; without it none is answered."""
 
@@ -182,6 +183,8 @@ class Steps:
             signed=bool(statement.key_id),
             now=exchange.started,
         )
+        facts = as_recordable(facts, self._with.policy.bundle.data)
+        exchange.policy_input = facts
         try:
             async with asyncio.timeout(min(exchange.remaining_s(), POLICY_TIMEOUT_S)):
                 decision = exchange.decision = await self._with.policy.decide(facts)
@@ -407,7 +410,7 @@ class Steps:
 
         Return its place under their checkpoint. Raises `GatewayError` with `WITNESS_UNAVAILABLE`.
         """
-        if present(exchange.decision).tier not in self._with.witnessed_tiers:
+        if not self._with.is_witnessed(present(exchange.decision)):
             return committed
         witnessed = await present(self._with.witnessing).witnessed(committed, exchange.remaining_s())
         if exchange.operation is not Operation.STREAM:

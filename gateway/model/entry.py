@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -34,7 +35,9 @@ class EntryKind(StrEnum):
     KEY_REVOKED = "key.revoked"
     KEYRING_ROTATED = "keyring.rotated"
     POLICY_CHANGED = "policy.changed"
+    POLICY_ACTIVATED = "policy.activated"
     CATALOGUE_CHANGED = "catalogue.changed"
+    DATASET_DESCRIBED = "dataset.described"
     CONFIGURATION_CHANGED = "configuration.changed"
     AUTHORITIES_CHANGED = "authorities.changed"
     KEYS_CHANGED = "keys.changed"
@@ -76,6 +79,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     decision: str = ""
     bundle: str = ""
     """Digest of the policy bundle."""
+    policy_input: dict[str, Any] = {}
+    """What policy was asked (`exchange.requested`, `exchange.denied`): the facts, with the digest of the
+    dataset's description in place of the description (`gateway.policy.recorded_input`)."""
     reasons: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
     """Names of the fields released, sorted."""

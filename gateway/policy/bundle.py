@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.policy.annotations import Annotation, read_annotations
 from gateway.policy.compilation import compile_documents
-from gateway.policy.dialect import lint_modules
+from gateway.policy.dialect import DialectError, lint_modules
 from gateway.policy.documents import Document, decode_documents
 from gateway.policy.errors import BundleError
 from gateway.policy.probe import PROBE_MODULE, PROBE_PATH
@@ -29,7 +29,6 @@ from gateway.policy.syntax import parse_modules
 DIGEST_FORMAT: Final = 1
 """Version of what goes into the digest; part of it."""
 
-_MAX_SHOWN: Final = 20
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 _OTHER_FOLDERS: Final = frozenset({"cases", "data", "datasets", "schemas"})
 
@@ -86,8 +85,7 @@ def load_bundle(directory: Path) -> Bundle:
         read_capabilities(directory / "capabilities.json"),
     )
     if violations:
-        listed = "\n".join(f"  {violation}" for violation in violations[:_MAX_SHOWN])
-        raise BundleError(f"The rules leave the portable dialect in {len(violations)} places:\n{listed}")
+        raise DialectError(violations)
     digest = digest_bundle(identity.revision, modules, data)
     return Bundle(
         title=identity.title,
@@ -128,13 +126,21 @@ def write_opa_directory(bundle: Bundle, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise BundleError(f"{directory.name} is not empty; give a new directory for the bundle.")
-    for path, text in {**bundle.modules, PROBE_PATH: PROBE_MODULE}.items():
+    files = {path: text.encode() for path, text in bundle.modules.items()} | opa_files(bundle)
+    for path, content in files.items():
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    (directory / "data.json").write_bytes(_CANONICAL.encode(dict(bundle.data)))
+        target.write_bytes(content)
+
+
+def opa_files(bundle: Bundle) -> dict[str, bytes]:
+    """Return what an OPA server needs of `bundle` beside its rules, by path: data, manifest and probe."""
     manifest = {"revision": bundle.digest, "rego_version": 1, "roots": [""]}
-    (directory / ".manifest").write_bytes(_CANONICAL.encode(manifest))
+    return {
+        "data.json": _CANONICAL.encode(dict(bundle.data)),
+        ".manifest": _CANONICAL.encode(manifest),
+        PROBE_PATH: PROBE_MODULE.encode(),
+    }
 
 
 def _read_modules(directory: Path) -> dict[str, str]:

@@ -31,6 +31,7 @@ import msgspec
 
 from gateway.errors import Reason
 from gateway.policy.annotations import Annotation
+from gateway.policy.errors import BundleError
 from gateway.policy.policy_input import PolicyInput
 from gateway.policy.syntax import Module, Node, Rule, reference, slice_text, walk
 
@@ -46,6 +47,7 @@ IMPURE_BUILTINS: Final = frozenset({
 """Refused whatever `capabilities.json` says: impure, or able to make an evaluation go on for ever."""
 
 _INPUT_FACTS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(PolicyInput))
+_MAX_SHOWN: Final = 20
 _FORBIDDEN: Final = {"with_mods": "with", "Every": "every"}
 
 
@@ -60,6 +62,15 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.code}: {self.message}"
+
+
+class DialectError(BundleError):
+    """The rules leave the portable dialect."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        listed = "\n".join(f"  {violation}" for violation in violations[:_MAX_SHOWN])
+        super().__init__(f"The rules leave the portable dialect in {len(violations)} places:\n{listed}")
 
 
 class Surroundings:
@@ -133,11 +144,12 @@ def _lint_annotation(module: Module, rule: Rule, annotation: Annotation | None) 
     for part in ("citation", "owner", "remedy"):
         if not getattr(annotation.custom, part):
             yield Violation(module.path, rule.line, "metadata", f"a proof has no {part}")
-    if _proven_condition(rule) is None:
+    if proven_condition(rule) is None:
         yield Violation(module.path, rule.line, "proof", "a proof must name one condition by a constant text")
 
 
-def _proven_condition(rule: Rule) -> str | None:
+def proven_condition(rule: Rule) -> str | None:
+    """Return the id of the condition that `rule`, a proof, proves; None if that is not a constant text."""
     match rule.node:
         case {"Spec": {"head": {"Set": {"key": {"String": {"value": str(condition)}}}}}}:
             return condition
@@ -153,7 +165,7 @@ def _lint_conditions(modules: Sequence[Module]) -> Iterator[Violation]:
         yield Violation("/".join(ENTRY_PACKAGE), 0, "proof", f"{name} is missing or no constant object")
         return
     module, rule = where
-    proofs = [_proven_condition(rule) for _, rule in entry if rule.name.endswith(PROOFS_SUFFIX)]
+    proofs = [proven_condition(rule) for _, rule in entry if rule.name.endswith(PROOFS_SUFFIX)]
     proven = {condition for condition in proofs if condition is not None}
     for condition in sorted(proven ^ table.keys()):
         lack = "has no proof" if condition in table else "is proven but not asked for"

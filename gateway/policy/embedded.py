@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -28,6 +29,14 @@ _UNDEFINED: Final = '"<undefined>"'
 _DISTRIBUTION: Final = "gordon-to-regorus"
 
 
+@dataclass(frozen=True, slots=True)
+class ReachedLines:
+    """The lines of one module that can be evaluated, from 1."""
+
+    reached: frozenset[int]
+    missed: frozenset[int]
+
+
 class EmbeddedEngine:
     """Decides in this process. Lives on the thread that calls `start`: use and close it there.
 
@@ -36,34 +45,62 @@ class EmbeddedEngine:
     unbounded loop, and by `MAX_INPUT_BYTES`.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, traced: bool = False) -> None:
+        """Take the bundle; a `traced` engine also notes which lines its evaluations reach."""
         self.bundle = bundle
+        self._traced = traced
         self.name = f"regorus {version(_DISTRIBUTION)}"
         self._engine: Any = None
         self._thread: int | None = None
 
     async def start(self) -> None:
         """Load the bundle and prove the engine; raise `PolicyError` if either fails."""
+        self._engine, self._thread = self._load(), threading.get_ident()
+        try:
+            await verify_conformance(self, self.bundle)
+        except BaseException:
+            # Here and now: whoever holds the error may drop it, and what it holds, on another thread.
+            self._engine = None
+            raise
+
+    def _load(self) -> Any:
         engine = regorus.Engine()
         try:
             for path, text in {**self.bundle.modules, PROBE_PATH: PROBE_MODULE}.items():
                 engine.add_policy(path, text)
             engine.add_data_json(msgspec.json.encode(dict(self.bundle.data)).decode())
+            engine.set_enable_coverage(self._traced)
         except BaseException as fault:
+            del engine
             _raise_unless_of_engine(fault)
             raise PolicyError("The embedded policy engine cannot load the bundle.") from fault
-        self._engine, self._thread = engine, threading.get_ident()
-        await verify_conformance(self, self.bundle)
+        return engine
 
     async def decide(self, policy_input: PolicyInput) -> Decision:
         """Return the decision on `policy_input`; raise `PolicyError` if none can be had."""
-        encoded = encode_input(policy_input)
-        result = self._evaluate(ENTRY_POINT, encoded)
-        return decode_result(result, self.bundle, decision_id(self.bundle.digest, encoded), self.name)
+        return self.judge(encode_input(policy_input))
+
+    def judge(self, encoded_input: bytes) -> Decision:
+        """Return the decision on canonical input as it was once recorded; raise `PolicyError`.
+
+        Its facts need not be those that a gateway of this release would hand over.
+        """
+        result = self._evaluate(ENTRY_POINT, encoded_input)
+        return decode_result(result, self.bundle, decision_id(self.bundle.digest, encoded_input), self.name)
 
     async def evaluate(self, document: str, encoded_input: bytes) -> bytes:
         """Return `data.<document>` on the JSON input `encoded_input`, as JSON; raise `PolicyError`."""
         return self._evaluate(document, encoded_input)
+
+    def reached_lines(self) -> dict[str, ReachedLines]:
+        """Return which lines evaluations have reached since the last call, by path of the module."""
+        self._require_thread()
+        files: Any = msgspec.json.decode(self._engine.get_coverage_report_as_json())["files"]
+        self._engine.clear_coverage_data()
+        return {
+            file["path"]: ReachedLines(frozenset(file["covered"]), frozenset(file["not_covered"]))
+            for file in files
+        }
 
     async def close(self) -> None:
         """Free the engine, on the thread that started it."""

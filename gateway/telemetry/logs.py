@@ -32,7 +32,7 @@ ALLOWED_FIELDS: Final = frozenset(
         # the exchange
         *("exchange", "consumer", "provider", "operation", "dataset", "tier", "purpose"),
         *("decision", "reason", "reasons", "outcome", "records", "page", "pages", "bytes", "duration_ms"),
-        *("entry", "kind", "engine", "bundle", "key_epoch", "user_agent"),
+        *("entry", "kind", "engine", "bundle", "key_epoch", "user_agent", "rules"),
         *("unknown_fields", "invalid_identifiers"),
         # the deployment
         *("member", "role", "path", "host", "port", "origin", "version", "pid", "signal", "workers"),

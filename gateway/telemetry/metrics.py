@@ -130,6 +130,18 @@ class Metrics:
             ["dataset", "kind"],
             registry=self.registry,
         )
+        self._shadow = Counter(
+            "sluicegate_policy_shadow",
+            "Decisions held against those of the candidate policy, by result.",
+            ["result"],
+            registry=self.registry,
+        )
+        self._shadow_divergences = Counter(
+            "sluicegate_policy_shadow_divergences",
+            "Decisions that the candidate policy would change, by kind and by each rule concerned.",
+            ["kind", "rule"],
+            registry=self.registry,
+        )
         self._open_streams = self._gauge(
             "sluicegate_open_streams", "StreamQuery calls now open.", merge="sum"
         )
@@ -193,6 +205,12 @@ class Metrics:
             merge="max",
         )
         self._timestamp_age.set(math.nan)
+        self._policy_age = self._gauge(
+            "sluicegate_policy_age_seconds",
+            "Time since two people approved or confirmed the policy in force; NaN without activation.",
+            merge="max",
+        )
+        self._policy_age.set(math.nan)
         self._log_healthy = self._gauge(
             "sluicegate_log_healthy",
             "1 while the audit log can append, otherwise 0 (then every exchange is refused).",
@@ -327,6 +345,19 @@ class Metrics:
     def watch_policy_cache(self, lookups: Callable[[], tuple[int, int]]) -> None:
         """Ask `lookups` for (hits, misses) of the decision cache whenever the metrics are read."""
         self.registry.register(_CacheCollector(lookups))
+
+    def watch_policy_age(self, age_s: Callable[[], float]) -> None:
+        """Ask `age_s` for the seconds since the policy's approval whenever the metrics are read."""
+        self._policy_age.set_function(age_s)
+
+    def count_shadow(self, result: str) -> None:
+        """Count a question to the candidate policy; from any thread. `result` is a name of ours."""
+        self._shadow.labels(result).inc()
+
+    def count_divergence(self, kind: str, rules: Iterable[str]) -> None:
+        """Count what the candidate would change; from any thread. `rules` are ids of the two bundles."""
+        for rule in rules:
+            self._shadow_divergences.labels(kind, rule).inc()
 
     def open_stream(self) -> None:
         """Count a StreamQuery call as open."""

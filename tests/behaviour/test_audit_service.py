@@ -117,7 +117,7 @@ async def test_inclusion_and_consistency_proofs_verify(world: SimulatedWorld) ->
         ("GetEntry", b"\x0a\x1aentries/999999999999999999", "NOT_FOUND", "ENTRY_NOT_FOUND"),
         ("GetCheckpoint", b"\x08\xff\xff\xff\xff\x0f", "NOT_FOUND", "ENTRY_NOT_FOUND"),
         ("GetCheckpoint", b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "NOT_FOUND", "ENTRY_NOT_FOUND"),
-        ("GetInclusionProof", b"\x0a\x0aentries/99", "NOT_FOUND", "ENTRY_NOT_FOUND"),
+        ("GetInclusionProof", b"\x0a\x1aentries/999999999999999999", "NOT_FOUND", "ENTRY_NOT_FOUND"),
         ("GetConsistencyProof", b"", "INVALID_ARGUMENT", "REQUEST_MALFORMED"),
         ("GetConsistencyProof", b"\x08\x05\x10\x02", "INVALID_ARGUMENT", "REQUEST_MALFORMED"),
     ],

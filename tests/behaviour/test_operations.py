@@ -62,8 +62,10 @@ async def test_reflection_is_off_unless_it_is_asked_for(world: SimulatedWorld, t
 
 async def test_start_and_stop_leave_entries(own_world: SimulatedWorld) -> None:
     await own_world.stop_node()
-    assert [entry.kind for entry in own_world.log.entries()][-2:] == [
+    described = [EntryKind.DATASET_DESCRIBED] * len(list(own_world.config.catalogue.glob("*.yaml")))
+    assert [entry.kind for entry in own_world.log.entries()][-2 - len(described) :] == [
         EntryKind.GATEWAY_STARTED,
+        *described,
         EntryKind.GATEWAY_STOPPED,
     ]
     own_world.log.verify()

@@ -154,6 +154,7 @@ def write_policies(directory: Path) -> Path:
         }
         for index in range(MEMORANDA)
     })  # fmt: skip
+    _write(directory, "list_sets", {})
     _write(directory, "catalogue", [
         {"citation": f"Item {index}", "title": f"Set {index}", "class": "record", "persons": index % 4 == 0}
         for index in range(DATASETS)

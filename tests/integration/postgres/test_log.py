@@ -370,6 +370,8 @@ def test_the_role_of_the_gateway_cannot_change_what_is_logged(address, open_stor
             "published": "note",
             "erasure": "salt",
             "erased": "entry",
+            "policy_file": "bundle",
+            "policy_proposal": "statement",
         }
         for table in APPEND_ONLY:
             column = columns.get(table, "number")

@@ -439,3 +439,23 @@ def test_receipts_of_another_member_are_not_taken_for_ours(live, tmp_path):
     result = live.operator("audit", "unacknowledged", "--older-than", "soon")
     assert result.exit_code == 2
     assert "such as 90s" in result.stderr
+
+
+def test_an_exchange_is_explained_and_the_log_replayed(live):
+    live.bank("query", "registry/companies", *CREDIT, "--subject", live.subject)
+    denied = live.bank(
+        "query", "registry/companies", "--purpose", "law-enforcement", "--subject", live.subject
+    )
+    assert denied.exit_code == 1
+    gateway = Commands(live.world.deployment.config)
+    of = {}
+    for kind in ("exchange.released", "exchange.denied"):
+        [row] = gateway.json("audit", "list", "--kind", kind, "--limit", "1")
+        of[kind] = gateway("policy", "explain", row["exchange"])
+        assert of[kind].exit_code == 0, of[kind].output
+        assert "it is the decision that the log tells" in of[kind].stdout
+    assert "memoranda.registry-harbour-bank" in of["exchange.released"].stdout
+    assert "PURPOSE_NOT_PERMITTED" in of["exchange.denied"].stdout
+    replayed = gateway.json("policy", "replay", "--since", "1h", "--processes", "1")
+    assert replayed["proven"] == replayed["decisions"] >= 2
+    assert replayed["faults"] == []

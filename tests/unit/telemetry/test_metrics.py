@@ -1,3 +1,4 @@
+import math
 import timeit
 from typing import get_args
 
@@ -149,3 +150,9 @@ def test_a_mark_costs_about_a_microsecond(metrics):
     """Budget 1.5 µs on an idle machine; the bound leaves room for a busy one."""
     steps = metrics.stopwatch()
     assert min(timeit.repeat(lambda: steps.mark("policy"), number=5000, repeat=5)) / 5000 < 6e-6
+
+
+def test_the_age_of_the_policy_is_unknown_without_activation_and_asked_for_with_it(metrics):
+    assert math.isnan(value(metrics, "sluicegate_policy_age_seconds"))
+    metrics.watch_policy_age(lambda: 3600.0)
+    assert value(metrics, "sluicegate_policy_age_seconds") == 3600.0
