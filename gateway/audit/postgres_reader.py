@@ -210,6 +210,17 @@ class PostgresReader:
 
         return self._read(read)
 
+    def scan(self, wanted: Filter, start: int, end: int) -> list[StoredEntry]:
+        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one reading."""
+
+        def read(connection: _Connection) -> list[StoredEntry]:
+            size = _size(connection)
+            bounds = max(0, start), min(end, size)
+            found = search(PostgresIndex(connection), wanted, *bounds, newest_first=False, size=size)
+            return _stored(connection, list(found))
+
+        return self._read(read)
+
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
         row = self._one("SELECT note FROM head")

