@@ -11,10 +11,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.usage.period import Period
 from gateway.usage.seen import DENIED, FAILED, PAGE, RELEASED, Seen, names
@@ -37,7 +37,10 @@ class Outcome(StrEnum):
     """Pages have left, and no end is in the log."""
 
 
-_OUTCOMES = {RELEASED: Outcome.RELEASED, DENIED: Outcome.DENIED, FAILED: Outcome.FAILED}
+_Key = tuple[str, str, str, str, str, str, bytes, bytes]
+"""A group with the kind of its entries for its outcome: plain values are found twice as fast."""
+
+_OUTCOMES: Final = {RELEASED: Outcome.RELEASED, DENIED: Outcome.DENIED, FAILED: Outcome.FAILED}
 
 
 class Group(NamedTuple):
@@ -108,17 +111,16 @@ class Book:
         self.member = member
         self._entry_at = entry_at
         self._with_entries = with_entries
-        self._groups: dict[Group, Tally] = {}
+        self._groups: dict[_Key, Tally] = {}
         self._open: dict[str, _OpenStream] = {}
 
     def add(self, entries: Iterable[tuple[int, Seen]]) -> None:
         """Count the next entries; those that are not this member's, or tell of no use, are passed over."""
         member, groups, opened, keeps = self.member, self._groups, self._open, self._with_entries
         for index, entry in entries:
-            outcome = _OUTCOMES.get(entry.kind)
             if entry.provider != member:
                 continue
-            if outcome is None:
+            if entry.kind not in _OUTCOMES:
                 if entry.kind == PAGE:
                     self._add_page(index, entry)
                 continue
@@ -126,19 +128,10 @@ class Book:
                 opened.pop(entry.exchange, None)
             if entry.withdraws is not None:
                 self._withdraw(entry.withdraws, entry.exchange)
-            group = Group(
-                entry.time[:10],
-                entry.contract,
-                entry.dataset,
-                entry.consumer,
-                entry.purpose,
-                outcome,
-                bytes(entry.released),
-                bytes(entry.reasons),
-            )
-            tally = groups.get(group)
+            key = _key(entry)
+            tally = groups.get(key)
             if tally is None:
-                tally = groups[group] = Tally()
+                tally = groups[key] = Tally()
             tally.exchanges += 1
             tally.records += entry.records
             tally.pages += entry.pages
@@ -147,7 +140,7 @@ class Book:
 
     def lines(self, period: Period, find_request: FindRequest) -> Iterator[Counted]:
         """Yield the groups of `period` in a stable order; of open exchanges, too."""
-        groups = {group: tally for group, tally in self._groups.items() if period.has(group.day)}
+        groups = {_group(key): tally for key, tally in self._groups.items() if period.has(key[0])}
         for exchange, stream in self._open.items():
             if not period.has(stream.page.time[:10]):
                 continue
@@ -181,17 +174,7 @@ class Book:
             return
         if release.provider != self.member:
             return
-        group = Group(
-            release.time[:10],
-            release.contract,
-            release.dataset,
-            release.consumer,
-            release.purpose,
-            Outcome.RELEASED,
-            bytes(release.released),
-            bytes(release.reasons),
-        )
-        tally = self._groups.get(group)
+        tally = self._groups.get(_key(release))
         if tally is None or (self._with_entries and index not in tally.entries):
             return
         tally.exchanges -= 1
@@ -201,11 +184,22 @@ class Book:
             tally.entries.remove(index)
 
 
-def book_of(member: str, entries: Mapping[int, Seen]) -> Book:
-    """Return the book of all `entries`, by index."""
-    book = Book(member, entries.get)
-    book.add(sorted(entries.items(), key=lambda item: item[0]))
-    return book
+def _key(entry: Seen) -> _Key:
+    return (
+        entry.time[:10],
+        entry.contract,
+        entry.dataset,
+        entry.consumer,
+        entry.purpose,
+        entry.kind,
+        bytes(entry.released),
+        bytes(entry.reasons),
+    )
+
+
+def _group(key: _Key) -> Group:
+    day, contract, dataset, consumer, purpose, kind, fields, reasons = key
+    return Group(day, contract, dataset, consumer, purpose, _OUTCOMES[kind], fields, reasons)
 
 
 def _open_group(page: Seen, request: Seen | None) -> Group:

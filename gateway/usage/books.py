@@ -47,10 +47,10 @@ class LogBook:
         with self._lock:
             while self.size < size:
                 end = min(size, self.size + _READ_AT_ONCE)
-                found = see_all(self._reader.scan(self._wanted, self.size, end))
-                self._book.add(found)
+                found = self._reader.scan(self._wanted, self.size, end)
+                self._book.add(see_all(found))
                 self.size = end
-                self.counted += len(found)
+                self.counted += len(found.indices)
 
     def lines(self, period: Period) -> list[Counted]:
         """Return what was counted for `period`, in a stable order."""

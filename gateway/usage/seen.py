@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.audit.errors import LogMismatchError
-from gateway.audit.store import StoredEntry
+from gateway.audit.store import ScannedEntries
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.model.entry import EntryKind
 
@@ -45,6 +45,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(Seen).decode
+_decode_lines: Final = msgspec.json.Decoder(Seen).decode_lines
 _names: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -56,12 +57,15 @@ def see(data: bytes) -> Seen:
         raise _no_entry() from error
 
 
-def see_all(stored: Iterable[StoredEntry]) -> list[tuple[int, Seen]]:
+def see_all(scanned: ScannedEntries) -> Iterable[tuple[int, Seen]]:
     """Return (index, what usage needs) of each entry; raise `LogMismatchError` if one is none."""
     try:
-        return [(entry.index, _decode(entry.data)) for entry in stored]
+        seen = _decode_lines(scanned.lines)
     except DECODE_ERRORS as error:
         raise _no_entry() from error
+    if len(seen) != len(scanned.indices):
+        raise _no_entry()
+    return zip(scanned.indices, seen, strict=True)
 
 
 def names(listed: bytes) -> tuple[str, ...]:
