@@ -27,7 +27,9 @@ _COLUMN: Final = {
     name: f"SELECT {name} FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx"  # noqa: S608 -- fixed names
     for name in IndexRow._fields
 }
-_JOINED: Final = r"SELECT count(*), string_agg(data, '\x0a'::bytea ORDER BY idx) FROM entry WHERE idx = ANY(%s)"
+_JOINED: Final = (
+    r"SELECT count(*), string_agg(data, '\x0a'::bytea ORDER BY idx) FROM entry WHERE idx = ANY(%s)"
+)
 
 _Connection = psycopg.Connection[Any]
 _Result = TypeVar("_Result")

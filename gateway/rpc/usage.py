@@ -41,9 +41,7 @@ MAX_WATCHES: Final = 256
 """Watches of one process at the same time; each looks at the log twice a second."""
 _EVENTS_AT_ONCE: Final = 500
 
-_DIMENSIONS: Final = {
-    getattr(api, f"USAGE_DIMENSION_{dimension.name}"): dimension for dimension in Dimension
-}
+_DIMENSIONS: Final = {getattr(api, f"USAGE_DIMENSION_{dimension.name}"): dimension for dimension in Dimension}
 
 _Request = TypeVar("_Request", bound=Message)
 _Answer = TypeVar("_Answer")
@@ -124,9 +122,7 @@ class UsageServicer:
                 raise GatewayError("page_size must not be negative.", reason=Reason.REQUEST_MALFORMED)
             size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
             found = await asyncio.to_thread(self._store.notices, member.id, request.after, size + 1)
-            return api.ListNoticesResponse(
-                notices=list(map(_notice, found[:size])), more=len(found) > size
-            )
+            return api.ListNoticesResponse(notices=list(map(_notice, found[:size])), more=len(found) > size)
 
         return await self._answer(body, context, api.ListNoticesRequest, answer)
 
@@ -212,7 +208,7 @@ class UsageServicer:
         request_type: type[_Request],
         watch: Callable[[_Request, Member, Call], Awaitable[None]],
     ) -> None:
-        """Run `watch`, which never ends by itself, until the caller's deadline; it goes on with another call."""
+        """Run `watch`, which never ends by itself, until the caller's deadline."""
         if self._watches >= MAX_WATCHES:
             await abort(
                 context,

@@ -20,7 +20,10 @@ MAX_URL_CHARACTERS: Final = 1000
 HTTPS_PORT: Final = 443
 
 _EMBEDDING: Final = tuple(
-    map(ipaddress.ip_network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
+    map(
+        ipaddress.ip_network,
+        ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"),
+    )
 )
 """IPv6 ranges whose addresses stand for an IPv4 address: what they lead to cannot be told here."""
 
@@ -32,6 +35,12 @@ class WebhookRefusedError(GatewayError):
     """The webhook leads where none may."""
 
     reason = Reason.REQUEST_MALFORMED
+
+
+class DeliveryError(GatewayError):
+    """The notice was not taken; another attempt may help."""
+
+    reason = Reason.PROVIDER_UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,6 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 def _malformed() -> WebhookRefusedError:
     return WebhookRefusedError(
-        f"A webhook is an https:// address of at most {MAX_URL_CHARACTERS} ASCII characters, without user name, "
-        "password and fragment."
+        f"A webhook is an https:// address of at most {MAX_URL_CHARACTERS} ASCII characters, without user "
+        "name, password and fragment."
     )

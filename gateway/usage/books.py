@@ -1,4 +1,4 @@
-"""The books of members as a running gateway keeps them: brought up to date from the log when they are read."""
+"""The books of members as a running gateway keeps them: brought up to date when they are read."""
 
 from __future__ import annotations
 
@@ -97,7 +97,6 @@ class Books:
             if len(self._kept) > KEPT_BOOKS:
                 self._kept.popitem(last=False)
         return book
-
 
 
 def _wanted(member: str, begins: datetime | None, ends: datetime | None) -> Filter:

@@ -68,9 +68,7 @@ def to_csv(statement: Statement, digest: str) -> bytes:
             currency=amount.currency,
             minor_units=amount.minor_units,
         )
-    put(
-        "total", day=statement.month, exchanges=statement.totals.exchanges, records=statement.totals.records
-    )
+    put("total", day=statement.month, exchanges=statement.totals.exchanges, records=statement.totals.records)
     put(
         "source",
         day=statement.issued,

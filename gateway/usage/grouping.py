@@ -58,19 +58,8 @@ def sum_up(lines: Iterable[Counted], by: Sequence[Dimension]) -> list[Summed]:
 
 
 def _value(line: Counted, dimension: Dimension) -> str:
-    group = line.group
-    match dimension:
-        case Dimension.DAY:
-            return group.day
-        case Dimension.CONTRACT:
-            return group.contract
-        case Dimension.DATASET:
-            return group.dataset
-        case Dimension.CONSUMER:
-            return group.consumer
-        case Dimension.PURPOSE:
-            return group.purpose
-        case Dimension.FIELDS:
-            return ",".join(line.fields)
-        case Dimension.REASONS:
-            return ",".join(line.reasons)
+    if dimension is Dimension.FIELDS:
+        return ",".join(line.fields)
+    if dimension is Dimension.REASONS:
+        return ",".join(line.reasons)
+    return str(getattr(line.group, dimension.value))

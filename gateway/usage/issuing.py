@@ -145,5 +145,3 @@ def issued_entry(statement: Statement, envelope: dsse.Envelope, now: datetime) -
             "statement": f"sha256:{hashlib.sha256(envelope.payload).hexdigest()}",
         },
     )
-
-

@@ -150,7 +150,9 @@ def _unusual_days(lines: Iterable[Counted], today: str, rules: NoticeRules) -> I
     days: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for line in lines:
         days[line.group.dataset][line.group.day] += line.records
-    before = [(date.fromisoformat(today) - timedelta(days=back)).isoformat() for back in range(1, USUAL_DAYS + 1)]
+    before = [
+        (date.fromisoformat(today) - timedelta(days=back)).isoformat() for back in range(1, USUAL_DAYS + 1)
+    ]
     for dataset, volumes in sorted(days.items()):
         usual = int(median(volumes.get(day, 0) for day in before))
         if volumes.get(today, 0) > max(UNUSUAL_TIMES * usual, rules.floor_records):

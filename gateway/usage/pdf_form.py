@@ -77,7 +77,10 @@ class _Page(FPDF):
         self._style(11)
         self._line(f"for {statement.member}, from {statement.gateway}", 6)
         self._style(8.5, colour=_GREY)
-        self._line(f"Issued {statement.issued[:19]}Z. Days are in UTC. The signed statement counts; this shows it.", 5)
+        self._line(
+            f"Issued {statement.issued[:19]}Z. Days are in UTC. The signed statement counts; this shows it.",
+            5,
+        )
         self.ln(3)
 
     def totals(self) -> None:
@@ -109,7 +112,11 @@ class _Page(FPDF):
         self._style(8, colour=_GREY)
         self._line(contract.id, 4)
         self._style(9)
-        self._line(f"In force {contract.valid_from[:10]} to {contract.valid_until[:10]}.  Price: {price_text(contract.price)}.", 5)
+        self._line(
+            f"In force {contract.valid_from[:10]} to {contract.valid_until[:10]}.  "
+            f"Price: {price_text(contract.price)}.",
+            5,
+        )
         rows = [row for quota in contract.quotas for row in _quota_rows(quota)]
         if rows:
             self._table(
@@ -157,7 +164,7 @@ class _Page(FPDF):
                 line.day[5:],
                 line.consumer or "-",
                 f"{line.dataset.rpartition('/')[2] or '-'}\n{line.purpose}",
-                f"{line.outcome.value}\n{' '.join(line.reasons)}" if line.reasons else line.outcome.value,
+                "\n".join([line.outcome.value, *map(_spelt_out, line.reasons)]),
                 " ".join(line.fields) or "-",
                 _number(line.records),
                 _shortened(line.entries),
@@ -176,7 +183,7 @@ class _Page(FPDF):
         self._title("Proof")
         self._style(8)
         for text in (
-            f"Counted: the entries of {statement.gateway} below index {statement.tree_size}, provider {statement.member}.",
+            f"Log: {statement.gateway}, the entries below index {statement.tree_size} of {statement.member}",
             f"Root hash of the tree: {statement.root}",
             f"Digest of the signed statement: sha256:{self._digest}",
             "Verify with: gateway usage verify STATEMENT.json",
@@ -203,10 +210,8 @@ class _Page(FPDF):
         aligned = tuple(_RIGHT if at in right else _LEFT for at in range(len(columns)))
         with self.table(
             borders_layout=TableBordersLayout.HORIZONTAL_LINES,
-            cell_fill_color=_BAND,
-            cell_fill_mode="ROWS",
             col_widths=tuple(widths),
-            headings_style=FontFace(emphasis="BOLD", color=_HEAD),
+            headings_style=FontFace(emphasis="BOLD", color=_HEAD, fill_color=_BAND),
             line_height=size * 0.5,
             padding=1,
             text_align=aligned,
@@ -238,6 +243,10 @@ def _quota_rows(quota: QuotaUse) -> list[tuple[str, str, str, str, str]]:
         )
         for use in quota.uses
     ]
+
+
+def _spelt_out(reason: str) -> str:
+    return reason.replace("_", " ").lower()
 
 
 def _number(value: int) -> str:

@@ -25,8 +25,10 @@ _NONE: Final = msgspec.Raw(b"[]")
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The members of an entry that usage is counted from. `released` and `reasons` stay as they are written:
-    most entries of a log have the same few."""
+    """The members of an entry that usage is counted from.
+
+    `released` and `reasons` stay as they are written: most entries of a log have the same few.
+    """
 
     kind: str
     time: str

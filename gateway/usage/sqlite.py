@@ -122,9 +122,7 @@ class SqliteUsageStore:
         time, kept = rfc3339(now), []
         with self._writing() as connection:
             connection.execute("DELETE FROM usage_notice WHERE time < ?", (oldest_kept(now),))
-            connection.execute(
-                "DELETE FROM usage_delivery WHERE notice NOT IN (SELECT id FROM usage_notice)"
-            )
+            connection.execute("DELETE FROM usage_delivery WHERE notice NOT IN (SELECT id FROM usage_notice)")
             for finding in findings:
                 row = connection.execute(
                     "INSERT INTO usage_notice (member, key, time, body) VALUES (?, ?, ?, ?)"

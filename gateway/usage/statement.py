@@ -40,7 +40,7 @@ class StatementError(GatewayError):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The exchanges of one day that have everything else in common as well. What does not apply is left out."""
+    """The exchanges of one day that have all else in common as well. What does not apply is left out."""
 
     day: str
     contract: str = ""
@@ -60,7 +60,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The indices of the entries that these numbers are the sums of, as ranges: `3,17-19`."""
 
 
-class StatedContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class StatedContract(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A contract that lines name, and what it says of price and quotas."""
 
     id: str
@@ -95,8 +97,8 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     issued: str
     """RFC 3339."""
     since: str
-    """RFC 3339: from when on entries are needed to count what stands here. The beginning of the month, or that
-    of the term of a contract with a quota for all of it."""
+    """RFC 3339: from when on entries are needed to count what stands here. The month's beginning, or that of
+    the term of a contract with a quota for all of it."""
     tree_size: int
     """The entries below this index were counted."""
     root: str
@@ -212,12 +214,21 @@ def told_contracts(
         id_: terms
         for id_, terms in contracts.items()
         if id_ in used
-        or (parse_rfc3339(terms.valid_from) < period.ends and parse_rfc3339(terms.valid_until) > period.begins)
+        or (
+            parse_rfc3339(terms.valid_from) < period.ends and parse_rfc3339(terms.valid_until) > period.begins
+        )
     }
 
 
 def make_statement(
-    counted: Figures, *, member: str, month: str, since: datetime, issued: datetime, checkpoint: str, verifier: Verifier
+    counted: Figures,
+    *,
+    member: str,
+    month: str,
+    since: datetime,
+    issued: datetime,
+    checkpoint: str,
+    verifier: Verifier,
 ) -> Statement:
     """Return the statement of `counted`, at the tree of `checkpoint`, which the log's key has signed."""
     head = open_checkpoint(checkpoint, [verifier])

@@ -18,7 +18,7 @@ from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.usage.notice import Finding, Notice
 
 MAX_WAITING: Final = 1000
-"""Notices of one member that wait for its webhook; further ones are not queued, and stand in the list only."""
+"""Notices of one member that wait for its webhook; further ones stand in the list only."""
 
 KEPT_FOR: Final = timedelta(days=400)
 """For so long a notice can be listed."""

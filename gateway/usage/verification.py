@@ -70,9 +70,7 @@ def count(statement: Statement, entries: Mapping[int, Seen]) -> Figures:
     book.add(sorted(counted.items(), key=_index))
     requests = {entry.exchange: entry for entry in entries.values() if entry.kind == REQUESTED}
     period = statement.period
-    lines: list[Counted] = list(
-        book.lines(Period(parse_rfc3339(first).date(), period.last), requests.get)
-    )
+    lines: list[Counted] = list(book.lines(Period(parse_rfc3339(first).date(), period.last), requests.get))
     contracts = {contract.id: ContractTerms.stated(contract) for contract in statement.contracts}
     return figures(period, lines, contracts)
 
@@ -136,7 +134,9 @@ def _require_in_log(index: int, data: bytes, checkpoint: Checkpoint, proofs: Inc
     try:
         verify_inclusion(leaf_hash(data), index, checkpoint.size, hashes, checkpoint.root)
     except InclusionProofError as error:
-        raise StatementError("An entry that the statement counts is not in the log as it was given.") from error
+        raise StatementError(
+            "An entry that the statement counts is not in the log as it was given."
+        ) from error
 
 
 def _index(item: tuple[int, Seen]) -> int:

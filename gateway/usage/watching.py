@@ -13,13 +13,12 @@ from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
 from gateway.model import ENTRY_VERSION, Entry, EntryKind, member_name
-from gateway.usage.address import WebhookRefusedError
+from gateway.usage.address import DeliveryError, WebhookRefusedError
 from gateway.usage.books import LogBook
 from gateway.usage.contracts import ContractSource, contributed_by
 from gateway.usage.notice import Finding, NoticeRules, find, sign_notice
 from gateway.usage.period import Period, today
 from gateway.usage.store import Delivery, KeptNotice, UsageStore
-from gateway.usage.webhook import DeliveryError
 
 WATCH_INTERVAL_S: Final = 1.0
 """How often the log and the contracts are looked at."""
@@ -124,7 +123,7 @@ class Deliveries:
         clock: Clock,
         append: Callable[[Entry], Awaitable[object]],
     ) -> None:
-        """Take the queue, who sends, what notices are signed with, and `append` for the entry of a failure."""
+        """Take the queue, who sends, what signs notices, and `append` for the entry of a failure."""
         self._store = store
         self._sender = sender
         self._signer = signer
@@ -133,8 +132,10 @@ class Deliveries:
         self._append = append
 
     async def deliver(self) -> int:
-        """Try each delivery that is due; return how many were. Raises `GatewayError` if the queue or the log
-        cannot be used now; what was not done is due again."""
+        """Try each delivery that is due; return how many were.
+
+        Raises `GatewayError` if the queue or the log cannot be used now; what was not done is due again.
+        """
         due = await asyncio.to_thread(self._store.claim, self._clock(), LEASE, AT_ONCE)
         outcomes = await asyncio.gather(*map(self._attempt, due), return_exceptions=True)
         for outcome in outcomes:
@@ -178,11 +179,11 @@ class Deliveries:
 
 def pause_after(attempts: int) -> timedelta:
     """Return how long to wait after so many failed attempts: twice as long each time, up to a bound."""
-    return min(FIRST_PAUSE * 2 ** (attempts - 1), LONGEST_PAUSE)
+    return min(FIRST_PAUSE * (1 << attempts - 1), LONGEST_PAUSE)
 
 
 def failed_entry(notice: KeptNotice, attempts: int, error: GatewayError, now: datetime) -> Entry:
-    """Return the entry that tells of a notice that was given up. The address stays out: it may hold secrets."""
+    """Return the entry that tells of a notice that was given up. Its address may hold secrets."""
     finding: Finding = notice.finding
     return Entry(
         v=ENTRY_VERSION,

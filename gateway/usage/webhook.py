@@ -10,19 +10,14 @@ from typing import Final
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gateway.errors import GatewayError, Reason
-from gateway.usage.address import Resolve, WebhookRefusedError, parse_target, pin, resolve
+from gateway.config import UsageConfig
+from gateway.errors import ConfigError
+from gateway.usage.address import DeliveryError, Resolve, WebhookRefusedError, parse_target, pin, resolve
 
 CONTENT_TYPE: Final = "application/vnd.dsse+json"
 
 _DONE: Final = range(200, 300)
 _REDIRECTED: Final = range(300, 400)
-
-
-class DeliveryError(GatewayError):
-    """The notice was not taken; another attempt may help."""
-
-    reason = Reason.PROVIDER_UNAVAILABLE
 
 
 class WebhookSender:
@@ -66,13 +61,29 @@ class WebhookSender:
         )
         async with (
             aiohttp.ClientSession(
-                connector=connector, timeout=self._timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector,
+                timeout=self._timeout,
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
             ) as session,
             session.post(
                 url, data=body, allow_redirects=False, headers={"Content-Type": CONTENT_TYPE}
             ) as response,
         ):
             return response.status
+
+
+def webhook_sender(config: UsageConfig) -> WebhookSender:
+    """Return the sender that `config` describes; raise `ConfigError` if its authorities cannot be read."""
+    try:
+        tls = ssl.create_default_context(cafile=config.webhook_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The authorities of webhooks' certificates {config.webhook_ca} cannot be read."
+        ) from error
+    return WebhookSender(
+        tls, timeout_s=config.webhook_timeout_s, allowed_private_hosts=frozenset(config.allowed_private_hosts)
+    )
 
 
 class _Pinned(AbstractResolver):

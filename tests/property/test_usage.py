@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
 from gateway.model import EntryKind
@@ -56,7 +57,8 @@ def issue(reader, member=made.AMBER, month=made.MONTH, contracts=None) -> dsse.E
 def own_entries(reader, statement) -> dict[int, bytes]:
     """What ListEntries gives the member for the filter."""
     return {
-        stored.index: stored.data for stored in reader.follow(wanted_entries(statement), 1000, 0, reader.size())
+        stored.index: stored.data
+        for stored in reader.follow(wanted_entries(statement), 1000, 0, reader.size())
     }
 
 
@@ -105,9 +107,7 @@ def test_the_usage_of_one_member_does_not_depend_on_the_others(exchanges):
         with log(of) as reader:
             book = LogBook(reader, made.AMBER)
             book.read(reader.size())
-            return [
-                (*line.group, line.exchanges, line.records, line.pages) for line in book.lines(ALL)
-            ]
+            return [(*line.group, line.exchanges, line.records, line.pages) for line in book.lines(ALL)]
 
     assert told(exchanges) == told(alone)
 
@@ -194,7 +194,11 @@ def test_any_altered_number_is_found(exchanges, chance):
         for contract in own_numbers["contracts"]:
             # What a contract says is not in the log; the contract, which all parties have, says it.
             now = stated.get(contract["id"], contract)
-            if (now["version"], now["price"]["minor_units_per_thousand"], [q["records"] for q in now["quotas"]]) != (
+            if (
+                now["version"],
+                now["price"]["minor_units_per_thousand"],
+                [q["records"] for q in now["quotas"]],
+            ) != (
                 contract["version"],
                 contract["price"]["minor_units_per_thousand"],
                 [q["records"] for q in contract["quotas"]],
@@ -245,9 +249,7 @@ def test_a_release_that_is_kept_from_the_member_is_found_by_the_numbers():
     with log(exchanges) as reader:
         statement, checkpoint = open_statement(issue(reader), made.trust_of(KEY))
         entries = own_entries(reader, statement)
-        middle = sorted(
-            index for index, data in entries.items() if b"exchange.released" in data
-        )[1]
+        middle = sorted(index for index, data in entries.items() if b"exchange.released" in data)[1]
         del entries[middle]
         with pytest.raises(StatementError, match="gap"):
             verify_statement(statement, checkpoint, entries, made.ReaderProofs(reader))
@@ -278,11 +280,10 @@ def test_ranges_are_read_as_they_were_written(indices):
 @given(st.text(alphabet="0123456789,-", max_size=12))
 def test_ranges_have_one_form(text):
     try:
-        indices = read_ranges(text, 10**9 if len(text) < 6 else 2000)
-    except Exception as error:  # noqa: BLE001 - the class is what is looked at
-        assert type(error).__name__ == "GatewayError"
-    else:
-        assert write_ranges(indices) == text
+        indices = read_ranges(text, 2000)
+    except GatewayError:
+        return
+    assert write_ranges(indices) == text
 
 
 def test_statement_of_a_stranger_is_not_taken_for_the_gateways():

@@ -1,4 +1,4 @@
-"""Logs of use as hypothesis makes them: exchanges of several providers, interleaved, cut, withdrawn, crashed."""
+"""Logs of use as hypothesis makes them: exchanges of several providers: cut, withdrawn, crashed."""
 
 from __future__ import annotations
 
@@ -153,8 +153,10 @@ def entries_of(made: Sequence[Exchange]) -> list[Entry]:
             timed.append((begun, number, exchange, "denied"))
             continue
         timed.append((begun, number, exchange, "requested"))
-        for page in range(len(exchange.pages)):
-            timed.append((begun + timedelta(seconds=1 + page * 60), number, exchange, f"page {page}"))
+        timed += [
+            (begun + timedelta(seconds=1 + page * 60), number, exchange, f"page {page}")
+            for page in range(len(exchange.pages))
+        ]
         closes = begun + timedelta(seconds=10 + 60 * len(exchange.pages))
         if exchange.end in {"released", "withdrawn"}:
             timed.append((closes, number, exchange, "released"))
