@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from gateway.model.contract import (
     Recipients,
     Terms,
 )
+from gateway.usage.period import Period
 
 ORIGIN = "audit.example.org/log/2026"
 MONTH = "2026-10"
@@ -40,6 +41,7 @@ AMBER, BIRCH = "amber", "birch"
 BANKS = ("harbour-bank", "northern-bank")
 PURPOSES = ("credit-check", "tender-check")
 SIGNER = Ed25519Signer.from_seed(ORIGIN, bytes(range(32)))
+YEAR = Period(date(2026, 1, 1), date(2026, 12, 31))
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 
 
