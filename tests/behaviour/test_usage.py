@@ -18,6 +18,7 @@ from gateway.usage.period import today
 from gateway.usage.setting import sign_webhook
 from gateway.usage.statement import open_statement
 from gateway.usage.verification import verify_statement, wanted_entries
+from tests.simulators.commands import run_command
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -169,3 +170,46 @@ async def test_a_watch_ends_when_the_member_is_suspended(own_world: SimulatedWor
         await world.set_state("registry", MemberState.SUSPENDED)
         with pytest.raises(error_class(Reason.MEMBER_SUSPENDED)):
             await following
+
+
+async def test_the_command_line_tells_and_verifies(own_world: SimulatedWorld, tmp_path) -> None:
+    world = own_world
+    for member in ("harbour-bank", "northern-bank"):
+        await ask(world, member)
+    day = today(world.clock())
+    config = world.members["registry"].client_config
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{world.node.port}"))
+
+    async def gateway(*words: object) -> tuple[int, str]:
+        done = await asyncio.to_thread(run_command, "usage", *words, "--config", config)
+        return done.returncode, done.stdout + done.stderr
+
+    code, told = await gateway("webhook", "http://plain.example.org/")
+    assert code == 2, told
+    code, told = await gateway("webhook", "https://hooks.example.org/x")
+    assert (code, "hooks.example.org" in told) == (0, True), told
+    world.clock.advance(NEXT_MONTH)
+    signed, entries = tmp_path / "signed.json", tmp_path / "entries"
+    code, told = await gateway(
+        "show", "--since", day, "--until", day, "--by", "consumer", "--output", "jsonl"
+    )
+    assert code == 0, told
+    assert '"consumer":"northern-bank"' in told
+    code, told = await gateway("statement", day[:7], "--out", signed, "--entries", entries)
+    assert code == 0, told
+    for form, begins in (("csv", b'"row","day"'), ("pdf", b"%PDF-")):
+        file = tmp_path / f"statement.{form}"
+        assert (await gateway("statement", day[:7], "--out", file, "--form", form))[0] == 0
+        assert file.read_bytes().startswith(begins)
+        assert (await gateway("verify", file))[0] == 2
+    assert (await gateway("verify", signed))[0] == 0
+    code, told = await gateway("verify", signed, "--entries", entries)
+    assert (code, "holds" in told) == (0, True), told
+    lines = entries.read_bytes().splitlines(keepends=True)
+    entries.write_bytes(b"".join(line for line in lines if b"northern-bank" not in line))
+    code, told = await gateway("verify", signed, "--entries", entries)
+    assert (code, "not what" in told) == (3, True), told
+    signed.write_bytes(signed.read_bytes().replace(b'"sig":"', b'"sig":"AAAA')[:-10] + b'"}]}')
+    assert (await gateway("verify", signed))[0] in {2, 3}
+    assert (await gateway("notices"))[0] == 0
+    assert (await gateway("watch", "--for", "1s"))[0] == 0
