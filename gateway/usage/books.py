@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from itertools import zip_longest
 from typing import Final
 
 from gateway.audit.filter import And, Field, Filter, Has, Or, since, until
-from gateway.audit.store import AuditReader
+from gateway.audit.store import AuditReader, ScannedEntries
 from gateway.usage.book import Book, Counted
 from gateway.usage.period import Period
 from gateway.usage.seen import COUNTED, REQUESTED, Seen, see, see_all
@@ -43,13 +45,20 @@ class LogBook:
         """How many of them tell of this member's records."""
 
     def read(self, size: int) -> None:
-        """Count the entries up to the tree of `size`, in as little memory as a part of them takes."""
-        with self._lock:
-            while self.size < size:
-                end = min(size, self.size + _READ_AT_ONCE)
-                found = self._reader.scan(self._wanted, self.size, end)
+        """Count the entries up to the tree of `size`, in as little memory as two parts of them take.
+
+        While one part is counted, the next is read: the database does that beside Python.
+        """
+        with self._lock, ThreadPoolExecutor(1, thread_name_prefix="usage") as ahead:
+            parts = [
+                (start, min(size, start + _READ_AT_ONCE)) for start in range(self.size, size, _READ_AT_ONCE)
+            ]
+            coming: Future[ScannedEntries] | None = None
+            for part, following in zip_longest(parts, parts[1:]):
+                found = self._reader.scan(self._wanted, *part) if coming is None else coming.result()
+                coming = ahead.submit(self._reader.scan, self._wanted, *following) if following else None
                 self._book.add(see_all(found))
-                self.size = end
+                self.size = part[1]
                 self.counted += len(found.indices)
 
     def lines(self, period: Period) -> list[Counted]:

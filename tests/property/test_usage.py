@@ -19,6 +19,7 @@ from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
 from gateway.model import EntryKind
+from gateway.usage import books
 from gateway.usage.book import Outcome
 from gateway.usage.books import LogBook
 from gateway.usage.issuing import Accounts
@@ -96,6 +97,19 @@ def test_a_book_that_is_brought_up_to_date_says_what_one_read_at_once_says(excha
             piecewise.read(stop)
             piecewise.lines(ALL)
         assert piecewise.lines(ALL) == at_once.lines(ALL)
+
+
+@settings(max_examples=30)
+@given(made.exchanges, st.integers(1, 9))
+def test_a_long_log_is_read_in_parts(exchanges, entries):
+    with log(exchanges) as reader:
+        whole = LogBook(reader, made.AMBER)
+        whole.read(reader.size())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(books, "_READ_AT_ONCE", entries)
+            parts = LogBook(reader, made.AMBER)
+            parts.read(reader.size())
+        assert (parts.lines(ALL), parts.counted) == (whole.lines(ALL), whole.counted)
 
 
 @given(made.exchanges)
