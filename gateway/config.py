@@ -269,6 +269,20 @@ class ListsConfig(_Section):
     """When a member that was answered may ask the same of the same subject again."""
 
 
+class UsageConfig(_Section):
+    """What contributors are told of the use of their records, and how."""
+
+    unusual_floor: Annotated[int, Field(ge=0, le=10**12)] = 1000
+    """A day on which no more records of a dataset left than this is never called unusual."""
+    webhook_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 10.0
+    """How long a webhook may take to accept a notice."""
+    webhook_ca: Path | None = None
+    """Authorities of webhooks' certificates (PEM); those of the system without it."""
+    allowed_private_hosts: tuple[str, ...] = ()
+    """Hosts of webhooks that may have addresses which are not of the public internet. For demonstrations and
+    tests: through them, members reach what stands in the operator's own network."""
+
+
 class TilesConfig(_Section):
     """The log's site: `gateway audit serve`, a process of its own."""
 
@@ -349,6 +363,7 @@ class GatewayConfig(_File):
     lists: ListsConfig = ListsConfig()
     metrics: MetricsConfig = MetricsConfig()
     tiles: TilesConfig = TilesConfig()
+    usage: UsageConfig = UsageConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @model_validator(mode="after")

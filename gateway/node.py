@@ -19,7 +19,7 @@ import structlog
 from gateway import __version__
 from gateway.activation.active import NamesInForce
 from gateway.activation.fitting import witnessed_tiers
-from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
+from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2, usage_service_pb2
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
 from gateway.audit.remote import RemoteLog
@@ -82,12 +82,14 @@ from gateway.rpc.catalog import CatalogServicer
 from gateway.rpc.exchange import ExchangeServicer
 from gateway.rpc.provider_client import GrpcProviders
 from gateway.rpc.server import RpcServer
+from gateway.rpc.telling import Telling
 from gateway.telemetry.exposition import MetricsServer
 from gateway.telemetry.logs import LogLosses
 from gateway.telemetry.metrics import Metrics, Outcome
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
 from gateway.timestamps.store import TimestampStore, TimestampStoreError
+from gateway.usage.contracts import ContractSource, NoContracts
 
 _log: Final = structlog.get_logger()
 
@@ -208,7 +210,11 @@ class Node(ServingProcess):
         enter.callback(exchange.close)
         if config.metrics.enabled:
             self._serve_metrics(config.metrics)
+        telling = enter.enter_context(
+            Telling(config, reader, self._contracts(), directory, signing_key, log, self._clock)
+        )
         services = {
+            usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"]: telling.servicer,
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange,
                 Acknowledging(config.log.origin, self._clock, directory, reader, log, ledger),
@@ -236,10 +242,7 @@ class Node(ServingProcess):
         enter.push_async_callback(server.stop, config.server.shutdown_grace_s)
         await verify_only_tls13(config.server.listen.rpartition(":")[0].strip("[]"), self.port)
         await server.set_serving(True)
-        self._watch(asyncio.create_task(self._follow_health(server, log)))
-        # What start-up has made stays: looking at it in every collection costs each exchange a little.
-        gc.collect()
-        gc.freeze()
+        self._go_on(server, log, telling)
         _log.info(
             "gateway.started",
             port=self.port,
@@ -249,6 +252,21 @@ class Node(ServingProcess):
             bundle=bundle.digest,
             entry=started,
         )
+
+    def _contracts(self) -> ContractSource:
+        """Return where usage learns of contracts."""
+        return NoContracts()
+
+    def _go_on(self, server: RpcServer, log: Log, telling: Telling) -> None:
+        """Begin the work that goes on as long as the gateway serves."""
+        self._watch(asyncio.create_task(self._follow_health(server, log)))
+        if self._siblings is None or self._siblings.own == 0:
+            # One worker does for all.
+            for work in telling.work(lambda error: _log.error("usage.failed", reason=error.reason.value)):
+                self._watch(asyncio.create_task(work))
+        # What start-up has made stays: looking at it in every collection costs each exchange a little.
+        gc.collect()
+        gc.freeze()
 
     def _serve_metrics(self, config: MetricsConfig) -> None:
         registry, siblings = self.metrics.registry, self._siblings

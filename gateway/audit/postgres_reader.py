@@ -14,7 +14,7 @@ from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavai
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
 from gateway.audit.search import IndexRow, search, search_page
-from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
 from gateway.database.address import PostgresAddress
@@ -27,6 +27,9 @@ _COLUMN: Final = {
     name: f"SELECT {name} FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx"  # noqa: S608 -- fixed names
     for name in IndexRow._fields
 }
+_JOINED: Final = (
+    r"SELECT count(*), string_agg(data, '\x0a'::bytea ORDER BY idx) FROM entry WHERE idx = ANY(%s)"
+)
 
 _Connection = psycopg.Connection[Any]
 _Result = TypeVar("_Result")
@@ -207,6 +210,23 @@ class PostgresReader:
         def read(connection: _Connection) -> list[StoredEntry]:
             bounds = max(0, start), min(end, _size(connection))
             return _page(connection, wanted, bounds, page_size, newest_first=False)
+
+        return self._read(read)
+
+    def scan(self, wanted: Filter, start: int, end: int) -> ScannedEntries:
+        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one piece."""
+
+        def read(connection: _Connection) -> ScannedEntries:
+            size = _size(connection)
+            bounds = max(0, start), min(end, size)
+            found = list(search(PostgresIndex(connection), wanted, *bounds, newest_first=False, size=size))
+            row = connection.execute(_JOINED, (found,), binary=True).fetchone()
+            count, lines = row or (0, None)
+            if count != len(found):
+                raise LogMismatchError(
+                    "The audit log lacks an entry that its index has; run `gateway audit fsck`."
+                )
+            return ScannedEntries(found, bytes(lines or b""))
 
         return self._read(read)
 

@@ -181,6 +181,15 @@ class EntryPage:
     """The next page has the entries with an index below this; None if nothing is left."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScannedEntries:
+    """Entries that were read together: one object for all of them, as they may be a million."""
+
+    indices: Sequence[int]
+    lines: bytes
+    """Their leaves in the same order, with a newline between (no leaf has one)."""
+
+
 class AuditReader(HashReader, Protocol):
     """The reading side; safe from any thread, beside a writer.
 
@@ -214,6 +223,13 @@ class AuditReader(HashReader, Protocol):
 
     def follow(self, wanted: Filter, page_size: int, start: int, end: int) -> list[StoredEntry]:
         """Return the oldest entries of `wanted` from `start` to before `end`, oldest first."""
+        ...
+
+    def scan(self, wanted: Filter, start: int, end: int) -> ScannedEntries:
+        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one piece.
+
+        For counting over many; the caller keeps the span to some ten thousand entries.
+        """
         ...
 
     def checkpoint(self) -> str:

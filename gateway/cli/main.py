@@ -34,6 +34,9 @@ COMMANDS: Final = {
     "list-check": Listed(
         "gateway.cli.list_check", "Ask whether somebody is on a list, or on enough of several.", _ASK
     ),
+    "usage": Listed(
+        "gateway.cli.usage", "See the use of your own records; verify statements of it; notices.", _PROVE
+    ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),

@@ -19,6 +19,8 @@ from gateway.api.v1 import (
     evidence_pb2,
     exchange_service_pb2,
     exchange_service_pb2_grpc,
+    usage_service_pb2,
+    usage_service_pb2_grpc,
 )
 from gateway.audit.acknowledgement import AcknowledgedRelease, sign_acknowledgement, verify_acknowledged
 from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
@@ -38,6 +40,8 @@ from gateway.pki.reload import channel_credentials
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 DEFAULT_STREAM_TIMEOUT_S: Final = 600.0
+DEFAULT_COUNT_TIMEOUT_S: Final = 120.0
+DEFAULT_WATCH_TIMEOUT_S: Final = 3600.0
 MAX_ATTEMPTS: Final = 3
 """For calls that may be repeated: reads of the catalogue and of the log, when not reached."""
 _FIRST_PAUSE_S: Final = 0.1
@@ -76,6 +80,7 @@ class AsyncClient:
         self._exchange: Any = exchange_service_pb2_grpc.ExchangeServiceStub(self._channel)
         self._audit: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
         self._catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(self._channel)
+        self._usage: Any = usage_service_pb2_grpc.UsageServiceStub(self._channel)
 
     @classmethod
     def from_config(cls, path: str | Path, **options: Any) -> Self:
@@ -378,6 +383,57 @@ class AsyncClient:
         )
         return proof
 
+    # -- the use of one's own records -------------------------------------------------------------
+
+    async def usage(
+        self, first_day: str, last_day: str, *, by: Sequence[str] = ()
+    ) -> usage_service_pb2.GetUsageResponse:
+        """Return the use of this member's records in a period, summed up by `day` or `consumer`, say."""
+        request = usage_service_pb2.GetUsageRequest(
+            first_day=first_day, last_day=last_day, group_by=[_dimension(name) for name in by]
+        )
+        found: usage_service_pb2.GetUsageResponse = await self._slowly(self._usage.GetUsage, request)
+        return found
+
+    async def watch_usage(
+        self, from_index: int = 0, *, timeout_s: float = DEFAULT_WATCH_TIMEOUT_S
+    ) -> AsyncIterator[usage_service_pb2.UsageEvent]:
+        """Yield what happens to this member's records, as it happens, for `timeout_s` at most."""
+        request = usage_service_pb2.WatchUsageRequest(from_index=from_index)
+        async for event in self._watched(self._usage.WatchUsage, request, timeout_s):
+            yield event
+
+    async def statement_of_use(self, month: str) -> dsse.Envelope:
+        """Return the signed statement of a month, such as `2026-10`; nothing of it has been verified."""
+        response = await self._slowly(
+            self._usage.GetStatement, usage_service_pb2.GetStatementRequest(month=month)
+        )
+        return _proven(lambda: dsse.envelope_from_json(response.envelope))
+
+    async def notices(self, after: int = 0) -> AsyncIterator[usage_service_pb2.Notice]:
+        """Yield the notices given to this member with a number above `after`, oldest first."""
+        while True:
+            request = usage_service_pb2.ListNoticesRequest(page_size=1000, after=after)
+            response = await self._repeatedly(self._usage.ListNotices, request)
+            for notice in response.notices:
+                after = notice.id
+                yield notice
+            if not response.more:
+                return
+
+    async def watch_notices(
+        self, after: int = 0, *, timeout_s: float = DEFAULT_WATCH_TIMEOUT_S
+    ) -> AsyncIterator[usage_service_pb2.Notice]:
+        """Yield the notices with a number above `after`, and new ones, for `timeout_s` at most."""
+        request = usage_service_pb2.WatchNoticesRequest(after=after)
+        async for notice in self._watched(self._usage.WatchNotices, request, timeout_s):
+            yield notice
+
+    async def set_webhook(self, envelope: dsse.Envelope) -> str:
+        """Say where notices are sent, in an envelope that this member has signed; return the address."""
+        request = usage_service_pb2.SetWebhookRequest(envelope=_wire(envelope))
+        return str((await self._once(self._usage.SetWebhook, request, None)).url)
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _check(self, receipt: Receipt, payload: bytes) -> VerifiedReceipt | None:
@@ -391,6 +447,22 @@ class AsyncClient:
         if verified is None:
             raise ClientError("What was not verified is not acknowledged: let the client verify answers.")
         return await self.acknowledge(receipt)
+
+    async def _slowly(self, method: Any, request: Any) -> Any:
+        """Call what may count a long log first."""
+        return await self._once(method, request, max(self._timeout_s, DEFAULT_COUNT_TIMEOUT_S))
+
+    async def _watched(self, method: Any, request: Any, timeout_s: float) -> AsyncIterator[Any]:
+        """Yield what a watch sends; that its time is over is its end, and no error."""
+        call = method(request, timeout=timeout_s)
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
 
     async def _once(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         try:
@@ -417,6 +489,13 @@ def _proven(check: Callable[[], _Answer]) -> _Answer:
         return check()
     except GatewayError as error:
         raise invalid(error) from error
+
+
+def _dimension(name: str) -> usage_service_pb2.UsageDimension.ValueType:
+    number = usage_service_pb2.UsageDimension.DESCRIPTOR.values_by_name.get(f"USAGE_DIMENSION_{name.upper()}")
+    if number is None:
+        raise ClientError(f"Usage is not summed up by {name!r}.")
+    return usage_service_pb2.UsageDimension.ValueType(number.number)
 
 
 def _wire(envelope: dsse.Envelope) -> evidence_pb2.Envelope:

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from gateway.api.v1 import audit_service_pb2, catalog_service_pb2
+from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, usage_service_pb2
 from gateway.audit.acknowledgement import AcknowledgedRelease
 from gateway.audit.receipt import Receipt
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.evidence import dsse
 
 _Answer = TypeVar("_Answer")
 _END = object()
@@ -103,6 +104,30 @@ class Client:
     def consistency_proof(self, old: int, new: int = 0) -> audit_service_pb2.ConsistencyProof:
         """Return the proof that one tree is a prefix of another."""
         return self._run(self._client.consistency_proof(old, new))
+
+    def usage(self, first_day: str, last_day: str, **options: Any) -> usage_service_pb2.GetUsageResponse:
+        """Return the use of this member's records in a period."""
+        return self._run(self._client.usage(first_day, last_day, **options))
+
+    def watch_usage(self, from_index: int = 0, **options: Any) -> Iterator[usage_service_pb2.UsageEvent]:
+        """Yield what happens to this member's records, as it happens."""
+        return self._iterate(self._client.watch_usage(from_index, **options))
+
+    def statement_of_use(self, month: str) -> dsse.Envelope:
+        """Return the signed statement of a month; nothing of it has been verified."""
+        return self._run(self._client.statement_of_use(month))
+
+    def notices(self, after: int = 0) -> Iterator[usage_service_pb2.Notice]:
+        """Yield the notices given to this member, oldest first."""
+        return self._iterate(self._client.notices(after))
+
+    def watch_notices(self, after: int = 0, **options: Any) -> Iterator[usage_service_pb2.Notice]:
+        """Yield notices, and new ones as they come."""
+        return self._iterate(self._client.watch_notices(after, **options))
+
+    def set_webhook(self, envelope: dsse.Envelope) -> str:
+        """Say where notices are sent."""
+        return self._run(self._client.set_webhook(envelope))
 
     def _run(self, coroutine: Coroutine[Any, Any, _Answer]) -> _Answer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

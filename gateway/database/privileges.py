@@ -41,6 +41,10 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "details_state": ("SELECT", "UPDATE"),
     "spent": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "debt": ("SELECT", "INSERT", "DELETE"),
+    "usage_webhook": ("SELECT", "INSERT", "UPDATE"),
+    "usage_notice": ("SELECT", "INSERT", "DELETE"),
+    "usage_delivery": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "usage_statement": ("SELECT", "INSERT"),
     "alembic_version": ("SELECT",),
 }
 """The rights of the gateway's role, by table."""

@@ -46,6 +46,8 @@ class EntryKind(StrEnum):
     GATEWAY_CRASHED = "gateway.crashed"
     CLOCK_JUMPED = "clock.jumped"
     AUDIT_READ = "audit.read"
+    STATEMENT_ISSUED = "statement.issued"
+    NOTICE_FAILED = "notice.failed"
     LOG_OPENED = "log.opened"
     LOG_CLOSED = "log.closed"
 

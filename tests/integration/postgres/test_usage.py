@@ -1,0 +1,68 @@
+"""The store of usage in PostgreSQL, and counting from a log there."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+import pytest
+
+from gateway.audit.filter import EVERYTHING
+from gateway.audit.postgres_reader import PostgresReader
+from gateway.audit.store import prepare_entry
+from gateway.usage.books import LogBook
+from gateway.usage.stores import open_usage_store
+from tests.simulators import usage as made
+from tests.simulators.usage_store import NOW, UsageStoreContract, finding
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def store(address):
+    with closing(open_usage_store(address)) as opened:
+        yield opened
+
+
+class TestPostgresUsageStore(UsageStoreContract):
+    pass
+
+
+def test_nodes_that_find_the_same_at_the_same_time_give_one_notice(address):
+    stores = [open_usage_store(address) for _ in range(4)]
+    found: list[object] = []
+    barrier = threading.Barrier(len(stores))
+
+    def look(store):
+        barrier.wait(10)
+        for number in range(20):
+            found.extend(store.add("amber", [finding(str(number))], NOW))
+
+    threads = [threading.Thread(target=look, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 20
+    for store in stores:
+        store.close()
+
+
+def test_counting_from_a_log_in_postgresql_is_counting_from_a_file(address, open_store, sign, tmp_path):
+    exchanges = [
+        made.Exchange(made.AMBER, made.BANKS[number % 2], "credit-check", number * 7000, pages, 5, end, 1)
+        for number, (pages, end) in enumerate(
+            [((), "released"), ((3, 4), "cut"), ((3, 4), "withdrawn"), ((), "denied"), ((9,), "crashed")] * 4
+        )
+    ]
+    entries = made.entries_of(exchanges)
+    open_store(address).append([prepare_entry(entry) for entry in entries], sign, NOW)
+    with PostgresReader(address) as reader, made.log_of(tmp_path / "audit.db", entries) as file:
+        scanned, other = (each.scan(EVERYTHING, 0, len(entries)) for each in (reader, file))
+        assert (list(scanned.indices), scanned.lines) == (list(other.indices), other.lines)
+        books = [LogBook(each, made.AMBER) for each in (reader, file)]
+        for book in books:
+            book.read(len(entries))
+        first, second = (book.lines(made.YEAR) for book in books)
+        assert first == second
+        assert sum(line.records for line in first) == sum(exchange.has_left for exchange in exchanges)
