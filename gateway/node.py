@@ -261,6 +261,7 @@ class Node(ServingProcess):
         self._stack.callback(ledger.close)
         overdue = Overdue(ledger, reader, self._clock, self.config.duties.overdue_acknowledgements)
         performer = DutyPerformer(ledger, overdue, self._clock, self.metrics)
+        self._stack.push_async_callback(performer.close)
         self.metrics.watch_duties(
             held=lambda: performer.held.count,
             overdue_acknowledgements=lambda: overdue.acknowledgements,

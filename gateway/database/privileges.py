@@ -38,7 +38,8 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     # Tokens go with their details, by a foreign key.
     "details_token": ("SELECT", "INSERT"),
     "details_state": ("SELECT", "UPDATE"),
-    "spent": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "account": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "hold": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "debt": ("SELECT", "INSERT", "DELETE"),
     "alembic_version": ("SELECT",),
 }

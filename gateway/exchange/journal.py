@@ -208,6 +208,7 @@ class Journal:
             purpose=self._name(query.purpose) if query else "",
             legal_basis=self._name(query.legal_basis) if query else "",
             memorandum=self._name(query.memorandum) if query else "",
+            contract=exchange.contract.id if exchange.contract is not None else "",
             decision=decision.id if decision else "",
             bundle=decision.bundle_digest if decision else "",
             envelope_key=exchange.statement.key_id if exchange.statement else "",
