@@ -39,6 +39,8 @@ from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.quotas.rebuilding import Leftovers
+from gateway.exchange.quotas.watching import QuotaUse
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
@@ -171,7 +173,7 @@ class Node(ServingProcess):
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
 
-        ledger, duties = self._open_ledger(reader)
+        ledger, duties = self._open_ledger(reader, closed_logs)
 
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
@@ -255,7 +257,7 @@ class Node(ServingProcess):
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
-    def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
+    def _open_ledger(self, reader: AuditReader, closed_logs: ExitStack) -> tuple[Ledger, DutyPerformer]:
         """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""
         ledger = open_ledger(self.config.log.database)
         self._stack.callback(ledger.close)
@@ -267,7 +269,12 @@ class Node(ServingProcess):
             overdue_acknowledgements=lambda: overdue.acknowledgements,
             overdue_notices=lambda: overdue.notices,
         )
-        self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
+        use = QuotaUse(ledger, self._clock)
+        self.metrics.watch_quotas(lambda: use.ratios)
+        closed = [closed_logs.enter_context(open_reader(place)) for place in self.config.log.previous]
+        leftovers = Leftovers(ledger, [*closed, reader], self._clock)
+        for watching in (overdue.keep_fresh, use.keep_fresh, leftovers.sweep):
+            self._watch(asyncio.create_task(watching(self._ledger_failed)))
         return ledger, performer
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:

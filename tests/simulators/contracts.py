@@ -14,8 +14,8 @@ from gateway.model.contract import (
     Party,
     PartyRole,
     Quota,
-    Reciprocity,
     Recipients,
+    Reciprocity,
     Terms,
 )
 
