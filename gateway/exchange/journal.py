@@ -105,7 +105,7 @@ class Journal:
             EntryKind.EXCHANGE_RELEASED,
             sequence=AWAITED,
             commitments={**exchange.commitments, "records": root},
-            detail={"days_late": str(late)} if late else {},
+            detail={"days_late": str(late)} if late is not None else {},
             **_outcome(exchange),
         )
         if self._fields_key is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.model.contract import Per
 
@@ -30,9 +30,8 @@ class AccountKind(StrEnum):
     """Records that a contributor gave under its contract. Counted once they have, never before."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Account:
-    """One count."""
+class Account(NamedTuple):
+    """One count. A tuple, as it is the key of whatever is counted, many times for each release."""
 
     kind: AccountKind
     owner: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.ledger.accounts import (
     Account,
@@ -20,7 +20,7 @@ HoldKey = tuple[str, Account]
 
 
 class Book:
-    """Balances and holds while they are changed; `balances`, `limits` and `holds` are what to write back.
+    """Balances and holds while they are changed; `balances`, `limits` and `holds()` are what to write back.
 
     A reservation counts on all its accounts or on none. A settlement gives back what did not leave, the
     last that was reserved first; only then is what was earned counted: whatever dies in between, too
@@ -31,7 +31,10 @@ class Book:
         self.balances: dict[Account, int] = dict(balances)
         self.limits: dict[Account, int] = {}
         """What the accounts that were charged may hold."""
-        self.holds: dict[HoldKey, int] = {hold_key(hold): hold.records for hold in holds}
+        self.held: defaultdict[str, dict[Account, int]] = defaultdict(dict)
+        """By exchange, what is held on each account."""
+        for hold in holds:
+            self.held[hold.exchange][hold.account] = hold.records
         self.settled: set[str] = set()
         """Exchanges of which nothing is held any more."""
 
@@ -65,20 +68,22 @@ class Book:
 
     def settle(self, order: Settlement) -> None:
         """Count what has left, of all that is held for the exchange, and hold nothing for it any more."""
-        kept = [
-            (account, records) for (held, account), records in self.holds.items() if held == order.exchange
-        ]
-        for account, reserved, left in spread(kept, order.left):
+        for account, reserved, left in spread(self.held.pop(order.exchange, {}).items(), order.left):
             if account.kind is AccountKind.GIVEN:
                 self.balances[account] = self.balances.get(account, 0) + left
             elif account in self.balances:
                 self.balances[account] = max(self.balances[account] - (reserved - left), 0)
-            del self.holds[order.exchange, account]
         self.settled.add(order.exchange)
 
+    def holds(self) -> Iterator[Hold]:
+        """Yield what is held now."""
+        for exchange, accounts in self.held.items():
+            for account, records in accounts.items():
+                yield Hold(exchange, account, records)
+
     def _hold(self, order: Reservation, account: Account) -> None:
-        key = (order.exchange, account)
-        self.holds[key] = self.holds.get(key, 0) + order.records
+        held = self.held[order.exchange]
+        held[account] = held.get(account, 0) + order.records
         self.settled.discard(order.exchange)
 
 

@@ -7,10 +7,9 @@ again. A quota for the whole term begins anew only with a version that begins on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
-from gateway.clock import parse_rfc3339
 from gateway.ledger.accounts import (
     EVER,
     Account,
@@ -76,7 +75,7 @@ def received_account(contract: Contract) -> Account:
 def quota_charges(contract: Contract, consumer: str, moment: datetime) -> list[Charge]:
     """Return the accounts that records given out to `consumer` at `moment` are counted on."""
     owner = account_owner(contract)
-    begins = parse_rfc3339(contract.terms.valid_from).date()
+    begins = date.fromisoformat(contract.terms.valid_from[:10])
     return [
         Charge(
             Account(

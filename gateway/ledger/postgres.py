@@ -267,9 +267,9 @@ def _write_holds(connection: psycopg.Connection[Any], book: Book, before: Mappin
     if settled:
         connection.execute("DELETE FROM hold WHERE exchange = ANY(%s)", (settled,))
     changed = [
-        (exchange, *write_account(account), records)
-        for (exchange, account), records in book.holds.items()
-        if before.get((exchange, account)) != records
+        (hold.exchange, *write_account(hold.account), hold.records)
+        for hold in book.holds()
+        if before.get(hold_key(hold)) != hold.records
     ]
     if changed:
         with connection.cursor() as cursor:

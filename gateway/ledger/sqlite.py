@@ -5,6 +5,7 @@ Not in the log's own file: that has one writer, and holds evidence only.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -136,11 +137,7 @@ class SqliteLedger:
     def carry_out(self, orders: Sequence[Order]) -> list[Shortfall | None]:
         """Carry out `orders` while the file is locked: nobody else counts in between."""
         with self._writing() as connection:
-            holds = [
-                hold
-                for exchange in {order.exchange for order in orders}
-                for hold in _holds_of(connection, exchange)
-            ]
+            holds = _holds_of(connection, sorted({order.exchange for order in orders}))
             accounts = {hold.account for hold in holds}
             for order in orders:
                 if isinstance(order, Reservation):
@@ -327,19 +324,20 @@ def _write_holds(connection: sqlite3.Connection, book: Book, before: Mapping[Hol
         "INSERT INTO hold (exchange, kind, owner, consumer, per, first, records) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (exchange, kind, owner, consumer, per, first) DO UPDATE SET records = excluded.records",
         [
-            (exchange, *write_account(account), records)
-            for (exchange, account), records in book.holds.items()
-            if before.get((exchange, account)) != records
+            (hold.exchange, *write_account(hold.account), hold.records)
+            for hold in book.holds()
+            if before.get(hold_key(hold)) != hold.records
         ],
     )
 
 
-def _holds_of(connection: sqlite3.Connection, exchange: str) -> list[Hold]:
+def _holds_of(connection: sqlite3.Connection, exchanges: Sequence[str]) -> list[Hold]:
     rows = connection.execute(
-        "SELECT kind, owner, consumer, per, first, records FROM hold WHERE exchange = ?",
-        (exchange,),
+        "SELECT exchange, kind, owner, consumer, per, first, records FROM json_each(?) AS wanted"
+        " CROSS JOIN hold ON hold.exchange = wanted.value",
+        (json.dumps(exchanges),),
     )
-    return [Hold(exchange, read_account(row[:5]), row[5]) for row in rows]
+    return [Hold(row[0], read_account(row[1:6]), row[6]) for row in rows]
 
 
 def _all_holds(connection: sqlite3.Connection) -> list[Hold]:

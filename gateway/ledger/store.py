@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from gateway.clock import rfc3339
@@ -112,6 +113,7 @@ def last_kept(day: date) -> str:
 AccountRow = tuple[str, str, str, str, str]
 
 
+@lru_cache(4096)
 def write_account(account: Account) -> AccountRow:
     """Return the columns that name an account."""
     return account.kind.value, account.owner, account.consumer, account.per.value, account.first.isoformat()

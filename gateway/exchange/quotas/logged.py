@@ -96,7 +96,7 @@ class LoggedAccounts:
 
     def add(self, entry: Entry) -> None:
         """Take the next entry."""
-        if entry.kind.value == CONTRIBUTION_ACCEPTED:
+        if entry.kind == CONTRIBUTION_ACCEPTED:
             contract = self._contracts.contract(entry.contract)
             clause = contract.terms.reciprocity if contract is not None else None
             if contract is not None and clause is not None and clause.counts == "contributed":
