@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault check bench bench-audit bench-policy bench-policy-review bench-search bench-usage bench-postgres proto opa foreign lock wheel-test format clean
+.PHONY: help demo test fault check bench bench-audit bench-policy bench-policy-review bench-search bench-usage bench-postgres bench-quotas proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -59,6 +59,9 @@ bench-search: $(VENV)/.ready ## Measure searches, proofs and opening on a log of
 
 bench-usage: $(VENV)/.ready ## Measure a contributor's statement over a million exchanges (ARGS="--exchanges 100000")
 	@$(BIN)/python -m tests.bench.usage $(ARGS)
+
+bench-quotas: $(VENV)/.ready ## Measure what counting on a contract's quotas costs (ARGS="--postgres --json")
+	@$(BIN)/python -m tests.bench.quotas $(ARGS)
 
 bench-postgres: $(VENV)/.ready ## Measure appends to a real PostgreSQL from one and two nodes (ARGS=--json)
 	@$(BIN)/python -m tests.bench.postgres $(ARGS)

@@ -46,6 +46,8 @@ from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.quotas.rebuilding import Leftovers
+from gateway.exchange.quotas.watching import QuotaUse
 from gateway.exchange.resolution import description
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
@@ -286,12 +288,18 @@ class Node(ServingProcess):
         self._stack.callback(ledger.close)
         overdue = Overdue(ledger, reader, self._clock, self.config.duties.overdue_acknowledgements)
         performer = DutyPerformer(ledger, overdue, self._clock, self.metrics)
+        self._stack.push_async_callback(performer.close)
         self.metrics.watch_duties(
             held=lambda: performer.held.count,
             overdue_acknowledgements=lambda: overdue.acknowledgements,
             overdue_notices=lambda: overdue.notices,
         )
-        self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
+        use = QuotaUse(ledger, self._clock)
+        self.metrics.watch_quotas(lambda: use.ratios)
+        closed = [self._stack.enter_context(open_reader(place)) for place in self.config.log.previous]
+        leftovers = Leftovers(ledger, [*closed, reader], self._clock)
+        for watching in (overdue.keep_fresh, use.keep_fresh, leftovers.sweep):
+            self._watch(asyncio.create_task(watching(self._ledger_failed)))
         return ledger, performer
 
     async def _open_records(self) -> tuple[Log, AuditReader, RecordedEntries]:

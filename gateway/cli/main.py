@@ -52,6 +52,12 @@ COMMANDS: Final = {
     "acknowledgements": Listed(
         "gateway.cli.acknowledgements", "List the releases that must still be acknowledged.", _PROVE
     ),
+    "datasets": Listed("gateway.cli.datasets", "See whether datasets are as new as promised.", _PROVE),
+    "ledger": Listed(
+        "gateway.cli.ledger",
+        "See how much of budgets and quotas is used, and how give and take stand.",
+        _PROVE,
+    ),
     "doctor": Listed("gateway.cli.doctor", "Look for changes made behind the gateway's back.", _PROVE),
     "demo": Listed("gateway.cli.demo", "Run the whole story in a temporary deployment.", _MORE),
     "version": Listed("gateway.cli.version", "Show the versions of this product and its parts.", _MORE),

@@ -39,7 +39,8 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     # Tokens go with their details, by a foreign key.
     "details_token": ("SELECT", "INSERT"),
     "details_state": ("SELECT", "UPDATE"),
-    "spent": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "account": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "hold": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "debt": ("SELECT", "INSERT", "DELETE"),
     "usage_webhook": ("SELECT", "INSERT", "UPDATE"),
     "usage_notice": ("SELECT", "INSERT", "DELETE"),

@@ -111,7 +111,7 @@ class Journal:
             EntryKind.EXCHANGE_RELEASED,
             sequence=AWAITED,
             commitments={**exchange.commitments, "records": root},
-            detail={"days_late": str(late)} if late else {},
+            detail={"days_late": str(late)} if late is not None else {},
             **_outcome(exchange),
         )
         if self._fields_key is not None:
@@ -214,6 +214,7 @@ class Journal:
             purpose=self._name(query.purpose) if query else "",
             legal_basis=self._name(query.legal_basis) if query else "",
             memorandum=self._name(query.memorandum) if query else "",
+            contract=exchange.contract.id if exchange.contract is not None else "",
             decision=decision.id if decision else "",
             bundle=decision.bundle_digest if decision else "",
             envelope_key=exchange.statement.key_id if exchange.statement else "",

@@ -14,8 +14,9 @@ from gateway.exchange.call import Call
 from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
-from gateway.ledger import Account, DebtKind
+from gateway.ledger import DebtKind
 from gateway.model import NO_DUTIES, Decision, Duties, Member, Operation
+from gateway.model.contract import Contract
 from gateway.policy.policy_input import PolicyInput
 from gateway.telemetry.metrics import Stopwatch
 
@@ -37,6 +38,8 @@ class Exchange:
     consumer: Member | None = None
     statement: OpenedStatement | None = None
     resolved: Resolved | None = None
+    contract: Contract | None = None
+    """The contract under which the dataset is asked for, if it is under one."""
     provider: Member | None = None
     policy_input: PolicyInput | None = None
     """What policy was asked."""
@@ -68,8 +71,8 @@ class Exchange:
     key_epoch: str = ""
     expired: int = 0
     """Records withheld for their age."""
-    reserved: list[tuple[Account, int]] = field(default_factory=list)
-    """What was taken off budgets for it."""
+    metered: bool = False
+    """Whether something may have been counted on accounts for it that is not settled."""
     due: dict[DebtKind, datetime] = field(default_factory=dict)
     """What is owed after it, and until when."""
     withdraws: int | None = None

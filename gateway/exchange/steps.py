@@ -131,6 +131,10 @@ class Steps:
             if refusal is error:
                 raise
             raise refusal from error
+        else:
+            settling = self._with.duties.settle(exchange)
+            if settling is not None:
+                self.under_way.hold_until_done(settling)
         finally:
             self.under_way.end()
 
@@ -428,6 +432,10 @@ class Steps:
             log_error.details["exchange"] = exchange.id
             self._with.on_outcome(exchange, log_error, -1)
             raise log_error from error
+        finally:
+            settling = self._with.duties.settle(exchange)
+            if settling is not None:
+                await settling
         error.details["entry"] = str(committed.index)
         self._with.on_outcome(exchange, error, committed.index)
 

@@ -97,7 +97,13 @@ class Streaming:
         number = 0
         async with aclosing(pages):
             async for page in pages:
-                await ready.put(asyncio.create_task(self._commit(exchange, plan, page, number)))
+                commit = asyncio.create_task(self._commit(exchange, plan, page, number))
+                try:
+                    await ready.put(commit)
+                except asyncio.CancelledError:
+                    # Nobody else knows of it yet: what it records and counts must be over when the stream is.
+                    await asyncio.gather(commit, return_exceptions=True)
+                    raise
                 number += 1
         await ready.put(None)
 

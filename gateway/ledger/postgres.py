@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString
 
 import psycopg
 
@@ -14,26 +14,60 @@ from gateway.clock import rfc3339
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
 from gateway.database.session import advice_for, connect
-from gateway.ledger.store import (
+from gateway.ledger.accounts import (
     Account,
-    BudgetExhaustedError,
+    AccountKind,
+    Hold,
+    Order,
+    Reservation,
+    Shortfall,
+    Standing,
+)
+from gateway.ledger.book import Book, HoldKey, hold_key, touched
+from gateway.ledger.store import (
+    Count,
     Debt,
     DebtKind,
     LedgerUnavailableError,
     last_kept,
+    read_account,
     read_debt,
+    write_account,
     write_debt,
+    write_end,
 )
 
 STATEMENT_TIMEOUT_S: Final = 2.0
 
-_RESERVE: Final = (
-    "INSERT INTO spent (consumer, purpose, day, records)"
-    " SELECT %(consumer)s, %(purpose)s, %(day)s, %(records)s::bigint"
-    " WHERE %(records)s::bigint <= %(limit)s::bigint"
-    " ON CONFLICT (consumer, purpose, day) DO UPDATE SET records = spent.records + excluded.records"
-    " WHERE spent.records + excluded.records <= %(limit)s::bigint"
+_ATTEMPTS: Final = 5
+"""How often accounts are opened that were forgotten meanwhile."""
+
+_OPEN: Final = (
+    "INSERT INTO account (kind, owner, consumer, per, first, ends, records)"
+    " SELECT kind, owner, consumer, per, first, ends, 0 FROM unnest("
+    "  %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[]"
+    " ) AS wanted (kind, owner, consumer, per, first, ends)"
+    " ORDER BY kind, owner, consumer, per, first ON CONFLICT (kind, owner, consumer, per, first) DO NOTHING"
 )
+"""In one order, so that two nodes that open the same accounts do not wait for each other in a circle."""
+
+_READ: Final = (
+    "SELECT a.kind, a.owner, a.consumer, a.per, a.first, a.records FROM unnest("
+    "  %s::text[], %s::text[], %s::text[], %s::text[], %s::text[]"
+    " ) AS wanted (kind, owner, consumer, per, first)"
+    " JOIN account AS a USING (kind, owner, consumer, per, first)"
+    " ORDER BY 1, 2, 3, 4, 5"
+)
+_LOCK: Final = _READ + " FOR UPDATE OF a"
+
+_CREDIT: Final = (
+    "INSERT INTO account (kind, owner, consumer, per, first, ends, records)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+    " ON CONFLICT (kind, owner, consumer, per, first)"
+    " DO UPDATE SET records = account.records + excluded.records"
+)
+
+_HOLDS: Final = "SELECT exchange, kind, owner, consumer, per, first, records FROM hold"
 
 
 class PostgresLedger:
@@ -45,32 +79,73 @@ class PostgresLedger:
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
 
-    def reserve(self, account: Account, records: int, limit: int) -> None:
-        """Spend `records`, in one statement that locks the account's row: nobody else spends in between."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM spent WHERE day < %s", (last_kept(account.day),))
-            values = {**_key(account), "records": records, "limit": limit}
-            if connection.execute(_RESERVE, values).rowcount != 1:
-                raise BudgetExhaustedError(account, limit)
+    def carry_out(self, orders: Sequence[Order]) -> list[Shortfall | None]:
+        """Carry out `orders` while their accounts are locked: nobody else counts in between."""
+        for _ in range(_ATTEMPTS):
+            with self._transaction() as connection:
+                holds, accounts = _concerned(connection, orders)
+                balances = _read_balances(connection, _LOCK, sorted(accounts))
+                missing = sorted(accounts - balances.keys())
+                if not missing:
+                    book = Book(balances, holds)
+                    outcomes = book.carry_out(orders)
+                    _write_balances(connection, book, balances)
+                    _write_holds(connection, book, {hold_key(hold): hold.records for hold in holds})
+                    return outcomes
+            # What is not there cannot be locked; and opened with others locked, two could wait in a circle.
+            with self._transaction() as connection:
+                _open_accounts(connection, missing)
+        raise LedgerUnavailableError("The ledger's accounts are being rebuilt; try again in a moment.")
 
-    def give_back(self, account: Account, records: int) -> None:
-        """Undo a reservation of which nothing has left."""
+    def credit(self, account: Account, records: int) -> None:
+        """Count `records` on an account that has no bound."""
         with self._transaction() as connection:
-            connection.execute(
-                "UPDATE spent SET records = greatest(records - %(records)s, 0)"
-                " WHERE consumer = %(consumer)s AND purpose = %(purpose)s AND day = %(day)s",
-                {**_key(account), "records": records},
+            connection.execute(_CREDIT, (*write_account(account), write_end(account), records))
+
+    def balances(self, accounts: Collection[Account]) -> dict[Account, int]:
+        """Return what stands on `accounts`; those that nothing stands on are left out."""
+        with self._transaction() as connection:
+            return _read_balances(connection, _READ, sorted(accounts))
+
+    def standings(self, owner: str = "", open_at: datetime | None = None) -> list[Standing]:
+        """Return the accounts, or of them those of `owner`, or those whose period has not ended, in order."""
+        day = None if open_at is None else open_at.astimezone(UTC).date().isoformat()
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT kind, owner, consumer, per, first, records, bound FROM account"
+                " WHERE (%(owner)s = '' OR owner = %(owner)s)"
+                " AND (%(day)s::text IS NULL OR ends = '' OR ends > %(day)s)"
+                " ORDER BY kind, owner, consumer, per, first",
+                {"owner": owner, "day": day},
+            ).fetchall()
+        return [Standing(read_account(row[:5]), row[5], row[6]) for row in rows]
+
+    def holds(self) -> list[Hold]:
+        """Return what is held for exchanges that are not settled."""
+        with self._transaction() as connection:
+            return _read_holds(
+                connection, _HOLDS + " ORDER BY exchange, kind, owner, consumer, per, first", ()
             )
 
-    def spent(self, account: Account) -> int:
-        """Return how much of `account` is spent."""
+    def restate(self, kinds: Collection[AccountKind], count: Count) -> None:
+        """Replace all balances of `kinds` by what `count` makes of the holds; nobody writes meanwhile."""
         with self._transaction() as connection:
-            row = connection.execute(
-                "SELECT records FROM spent"
-                " WHERE consumer = %(consumer)s AND purpose = %(purpose)s AND day = %(day)s",
-                _key(account),
-            ).fetchone()
-        return 0 if row is None else int(row[0])
+            connection.execute("SET LOCAL statement_timeout = 0")
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            connection.execute("LOCK TABLE account IN EXCLUSIVE MODE")
+            counted = count(
+                _read_holds(connection, _HOLDS + " ORDER BY exchange, kind, owner, consumer, per, first", ())
+            )
+            connection.execute("DELETE FROM account WHERE kind = ANY(%s)", ([kind.value for kind in kinds],))
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    _CREDIT,
+                    [
+                        (*write_account(account), write_end(account), records)
+                        for account, records in counted.items()
+                        if account.kind in kinds and records > 0
+                    ],
+                )
 
     def owe(self, debt: Debt) -> None:
         """Take note of `debt`; a second one of its kind for the exchange changes nothing."""
@@ -130,5 +205,78 @@ class PostgresLedger:
         return self._connection
 
 
-def _key(account: Account) -> dict[str, Any]:
-    return {"consumer": account.consumer, "purpose": account.purpose, "day": account.day.isoformat()}
+def _concerned(
+    connection: psycopg.Connection[Any], orders: Sequence[Order]
+) -> tuple[list[Hold], set[Account]]:
+    """Return what is held for the exchanges of `orders`, locked, and all accounts that are concerned."""
+    exchanges = sorted({order.exchange for order in orders})
+    holds = _read_holds(
+        connection,
+        _HOLDS + " WHERE exchange = ANY(%s) ORDER BY exchange, kind, owner, consumer, per, first FOR UPDATE",
+        (exchanges,),
+    )
+    accounts = {hold.account for hold in holds}
+    for order in orders:
+        if isinstance(order, Reservation):
+            accounts |= touched(order.charges)
+    return holds, accounts
+
+
+def _open_accounts(connection: psycopg.Connection[Any], accounts: Sequence[Account]) -> None:
+    rows = [(*write_account(account), write_end(account)) for account in accounts]
+    connection.execute(_OPEN, [list(column) for column in zip(*rows, strict=True)])
+    connection.execute(
+        "DELETE FROM account WHERE ends <> '' AND ends <= %s",
+        (last_kept(max(account.first for account in accounts)),),
+    )
+
+
+def _read_balances(
+    connection: psycopg.Connection[Any], statement: LiteralString, accounts: Sequence[Account]
+) -> dict[Account, int]:
+    if not accounts:
+        return {}
+    columns = [list(column) for column in zip(*map(write_account, accounts), strict=True)]
+    return {read_account(row[:5]): row[5] for row in connection.execute(statement, columns)}
+
+
+def _read_holds(
+    connection: psycopg.Connection[Any], statement: LiteralString, values: Sequence[Any]
+) -> list[Hold]:
+    rows = connection.execute(statement, values)
+    return [Hold(row[0], read_account(row[1:6]), row[6]) for row in rows]
+
+
+def _write_balances(connection: psycopg.Connection[Any], book: Book, before: Mapping[Account, int]) -> None:
+    changed = [
+        (records, book.limits.get(account), *write_account(account))
+        for account, records in book.balances.items()
+        if before.get(account) != records
+    ]
+    if changed:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "UPDATE account SET records = %s, bound = coalesce(%s, bound)"
+                " WHERE kind = %s AND owner = %s AND consumer = %s AND per = %s AND first = %s",
+                changed,
+            )
+
+
+def _write_holds(connection: psycopg.Connection[Any], book: Book, before: Mapping[HoldKey, int]) -> None:
+    settled = sorted({exchange for exchange, _ in before} & book.settled)
+    if settled:
+        connection.execute("DELETE FROM hold WHERE exchange = ANY(%s)", (settled,))
+    changed = [
+        (hold.exchange, *write_account(hold.account), hold.records)
+        for hold in book.holds()
+        if before.get(hold_key(hold)) != hold.records
+    ]
+    if changed:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO hold (exchange, kind, owner, consumer, per, first, records)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT (exchange, kind, owner, consumer, per, first)"
+                " DO UPDATE SET records = excluded.records",
+                changed,
+            )

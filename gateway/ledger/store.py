@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from functools import lru_cache
+from typing import Protocol
 
 from gateway.clock import rfc3339
 from gateway.errors import GatewayError, Reason
+from gateway.ledger.accounts import (
+    KEPT_DAYS,
+    Account,
+    AccountKind,
+    Hold,
+    Order,
+    Shortfall,
+    Standing,
+)
+from gateway.model.contract import Per
 
-KEPT_DAYS: Final = 7
-"""For so long what was spent on a day is kept; only that day's is ever asked for."""
+Count = Callable[[list[Hold]], Mapping[Account, int]]
+"""Takes what is held; returns what stands on each account, that included."""
 
 
 class LedgerUnavailableError(GatewayError):
     """The ledger cannot be read or written now; what needs it is refused."""
 
     reason = Reason.LEDGER_UNAVAILABLE
-
-
-class BudgetExhaustedError(GatewayError):
-    """A release would exceed a budget; nothing was spent."""
-
-    reason = Reason.BUDGET_EXHAUSTED
-
-    def __init__(self, account: Account, limit: int) -> None:
-        opens = rfc3339(reopens_at(account.day))
-        super().__init__(
-            f"The budget of {limit} records a day for this purpose does not suffice for this answer. It "
-            f"opens again at {opens}: ask for less, or then.",
-            limit=limit,
-            opens=opens,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What a budget is for."""
-
-    consumer: str
-    purpose: str
-    day: date
-    """UTC."""
 
 
 class DebtKind(StrEnum):
@@ -69,21 +56,36 @@ class Debt:
 
 
 class Ledger(Protocol):
-    """Budgets and debts. Safe from any thread; each method is one durable transaction and blocks.
+    """Accounts and debts. Safe from any thread; each method is one durable transaction and blocks.
 
     All raise `LedgerUnavailableError`, having changed nothing.
     """
 
-    def reserve(self, account: Account, records: int, limit: int) -> None:
-        """Spend `records` of `account`; raise `BudgetExhaustedError` if more than `limit` were spent then."""
+    def carry_out(self, orders: Sequence[Order]) -> list[Shortfall | None]:
+        """Carry out `orders` in one transaction (`gateway.ledger.book`); return what kept each from being."""
         ...
 
-    def give_back(self, account: Account, records: int) -> None:
-        """Undo a reservation of which nothing has left."""
+    def credit(self, account: Account, records: int) -> None:
+        """Count `records` on an account that has no bound."""
         ...
 
-    def spent(self, account: Account) -> int:
-        """Return how much of `account` is spent."""
+    def balances(self, accounts: Collection[Account]) -> dict[Account, int]:
+        """Return what stands on `accounts`; those that nothing stands on are left out."""
+        ...
+
+    def standings(self, owner: str = "", open_at: datetime | None = None) -> list[Standing]:
+        """Return the accounts, or of them those of `owner`, or those whose period has not ended, in order."""
+        ...
+
+    def holds(self) -> list[Hold]:
+        """Return what is held for exchanges that are not settled."""
+        ...
+
+    def restate(self, kinds: Collection[AccountKind], count: Count) -> None:
+        """Replace all balances of `kinds` that are still open by what `count` makes of the holds.
+
+        Nobody reserves or settles meanwhile. Accounts that it does not return are forgotten.
+        """
         ...
 
     def owe(self, debt: Debt) -> None:
@@ -103,14 +105,33 @@ class Ledger(Protocol):
         ...
 
 
-def reopens_at(day: date) -> datetime:
-    """Return when the budgets of `day` open again: at the next midnight, UTC."""
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
-
-
 def last_kept(day: date) -> str:
-    """Return the day before which nothing needs to be kept any more, as it is stored."""
+    """Return the day up to which an account must have ended to be forgotten, as it is stored."""
     return (day - timedelta(days=KEPT_DAYS)).isoformat()
+
+
+AccountRow = tuple[str, str, str, str, str]
+
+
+@lru_cache(4096)
+def write_account(account: Account) -> AccountRow:
+    """Return the columns that name an account."""
+    return account.kind.value, account.owner, account.consumer, account.per.value, account.first.isoformat()
+
+
+def write_end(account: Account) -> str:
+    """Return the day (UTC) on which an account ends, as it is stored; empty: never."""
+    ends = account.ends()
+    return "" if ends is None else ends.date().isoformat()
+
+
+def read_account(row: Sequence[str]) -> Account:
+    """Return the account that columns name; raise `LedgerUnavailableError` if nobody writes such."""
+    kind, owner, consumer, per, first = row
+    try:
+        return Account(AccountKind(kind), owner, consumer, Per(per), date.fromisoformat(first))
+    except ValueError as error:
+        raise _never_written() from error
 
 
 DebtRow = tuple[str, str, str, str, str, str, str]
@@ -137,6 +158,10 @@ def read_debt(row: DebtRow) -> Debt:
             DebtKind(kind), exchange, consumer, provider, dataset, datetime.fromisoformat(until), subject
         )
     except ValueError as error:
-        raise LedgerUnavailableError(
-            "The ledger holds what no gateway writes; restore it, or remove it and start anew."
-        ) from error
+        raise _never_written() from error
+
+
+def _never_written() -> LedgerUnavailableError:
+    return LedgerUnavailableError(
+        "The ledger holds what no gateway writes; restore it, or remove it and start anew."
+    )

@@ -125,4 +125,5 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """Administrative entries: the resource acted on (a member, a key), never a data subject."""
     detail: dict[str, str] = {}
     """Administrative entries: what changed. Never a secret. Of the release of a whole dataset (streamed, no
-    subjects, no filters) `days_late`, if its newest record is older than its holder promised."""
+    subjects, no filters) `days_late`, by which its newest record is older than its holder promised; 0 if it
+    is not."""

@@ -80,6 +80,8 @@ _BY_CODE: Final = {
         Reason.OVERLOADED,
         Reason.ASKED_RECENTLY,
         Reason.BUDGET_EXHAUSTED,
+        Reason.QUOTA_EXHAUSTED,
+        Reason.RECIPROCITY_EXHAUSTED,
     ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.POLICY_UNAVAILABLE,

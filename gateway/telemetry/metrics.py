@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.errors import Reason
@@ -177,6 +177,10 @@ class Metrics:
             "sluicegate_notices_overdue", "Releases whose subjects were not told in time.", merge="max"
         )
 
+        self._quotas = _QuotaCollector()
+        self.gauge_rules[_QuotaCollector.NAME] = "max"
+        self.registry.register(self._quotas)
+
     def _make_log_instruments(self) -> None:
         self._append_seconds = Histogram(
             "sluicegate_log_append_seconds",
@@ -327,6 +331,10 @@ class Metrics:
         self._overdue_acknowledgements.set_function(overdue_acknowledgements)
         self._overdue_notices.set_function(overdue_notices)
 
+    def watch_quotas(self, ratios: Callable[[], Mapping[tuple[str, str, str], float]]) -> None:
+        """Ask `ratios` for the used part of each quota, by contract, period and whose, at every reading."""
+        self._quotas.ratios = ratios
+
     def count_unknown_fields(self, dataset: str, number: int) -> None:
         """Count values that were dropped because the schema does not know their field."""
         self._unknown_field_children.get(dataset, self._unknown_field_children[UNKNOWN]).inc(number)
@@ -425,6 +433,26 @@ class Metrics:
     def set_version(self, version: str) -> None:
         """Show the version that runs."""
         self._build.labels(version).set(1)
+
+
+class _QuotaCollector(Collector):
+    """How far quotas are used up; those whose period is over are not told any more."""
+
+    NAME: Final = "sluicegate_quota_used_ratio"
+
+    def __init__(self) -> None:
+        self.ratios: Callable[[], Mapping[tuple[str, str, str], float]] = dict
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Return the used part of each quota."""
+        family = GaugeMetricFamily(
+            self.NAME,
+            "How much of a contract's quota is used in the period, 0 to 1; of each consumer's, the greatest.",
+            labels=["contract", "per", "each"],
+        )
+        for labels, ratio in self.ratios().items():
+            family.add_metric(labels, ratio)
+        yield family
 
 
 class StepTimes(Collector):

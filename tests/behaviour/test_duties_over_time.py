@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
@@ -18,7 +18,7 @@ import pytest
 from gateway.demo.world import COMPANIES
 from gateway.exchange.duties import holding
 from gateway.exchange.journal import Journal
-from gateway.ledger import Account, Debt, DebtKind, open_ledger
+from gateway.ledger import Debt, DebtKind, budget, open_ledger
 from gateway.ledger.stores import ledger_file
 from gateway.model import EntryKind, MemberState, Operation, Subject
 from tests.simulators.outcome import reason_of, refused
@@ -46,7 +46,8 @@ def lay(world: SimulatedWorld, **duties: dict[str, Any]) -> None:
 
 def spent(world: SimulatedWorld, member: str = "harbour-bank") -> int:
     with closing(open_ledger(world.config.log.database)) as ledger:
-        return ledger.spent(Account(member, PURPOSE, world.clock().astimezone(UTC).date()))
+        account = budget(member, PURPOSE, world.clock())
+        return ledger.balances([account]).get(account, 0)
 
 
 def debts(world: SimulatedWorld, kind: DebtKind) -> list[Debt]:

@@ -2,8 +2,8 @@
 
 More than 600 categories to share; approvals and penalties are to be public within 7 days of the decision.
 The holder promises freshness in the dataset's description. Whoever fetches the whole dataset makes its
-state visible: the log's entry says by how many days it is late, and metrics tell the newest day seen beside
-the promise, for an alert.
+state visible: the log's entry says by how many days it is late, `gateway datasets late` shows it to
+officers, and metrics tell the newest day seen beside the promise, for an alert.
 
 Missing: lateness of a single record. When a record could first be had is known to its holder alone; a
 dataset that gets new records in time, and one of them late, is not noticed.
@@ -11,6 +11,7 @@ dataset that gets new records in time, and one of them late, is not noticed.
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -75,6 +76,12 @@ def metric(system: RunningSystem, name: str) -> float:
     return value
 
 
+def late_datasets(system: RunningSystem) -> list[dict[str, object]]:
+    """Return what an officer is shown as late, of what this holder holds."""
+    shown = system.officer("datasets", "late", "--output", "jsonl")
+    return [row for line in shown.splitlines() if (row := json.loads(line))["dataset"] == PENALTIES]
+
+
 def at(day: date) -> float:
     return datetime.combine(day, time(), UTC).timestamp()
 
@@ -87,8 +94,14 @@ def test_penalties_are_public_and_their_officer_is_not(system: RunningSystem) ->
     system.refused("FIELD_ABOVE_TIER", "harbour-bank", PENALTIES, fields=["uscc", "case_officer"], **ask)
 
 
+def test_a_dataset_that_nobody_has_fetched_is_not_called_in_time(system: RunningSystem) -> None:
+    [row] = late_datasets(system)
+    assert (row["days_late"], row["entry"]) == (None, None)
+
+
 def test_a_dataset_in_time_is_not_called_late(system: RunningSystem) -> None:
-    assert "days_late" not in fetch_all(system).detail
+    assert fetch_all(system).detail == {"days_late": "0"}
+    assert late_datasets(system) == []
     assert metric(system, PROMISE) == 7 * 86400
     assert metric(system, NEWEST) == at(TODAY - timedelta(days=4))
 
@@ -115,6 +128,9 @@ def test_lateness_is_visible_to_officers_and_as_a_metric(system: RunningSystem) 
         "audit", "list", "--dataset", "shanghai/administrative-penalties", "--output", "json"
     )
     assert '"days_late": "5"' in shown or '"days_late":"5"' in shown
+    [row] = late_datasets(system)
+    assert (row["promised_days"], row["days_late"]) == (7, 5)
+    assert system.entry(row["entry"]) == entry
     assert system.time is not None
     late_s = system.time().timestamp() - metric(system, NEWEST) - metric(system, PROMISE)
     assert 5 * 86400 <= late_s < 6 * 86400
@@ -124,7 +140,8 @@ def test_lateness_is_visible_to_officers_and_as_a_metric(system: RunningSystem) 
 def test_when_it_has_caught_up_it_is_in_time_again(system: RunningSystem) -> None:
     decided = TODAY + timedelta(days=2)
     insert_record(system.members["shanghai"].directory, system.description(PENALTIES), penalty(20, decided))
-    assert "days_late" not in fetch_all(system).detail
+    assert fetch_all(system).detail == {"days_late": "0"}
+    assert late_datasets(system) == []
     assert metric(system, NEWEST) == at(decided)
 
 

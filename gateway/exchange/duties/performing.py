@@ -4,8 +4,9 @@ accept        before the request is recorded: refused is what cannot be fulfille
 hold          after that: the answer waits, with nothing fetched
 page_size     before a page is fetched: never more than may leave
 left          while pages come: how much may still leave
-reserve       before a page's entry: its records come off the budget
+begin_page    before a page's entry: its records are counted (`gateway.exchange.quotas`)
 releasing     around the entry of the release: what is owed after it is noted first
+settle        when the exchange has ended: what did not leave is given back
 """
 
 from __future__ import annotations
@@ -13,23 +14,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Final
 
 from gateway.clock import Clock
 from gateway.exchange.duties.cohort import too_small
 from gateway.exchange.duties.holding import HeldAnswers, require_time
 from gateway.exchange.duties.overdue import Overdue
+from gateway.exchange.quotas.metering import Meter
 from gateway.exchange.state import Exchange
 from gateway.exchange.transform import TransformPlan
-from gateway.ledger import (
-    Account,
-    BudgetExhaustedError,
-    Debt,
-    DebtKind,
-    Ledger,
-    LedgerUnavailableError,
-)
+from gateway.ledger import Debt, DebtKind, Ledger, LedgerUnavailableError, Shortfall
 from gateway.model import NO_DUTIES, Duties, Operation
 from gateway.telemetry.metrics import Metrics
 
@@ -48,6 +43,7 @@ class DutyPerformer:
         held: HeldAnswers | None = None,
     ) -> None:
         self._ledger = ledger
+        self._meter = Meter(ledger, clock)
         self._overdue = overdue
         self._clock = clock
         self._metrics = metrics
@@ -57,18 +53,16 @@ class DutyPerformer:
         """Raise `GatewayError` for an exchange whose duties cannot be fulfilled, whatever it would answer."""
         consumer = exchange.consumer.id if exchange.consumer is not None else ""
         self._overdue.require(consumer, must_acknowledge=duties.acknowledge is not None)
-        if duties is NO_DUTIES:
-            return
+        self._require_feasible(exchange, duties)
+        await self._meter.require_open(exchange, duties)
+
+    def _require_feasible(self, exchange: Exchange, duties: Duties) -> None:
         if duties.smallest_cohort is not None:
             most = 1 if exchange.operation in {Operation.MATCH, Operation.LIST} else _most_records(duties)
             if most < duties.smallest_cohort.records:
                 raise too_small()
         if duties.delay is not None:
             require_time(duties.delay.seconds, exchange.remaining_s())
-        if duties.limit_volume is not None:
-            account, limit = self._account(exchange), duties.limit_volume.records
-            if await asyncio.to_thread(self._ledger.spent, account) >= limit:
-                raise BudgetExhaustedError(account, limit)
 
     async def hold(self, exchange: Exchange, duties: Duties) -> bool:
         """Wait for as long as the answer is to be held; return whether it was at all."""
@@ -87,40 +81,34 @@ class DutyPerformer:
         """Return how many records of an answer may still leave, when `released` have."""
         return max(_most_records(duties) - released, 0)
 
-    async def reserve(self, exchange: Exchange, duties: Duties, records: int) -> None:
-        """Take `records` off the consumer's budget, before their entry; raise `BudgetExhaustedError`."""
-        if duties.limit_volume is None or not records:
-            return
-        account, limit = self._account(exchange), duties.limit_volume.records
-        reserving = asyncio.ensure_future(asyncio.to_thread(self._ledger.reserve, account, records, limit))
-        try:
-            await asyncio.shield(reserving)
-        finally:
-            # Whoever is cancelled meanwhile has reserved all the same: only what is known is given back.
-            await asyncio.wait({reserving})
-            if reserving.exception() is None:
-                exchange.reserved.append((account, records))
+    def settle(self, exchange: Exchange) -> asyncio.Future[Shortfall | None] | None:
+        """Give back what was counted and did not leave, of an exchange that has ended; see `Meter.settle`."""
+        return self._meter.settle(exchange)
+
+    async def close(self) -> None:
+        """Write to the ledger what waits."""
+        await self._meter.close()
 
     async def begin_page(self, exchange: Exchange, plan: TransformPlan, records: int) -> None:
         """Do what must be done before a page of a stream is recorded, and may leave."""
-        await self.reserve(exchange, plan.duties, records)
+        await self._meter.reserve(exchange, plan.duties, records)
         if records:
             await self._owe(exchange, plan.duties, DebtKind.NOTICE)
 
     @asynccontextmanager
     async def releasing(self, exchange: Exchange) -> AsyncIterator[None]:
-        """Hold the moment of the release: what fails in it leaves neither a debt nor a smaller budget.
+        """Hold the moment of the release: what fails in it leaves no debt, and what was counted goes back.
 
-        Of a stream, whose pages have left, the budget stays spent and the subjects are told all the same.
+        Of a stream, whose pages have left, that stays counted and the subjects are told all the same.
         """
         duties = exchange.duties
-        if duties is NO_DUTIES:
+        if duties is NO_DUTIES and exchange.contract is None:
             yield
             return
         is_stream = exchange.operation is Operation.STREAM
         try:
             if not is_stream:
-                await self.reserve(exchange, duties, exchange.records)
+                await self._meter.reserve(exchange, duties, exchange.records)
                 if exchange.records:
                     await self._owe(exchange, duties, DebtKind.NOTICE)
             await self._owe(exchange, duties, DebtKind.ACKNOWLEDGEMENT)
@@ -153,23 +141,11 @@ class DutyPerformer:
 
     async def _undo(self, exchange: Exchange, *, is_stream: bool) -> None:
         kinds = [DebtKind.ACKNOWLEDGEMENT] if is_stream else list(exchange.due)
-        # If the ledger cannot be written, the budget stays smaller than it need be, and `Overdue` finds out
-        # from the log that nothing is owed: nobody gets more than was allowed.
+        # If the ledger cannot be written, `Overdue` finds out from the log that nothing is owed.
         with suppress(LedgerUnavailableError):
             for kind in kinds:
                 if exchange.due.pop(kind, None) is not None:
                     await asyncio.to_thread(self._ledger.settle, kind, exchange.id)
-            while exchange.reserved and not is_stream:
-                account, records = exchange.reserved.pop()
-                await asyncio.to_thread(self._ledger.give_back, account, records)
-
-    def _account(self, exchange: Exchange) -> Account:
-        query = exchange.statement.query if exchange.statement is not None else None
-        return Account(
-            consumer=exchange.consumer.id if exchange.consumer is not None else "",
-            purpose=query.purpose if query is not None else "",
-            day=self._clock().astimezone(UTC).date(),
-        )
 
 
 def _most_records(duties: Duties) -> int:

@@ -1,100 +1,80 @@
-"""The ledger in PostgreSQL: what nodes share of budgets and debts is exact, whoever writes meanwhile."""
+"""The ledger in PostgreSQL: what nodes share of it is exact, whoever writes meanwhile."""
 
 from __future__ import annotations
 
+import random
 import threading
-from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from contextlib import ExitStack, closing
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
-from gateway.ledger import (
-    Account,
-    BudgetExhaustedError,
-    Debt,
-    DebtKind,
-    LedgerUnavailableError,
-    open_ledger,
-)
+from gateway.ledger import LedgerUnavailableError, budget, open_ledger
+from tests.simulators.ledger import DAILY, NOW, LedgerContract, charge, on, reserve
+from tests.simulators.ledger_machine import LedgerMachine
 
 pytestmark = pytest.mark.postgres
 
-TODAY = date(2026, 11, 22)
-ACCOUNT = Account("harbour-bank", "credit-check", TODAY)
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
-
-def debt(exchange: str, hours: int = 1, kind: DebtKind = DebtKind.NOTICE) -> Debt:
-    return Debt(kind, exchange, "harbour-bank", "registry", "d", NOW + timedelta(hours=hours), "c29tZQ==")
+@pytest.fixture
+def opened(address):
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(open_ledger(address)))
 
 
 @pytest.fixture
-def ledger(address):
-    with closing(open_ledger(address)) as opened:
-        yield opened
+def ledger(opened):
+    return opened()
 
 
-def test_a_budget_takes_what_fits_and_not_one_more(ledger, address):
-    ledger.reserve(ACCOUNT, 7, 10)
-    with pytest.raises(BudgetExhaustedError) as raised:
-        ledger.reserve(ACCOUNT, 4, 10)
-    assert raised.value.details == {"limit": "10", "opens": "2026-11-23T00:00:00.000000Z"}
-    with pytest.raises(BudgetExhaustedError):
-        ledger.reserve(Account("harbour-bank", "tender-check", TODAY), 11, 10)
-    ledger.give_back(ACCOUNT, 2)
-    ledger.reserve(ACCOUNT, 5, 10)
-    with closing(open_ledger(address)) as other:
-        assert other.spent(ACCOUNT) == 10
-        other.give_back(ACCOUNT, 99)
-    assert ledger.spent(ACCOUNT) == 0
-
-
-def test_old_days_are_forgotten(ledger):
-    ledger.reserve(ACCOUNT, 7, 10)
-    ledger.reserve(Account("harbour-bank", "credit-check", TODAY + timedelta(days=8)), 1, 10)
-    assert ledger.spent(ACCOUNT) == 0
-
-
-def test_many_nodes_together_spend_no_more_than_the_limit(address, ledger):
-    done = []
-
-    def spend() -> None:
-        with closing(open_ledger(address)) as own:
-            for _ in range(10):
-                try:
-                    own.reserve(ACCOUNT, 3, 100)
-                except BudgetExhaustedError:
-                    continue
-                done.append(3)
-
-    threads = [threading.Thread(target=spend) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert ledger.spent(ACCOUNT) == sum(done) == 99
-
-
-def test_debts_are_listed_by_urgency_and_settled_once(ledger):
-    for item in (debt("late", 3), debt("soon", 1), debt("ack", 1, DebtKind.ACKNOWLEDGEMENT)):
-        ledger.owe(item)
-    ledger.owe(debt("late", 99))
-    assert ledger.debts(DebtKind.NOTICE) == [debt("soon", 1), debt("late", 3)]
-    assert ledger.debts(DebtKind.NOTICE, NOW + timedelta(hours=2)) == [debt("soon", 1)]
-    assert ledger.settle(DebtKind.NOTICE, "late")
-    assert not ledger.settle(DebtKind.NOTICE, "late")
-    assert ledger.debts(DebtKind.ACKNOWLEDGEMENT) == [debt("ack", 1, DebtKind.ACKNOWLEDGEMENT)]
+class TestPostgresLedger(LedgerContract):
+    """All that a ledger must do."""
 
 
 def test_a_ledger_goes_on_after_its_session_was_cut(server, ledger):
     """Control: while it is cut, what needs it is refused."""
-    ledger.reserve(ACCOUNT, 7, 10)
+    reserve(ledger, 7, charge(DAILY, 10))
     with server.admin() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'sluicegate ledger'"
         )
     with pytest.raises(LedgerUnavailableError):
-        ledger.reserve(ACCOUNT, 1, 10)
-    ledger.reserve(ACCOUNT, 1, 10)
-    assert ledger.spent(ACCOUNT) == 8
+        reserve(ledger, 1, charge(DAILY, 10))
+    reserve(ledger, 1, charge(DAILY, 10))
+    assert on(ledger, DAILY) == 8
+
+
+def test_no_account_ever_holds_too_much(server):
+    def machine() -> LedgerMachine:
+        address = server.database()
+        return LedgerMachine(lambda: open_ledger(address))
+
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=8, stateful_step_count=40, deadline=None)
+    )
+
+
+def test_many_that_open_the_same_accounts_at_once_do_not_wait_in_a_circle(opened):
+    """Each opens some that others open too, in another order."""
+    accounts = [budget("harbour-bank", f"purpose-{number}", NOW) for number in range(12)]
+    gate, faults = threading.Barrier(6), []
+
+    def spend(number: int) -> None:
+        shuffled = random.Random(number).sample(accounts, 8)
+        with closing(opened()) as own:
+            own.balances([])
+            gate.wait()
+            try:
+                assert reserve(own, 1, *(charge(one, 99) for one in shuffled), exchange=f"e{number}") is None
+            except LedgerUnavailableError as error:
+                faults.append(error)
+
+    threads = [threading.Thread(target=spend, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert sum(opened().balances(accounts).values()) == 6 * 8

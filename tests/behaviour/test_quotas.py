@@ -1,0 +1,422 @@
+"""What a contract bounds is bound: its quotas, and what its contributor gets in return.
+
+Every bound has its control: another consumer, the next period, or more given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.audit.stores import open_reader
+from gateway.demo.world import COMPANIES
+from gateway.errors import GatewayError, Reason
+from gateway.exchange.journal import Journal
+from gateway.exchange.quotas.rebuilding import DEAD_AFTER, Leftovers, rebuild
+from gateway.exchange.state import Exchange
+from gateway.exchange.steps import Steps
+from gateway.ledger import AccountKind, Ledger, open_ledger
+from gateway.ledger.contracts import Gifts, balance
+from gateway.model import EntryKind, Operation, Subject
+from gateway.model.contract import Contract, Per, Quota, Reciprocity
+from tests.simulators.contracts import KnownContracts, make_contract
+from tests.simulators.outcome import reason_of, refused
+from tests.simulators.waiting import until
+from tests.simulators.world import SimulatedWorld
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+EXHAUSTED = "RESOURCE_EXHAUSTED"
+PURPOSE = "public-lookup"
+
+Cover = Callable[..., Contract]
+
+
+@pytest.fixture
+def cover(monkeypatch) -> Cover:
+    """Let every exchange from now on be under one contract, as resolving it does."""
+    resolve = Steps.resolve
+    holder: list[Contract] = []
+
+    def resolve_under(self: Steps, exchange: Exchange) -> None:
+        resolve(self, exchange)
+        exchange.contract = holder[-1] if holder else None
+
+    monkeypatch.setattr(Steps, "resolve", resolve_under)
+
+    def cover(*quotas: Quota, **parts: Any) -> Contract:
+        holder.append(
+            make_contract(*quotas, **{"contributor": "registry", "datasets": (COMPANIES,), **parts})
+        )
+        return holder[-1]
+
+    return cover
+
+
+def statement(caller, operation: Operation = Operation.QUERY, **parts: Any):
+    return caller.statement(COMPANIES, PURPOSE, operation, **parts)
+
+
+async def asked(world: SimulatedWorld, records: int, member: str = "harbour-bank"):
+    return await world.client(member).query(COMPANIES, purpose=PURPOSE, page_size=records)
+
+
+async def refusal_of(world: SimulatedWorld, records: int, member: str = "harbour-bank"):
+    caller = world.caller(member)
+    return await refused(caller.query(statement(caller), page_size=records))
+
+
+def using(world: SimulatedWorld) -> closing[Ledger]:
+    return closing(open_ledger(world.config.log.database))
+
+
+def counted(world: SimulatedWorld, kind: AccountKind = AccountKind.QUOTA) -> dict[tuple[str, str], int]:
+    """Return what stands on the open accounts: (consumer, period) to records."""
+    with using(world) as ledger:
+        return {
+            (standing.account.consumer, standing.account.per.value): standing.records
+            for standing in ledger.standings(open_at=world.clock())
+            if standing.account.kind is kind
+        }
+
+
+def logged(world: SimulatedWorld, contract: Contract) -> int:
+    """Return what the log says has left under `contract`."""
+    return sum(
+        entry.records
+        for entry in world.log.entries()
+        if entry.contract == contract.id
+        and entry.kind in {EntryKind.EXCHANGE_RELEASED, EntryKind.EXCHANGE_FAILED}
+    )
+
+
+def rebuilt(world: SimulatedWorld, *contracts: Contract) -> None:
+    with using(world) as ledger, open_reader(world.config.log.database) as reader:
+        rebuild(ledger, [reader], KnownContracts(*contracts))
+
+
+# -- quotas ----------------------------------------------------------------------------------------
+
+
+async def test_a_quota_gives_out_what_it_says_and_not_one_more(own_world, cover) -> None:
+    """Control: of a quota that each consumer has, another has its own."""
+    world = own_world
+    contract = cover(
+        Quota(records=20, per=Per.DAY, each="consumer"), Quota(records=30, per=Per.MONTH, each="contract")
+    )
+    await asked(world, 15)
+    refusal = await refusal_of(world, 6)
+    entry = world.assert_recorded(refusal, EXHAUSTED, "QUOTA_EXHAUSTED")
+    assert entry.contract == contract.id
+    assert (refusal.details["limit"], refusal.details["per"], refusal.details["each"]) == (
+        "20",
+        "day",
+        "consumer",
+    )
+    opens = datetime.fromisoformat(refusal.details["opens"])
+    assert timedelta() < opens - world.clock() <= timedelta(days=1)
+    await asked(world, 5)
+    # Now all together have ten left, of which the other bank takes seven.
+    await asked(world, 7, "northern-bank")
+    refusal = await refusal_of(world, 4, "northern-bank")
+    assert (refusal.details["each"], refusal.details["limit"]) == ("contract", "30")
+    assert "27" not in refusal.message
+    await asked(world, 3, "northern-bank")
+    assert counted(world) == {("harbour-bank", "day"): 20, ("northern-bank", "day"): 10, ("", "month"): 30}
+    assert logged(world, contract) == 30
+
+
+async def test_what_has_nothing_left_is_denied_before_anybody_is_asked(own_world, cover) -> None:
+    world = own_world
+    cover(Quota(records=5, per=Per.TERM))
+    await asked(world, 5)
+    orders = len(world.registry.orders)
+    refusal = await refusal_of(world, 1)
+    entry = world.assert_recorded(refusal, EXHAUSTED, "QUOTA_EXHAUSTED")
+    assert entry.kind is EntryKind.EXCHANGE_DENIED
+    assert len(world.registry.orders) == orders, "the provider was asked in vain"
+    assert "opens" not in refusal.details
+
+
+async def test_a_day_and_a_month_open_again_and_a_term_does_not(own_world, cover) -> None:
+    world = own_world
+    if (world.clock() + timedelta(days=1)).day == 1:
+        # The two borders are to be told apart.
+        world.clock.advance(timedelta(days=1))
+    cover(Quota(records=10, per=Per.DAY), Quota(records=15, per=Per.MONTH), Quota(records=25, per=Per.TERM))
+    await asked(world, 10)
+    refusal = await refusal_of(world, 1)
+    assert refusal.details["per"] == "day"
+    tomorrow = datetime.fromisoformat(refusal.details["opens"])
+    world.clock.advance(tomorrow - world.clock() - timedelta(seconds=1))
+    assert await reason_of(refused_query(world, 1)) == "QUOTA_EXHAUSTED"
+    world.clock.advance(timedelta(seconds=1))
+    await asked(world, 5)
+    refusal = await refusal_of(world, 1)
+    assert refusal.details["per"] == "month"
+    opens = datetime.fromisoformat(refusal.details["opens"])
+    assert (opens.day, opens.hour) == (1, 0)
+    world.clock.advance(opens - world.clock())
+    await asked(world, 10)
+    world.clock.advance(timedelta(days=1))
+    refusal = await refusal_of(world, 1)
+    assert refusal.details["per"] == "term"
+
+
+async def refused_query(world: SimulatedWorld, records: int) -> None:
+    caller = world.caller()
+    await caller.query(statement(caller), page_size=records)
+
+
+async def test_a_new_version_of_the_contract_opens_no_quota_again(own_world, cover) -> None:
+    """Control: a contract of another name has quotas of its own, and a new term is a new term."""
+    world = own_world
+    quotas = (Quota(records=10, per=Per.DAY), Quota(records=10, per=Per.TERM))
+    cover(*quotas)
+    await asked(world, 10)
+    cover(*quotas, number=2)
+    assert (await refusal_of(world, 1)).reason == "QUOTA_EXHAUSTED"
+    cover(quotas[1], number=3, valid_from="2026-02-01T00:00:00Z")
+    await asked(world, 10)
+    cover(*quotas, number=4, name="others")
+    await asked(world, 10)
+
+
+async def test_a_quota_survives_a_restart(own_world, cover) -> None:
+    world = own_world
+    cover(Quota(records=10, per=Per.DAY))
+    await asked(world, 8)
+    await world.restart_node()
+    assert (await refusal_of(world, 3)).reason == "QUOTA_EXHAUSTED"
+    await asked(world, 2)
+
+
+async def test_a_stream_ends_where_the_quota_does(own_world, cover) -> None:
+    world = own_world
+    contract = cover(Quota(records=25, per=Per.DAY))
+    caller = world.caller()
+    got = 0
+
+    async def read() -> None:
+        nonlocal got
+        async for message in caller.stream(statement(caller, Operation.STREAM), page_size=10):
+            got += message.page.record_count
+
+    refusal = await refused(read())
+    entry = world.assert_recorded(refusal, EXHAUSTED, "QUOTA_EXHAUSTED")
+    assert got == entry.records == logged(world, contract) == 20
+    assert counted(world) == {("", "day"): 20}
+
+
+async def test_a_page_of_a_cut_stream_that_did_not_leave_is_given_back(own_world, cover, monkeypatch) -> None:
+    """Pages are recorded ahead of their reader. Control: those that left stay counted."""
+    world = own_world
+    contract = cover(Quota(records=1000, per=Per.DAY))
+    asked_again = 0
+
+    def suspended_before_the_third_page(self: Steps, exchange: Exchange) -> None:
+        nonlocal asked_again
+        asked_again += 1
+        if asked_again == 3:
+            raise GatewayError("Suspended.", reason=Reason.MEMBER_SUSPENDED)
+
+    monkeypatch.setattr(Steps, "still_permitted", suspended_before_the_third_page)
+    caller = world.caller()
+    got = 0
+
+    async def read() -> None:
+        nonlocal got
+        async for message in caller.stream(statement(caller, Operation.STREAM), page_size=10):
+            got += message.page.record_count
+
+    refusal = await refused(read())
+    recorded = [
+        e.records for e in world.log.of_exchange(refusal.exchange) if e.kind is EntryKind.EXCHANGE_PAGE
+    ]
+    assert sum(recorded) > got == logged(world, contract) == 20
+    assert counted(world) == {("", "day"): 20}
+    assert not _held(world)
+    rebuilt(world, contract)
+    assert counted(world) == {("", "day"): 20}
+
+
+async def test_what_failed_to_leave_is_given_back(own_world, cover, monkeypatch) -> None:
+    """Control: what left stays counted."""
+    world = own_world
+    cover(Quota(records=25, per=Per.DAY))
+
+    def failing(self: Journal, exchange: object, once: object = None) -> None:
+        raise ZeroDivisionError("a fault of a test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "released", failing)
+        assert (await refusal_of(world, 10)).reason == "INTERNAL"
+    assert counted(world) == {("", "day"): 0}
+    await asked(world, 10)
+    assert counted(world) == {("", "day"): 10}
+
+
+async def test_a_match_and_an_empty_answer_count_what_they_are(own_world, cover) -> None:
+    world = own_world
+    cover(Quota(records=25, per=Per.DAY))
+    client = world.client()
+    await client.query(COMPANIES, purpose=PURPOSE, filters={"kind": "no such kind"})
+    assert counted(world) == {}
+    company = world.companies[0]
+    await client.match(
+        COMPANIES, purpose=PURPOSE, subject=Subject("uscc", company.uscc), match={"name": company.name}
+    )
+    assert counted(world) == {("", "day"): 1}
+
+
+async def test_how_far_a_quota_is_used_is_told_to_operators(own_world, cover) -> None:
+    world = own_world
+    cover(Quota(records=10, per=Per.DAY))
+    await asked(world, 8)
+    await world.restart_node()
+    line = 'sluicegate_quota_used_ratio{contract="registry/orders",each="contract",per="day"} 0.8'
+    await until(lambda: line in world.metrics_text())
+
+
+# -- what a crash leaves ---------------------------------------------------------------------------
+
+
+async def test_what_a_killed_exchange_reserved_is_put_right_by_the_log(own_world, cover, monkeypatch) -> None:
+    """Of three that were never settled: one left, one did not, and one may still be under way."""
+    world = own_world
+    contract = cover(Quota(records=100, per=Per.DAY))
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.exchange.quotas.metering.Meter.settle", lambda self, exchange: None)
+        await asked(world, 10)
+        patched.setattr(Journal, "released", lambda *_: 1 / 0)
+        assert (await refusal_of(world, 20)).reason == "INTERNAL"
+    with using(world) as ledger, open_reader(world.config.log.database) as reader:
+        assert counted(world) == {("", "day"): 30}
+        leftovers = Leftovers(ledger, [reader], world.clock)
+        assert leftovers.settle() == 0, "they might be under way"
+        later = Leftovers(ledger, [reader], lambda: world.clock() + DEAD_AFTER + timedelta(minutes=1))
+        assert later.settle() == 2
+        assert counted(world) == {("", "day"): 10}
+        assert logged(world, contract) == 10
+        assert later.settle() == 0
+
+
+async def test_a_rebuilt_ledger_says_what_the_log_says(own_world, cover) -> None:
+    world = own_world
+    clause = Reciprocity(datasets=("d",), received_per_hundred_given=10, counts="released")
+    first = cover(
+        Quota(records=1000, per=Per.DAY, each="consumer"),
+        Quota(records=1000, per=Per.TERM),
+        reciprocity=clause,
+    )
+    await asked(world, 7)
+    await asked(world, 9, "northern-bank")
+    caller = world.caller()
+    async for _ in caller.stream(statement(caller, Operation.STREAM), page_size=25):
+        pass
+    second = cover(Quota(records=10, per=Per.TERM), number=2, reciprocity=clause)
+    assert (await refusal_of(world, 10)).reason == "QUOTA_EXHAUSTED"
+    await until(lambda: not _held(world))
+    before = counted(world), counted(world, AccountKind.GIVEN)
+    assert before[0] == {("harbour-bank", "day"): 67, ("northern-bank", "day"): 9, ("", "term"): 76}
+    assert before[1] == {("registry", "term"): 76}
+    with using(world) as ledger:
+        ledger.restate([*AccountKind], lambda _holds: {})
+        assert counted(world) == {}
+    rebuilt(world, first, second)
+    assert (counted(world), counted(world, AccountKind.GIVEN)) == before
+
+
+def _held(world: SimulatedWorld) -> bool:
+    with using(world) as ledger:
+        return bool(ledger.holds())
+
+
+async def test_a_ledger_can_be_rebuilt_while_the_gateway_serves(own_world, cover) -> None:
+    world = own_world
+    contract = cover(Quota(records=30, per=Per.DAY))
+    rebuilding = True
+
+    async def rebuild_again_and_again() -> None:
+        while rebuilding:
+            await asyncio.to_thread(rebuilt, world, contract)
+
+    task = asyncio.create_task(rebuild_again_and_again())
+    try:
+        outcomes = await asyncio.gather(*(asked(world, 1) for _ in range(50)), return_exceptions=True)
+    finally:
+        rebuilding = False
+        await task
+    assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 30
+    assert logged(world, contract) == 30
+    assert counted(world) == {("", "day"): 30}
+
+
+# -- give and take ---------------------------------------------------------------------------------
+
+
+def clause(**parts: Any) -> Reciprocity:
+    return Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=50, **parts)
+
+
+async def test_a_contributor_gets_what_it_has_given_for(own_world, cover) -> None:
+    """Control: who asks under no clause of its own is not bound by it."""
+    world = own_world
+    contract = cover(
+        contributor="harbour-bank",
+        datasets=("members/harbour-bank/datasets/loans",),
+        reciprocity=clause(allowance=3),
+    )
+    await asked(world, 3)
+    refusal = await refusal_of(world, 5)
+    entry = world.assert_recorded(refusal, EXHAUSTED, "RECIPROCITY_EXHAUSTED")
+    assert entry.kind is EntryKind.EXCHANGE_DENIED
+    assert refusal.details["left"] == "0"
+    with using(world) as ledger:
+        Gifts(ledger).gave(contract, 11)
+        assert balance(ledger, contract).left == 5
+    await asked(world, 4)
+    refusal = await refusal_of(world, 5)
+    assert (refusal.details["left"], refusal.details["missing"]) == ("1", "7")
+    with using(world) as ledger:
+        Gifts(ledger).gave(contract, 7)
+    await world.restart_node()
+    await asked(world, 5)
+    with using(world) as ledger:
+        found = balance(ledger, contract)
+    assert (found.given, found.received, found.left) == (18, 12, 0)
+    await asked(world, 20, "northern-bank")
+
+
+async def test_what_is_released_of_its_datasets_counts_as_given(own_world, cover) -> None:
+    """Control: where contributions count, releases do not."""
+    world = own_world
+    contract = cover(contributor="registry", reciprocity=clause(counts="released"))
+    await asked(world, 20)
+    await until(lambda: not _held(world))
+    with using(world) as ledger:
+        assert balance(ledger, contract).given == 20
+        assert balance(ledger, contract).left == 10
+        other = cover(name="another", reciprocity=clause(counts="contributed"))
+    await asked(world, 20)
+    with using(world) as ledger:
+        Gifts(ledger).gave(contract, 99)
+        assert (balance(ledger, contract).given, balance(ledger, other).given) == (20, 0)
+
+
+async def test_a_clause_that_gives_nothing_for_more_says_so(own_world, cover) -> None:
+    world = own_world
+    cover(
+        contributor="harbour-bank",
+        datasets=("members/harbour-bank/datasets/loans",),
+        reciprocity=Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=0, allowance=4),
+    )
+    refusal = await refusal_of(world, 5)
+    assert refusal.reason == "RECIPROCITY_EXHAUSTED"
+    assert refusal.details["left"] == "4"
+    assert "missing" not in refusal.details
