@@ -12,12 +12,19 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
+from types import ModuleType
 from typing import Final
 
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import __version__
-from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
+from gateway.api.v1 import (
+    audit_service_pb2,
+    catalog_service_pb2,
+    correction_service_pb2,
+    exchange_service_pb2,
+)
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
 from gateway.audit.remote import RemoteLog
@@ -27,6 +34,8 @@ from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, PolicyConfig, TimestampsConfig
+from gateway.corrections.deployed import CorrectionParts, Corrections, load_keys, open_corrections
+from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -71,6 +80,7 @@ from gateway.recorded.starts import Instance, announce, node_name
 from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
+from gateway.rpc.correction import CorrectionServicer
 from gateway.rpc.exchange import ExchangeServicer
 from gateway.rpc.provider_client import GrpcProviders
 from gateway.rpc.server import RpcServer
@@ -157,7 +167,8 @@ class Node(ServingProcess):
         closed_logs = ExitStack()
         enter.callback(closed_logs.close)
         recorded = recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
-        directory = self._open_directory(recorded, common_ground(bundle, keyring))
+        correction_keys = load_keys(config.corrections, catalogue)
+        directory = self._open_directory(recorded, common_ground(bundle, keyring, correction_keys))
         self._details = self._open_details()
         journal = Journal(
             log,
@@ -173,6 +184,10 @@ class Node(ServingProcess):
 
         ledger, duties = self._open_ledger(reader)
 
+        corrections = self._open_corrections(
+            correction_keys,
+            CorrectionParts(log, reader, directory, catalogue, Pseudonymiser(keyring), signing_key),
+        )
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
         exchange = ExchangeService(
@@ -193,24 +208,23 @@ class Node(ServingProcess):
                 witnessed_tiers=witnessed,
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
+                recipients=None if corrections is None else corrections.noter,
             ),
             moving_streams=config.server.moving_streams,
         )
         enter.callback(exchange.close)
-        if config.metrics.enabled:
-            self._serve_metrics(config.metrics)
-        services = {
-            exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
+        self._serve_metrics(config.metrics)
+        services: dict[ServiceDescriptor, object] = {
+            _service(exchange_service_pb2): ExchangeServicer(
                 exchange,
                 Acknowledging(config.log.origin, self._clock, directory, reader, log, ledger),
                 self.metrics,
             ),
-            audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
-                reader, directory, self._clock, log.append
-            ),
-            catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
+            _service(audit_service_pb2): AuditServicer(reader, directory, self._clock, log.append),
+            _service(catalog_service_pb2): CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
+            _service(correction_service_pb2): CorrectionServicer(corrections),
         }
         server = RpcServer(
             services,
@@ -230,9 +244,7 @@ class Node(ServingProcess):
         await verify_only_tls13(config.server.listen.rpartition(":")[0].strip("[]"), self.port)
         await server.set_serving(True)
         self._watch(asyncio.create_task(self._follow_health(server, log)))
-        # What start-up has made stays: looking at it in every collection costs each exchange a little.
-        gc.collect()
-        gc.freeze()
+        _settle_memory()
         _log.info(
             "gateway.started",
             port=self.port,
@@ -244,6 +256,8 @@ class Node(ServingProcess):
         )
 
     def _serve_metrics(self, config: MetricsConfig) -> None:
+        if not config.enabled:
+            return
         registry, siblings = self.metrics.registry, self._siblings
         if siblings is not None:
             workers = WorkerMetrics(self.metrics, siblings)
@@ -268,6 +282,16 @@ class Node(ServingProcess):
         )
         self._watch(asyncio.create_task(overdue.keep_fresh(self._ledger_failed)))
         return ledger, performer
+
+    def _open_corrections(self, keys: CorrectionKeys | None, parts: CorrectionParts) -> Corrections | None:
+        """Return what passes corrections on, at work until the stop; None if no dataset asks for it."""
+        if keys is None:
+            return None
+        corrections = open_corrections(self.config, keys, parts, self._clock, self._stack)
+        overseeing = corrections.overseeing
+        self.metrics.watch_corrections(lambda: overseeing.open, lambda: overseeing.overdue)
+        self._watch(asyncio.create_task(corrections.run()))
+        return corrections
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
@@ -541,6 +565,19 @@ async def _follow_certificates(credentials: ReloadingCredentials) -> None:
         await asyncio.to_thread(credentials.refresh)
 
 
+def _settle_memory() -> None:
+    """Leave what start-up has made alone: looking at it in every collection costs each exchange a little."""
+    gc.collect()
+    gc.freeze()
+
+
+def _service(module: ModuleType) -> ServiceDescriptor:
+    """Return the one service that a generated module describes."""
+    [service] = module.DESCRIPTOR.services_by_name.values()
+    found: ServiceDescriptor = service
+    return found
+
+
 def make_engine(bundle: Bundle, config: PolicyConfig, clock: Clock, metrics: Metrics | None) -> PolicyEngine:
     """Return the engine that `config` names, with a decision cache unless its size is 0."""
     engine: PolicyEngine
@@ -591,10 +628,15 @@ def known_names(bundle: Bundle) -> frozenset[str]:
     )
 
 
-def common_ground(bundle: Bundle, keyring: Keyring) -> dict[str, str]:
+def common_ground(
+    bundle: Bundle, keyring: Keyring, corrections: CorrectionKeys | None = None
+) -> dict[str, str]:
     """Return what must be the same on all nodes of a deployment, as fingerprints by name."""
     epochs = "\n".join(f"{epoch.id} {keyring_fingerprint(epoch.key)}" for epoch in keyring.epochs)
-    return {"policy": bundle.digest, "keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
+    common = {"policy": bundle.digest, "keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
+    if corrections is not None:
+        common["corrections"] = f"sha256:{corrections.fingerprint}"
+    return common
 
 
 def _page_token_key(config: GatewayConfig) -> bytes:

@@ -11,6 +11,7 @@ from gateway.cli.failures import CommandError
 from gateway.cli.output import counted, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
+from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
 from gateway.database.agreement import Agreement
 from gateway.database.migration import inspect_schema, migrate
@@ -131,7 +132,12 @@ def adopt(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) 
     Nodes with others serve nobody until they are restarted with the same files.
     """
     settings = load_gateway_config(config)
-    held = common_ground(load_bundle(settings.policy.directory), Keyring.load(settings.keys.keyring))
+    key = settings.corrections.key
+    held = common_ground(
+        load_bundle(settings.policy.directory),
+        Keyring.load(settings.keys.keyring),
+        CorrectionKeys.load(key) if key.exists() else None,
+    )
     agreement = Agreement(_of(settings), held)
     try:
         changed = agreement.adopt()

@@ -40,6 +40,10 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "details_state": ("SELECT", "UPDATE"),
     "spent": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "debt": ("SELECT", "INSERT", "DELETE"),
+    "recipient": ("SELECT", "INSERT", "DELETE"),
+    "correction": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "correction_notice": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "correction_head": ("SELECT", "UPDATE"),
     "alembic_version": ("SELECT",),
 }
 """The rights of the gateway's role, by table."""

@@ -33,6 +33,7 @@ Step = Literal[
     "log_requested",
     "provider",
     "transform",
+    "recipients",
     "log_released",
     "witnesses",
     "receipt",
@@ -163,6 +164,17 @@ class Metrics:
         )
         self._overdue_notices = self._gauge(
             "sluicegate_notices_overdue", "Releases whose subjects were not told in time.", merge="max"
+        )
+
+        self._corrections_open = self._gauge(
+            "sluicegate_corrections_open",
+            "Notices of corrected or withdrawn records that their recipients have not answered.",
+            merge="max",
+        )
+        self._corrections_overdue = self._gauge(
+            "sluicegate_corrections_overdue",
+            "Of these, those announced longer ago than `corrections.overdue_days`.",
+            merge="max",
         )
 
     def _make_log_instruments(self) -> None:
@@ -308,6 +320,11 @@ class Metrics:
         self._held.set_function(held)
         self._overdue_acknowledgements.set_function(overdue_acknowledgements)
         self._overdue_notices.set_function(overdue_notices)
+
+    def watch_corrections(self, open_notices: Callable[[], float], overdue: Callable[[], float]) -> None:
+        """Ask for the corrections that are open, and overdue, whenever the metrics are read."""
+        self._corrections_open.set_function(open_notices)
+        self._corrections_overdue.set_function(overdue)
 
     def count_unknown_fields(self, dataset: str, number: int) -> None:
         """Count values that were dropped because the schema does not know their field."""
