@@ -31,6 +31,9 @@ COMMANDS: Final = {
     "list-check": Listed(
         "gateway.cli.list_check", "Ask whether somebody is on a list, or on enough of several.", _ASK
     ),
+    "corrections": Listed(
+        "gateway.cli.corrections", "Announce corrected records, hear of them, answer, see what is open.", _ASK
+    ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),

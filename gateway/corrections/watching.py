@@ -102,7 +102,8 @@ class Watching:
         self._streams: Counter[str] = Counter()
 
     async def watch(self, call: Call, after: int) -> AsyncGenerator[Delivery | None, None]:
-        """Yield what the caller must answer, from after position `after` on; None to keep the stream alive.
+        """Yield what the caller must answer, from after position `after` on; None when all that waited
+        has been sent, and to keep the stream alive.
 
         Ends a little before the caller's deadline. Raises `GatewayError`, also when the member is
         suspended meanwhile.
@@ -132,7 +133,7 @@ class Watching:
     async def _items(self, call: Call, member: str, after: int) -> AsyncGenerator[Delivery | None, None]:
         loop = asyncio.get_running_loop()
         until = loop.time() + call.timeout_s - END_BEFORE_S
-        spoke = loop.time()
+        spoke, caught_up = loop.time(), False
         while loop.time() < until:
             revision = self._bulletin.revision
             found = await asyncio.to_thread(self._stored.waiting, member, after, BATCH)
@@ -141,6 +142,9 @@ class Watching:
                 after, spoke = waiting.position, loop.time()
             if len(found) == BATCH:
                 continue
+            if not caught_up:
+                yield None
+                caught_up = True
             while self._bulletin.revision == revision and loop.time() < until:
                 self._admit(call)
                 if loop.time() - spoke >= KEEP_ALIVE_S:

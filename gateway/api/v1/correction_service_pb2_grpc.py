@@ -79,7 +79,8 @@ class CorrectionServiceServicer:
     def WatchCorrections(self, request, context):
         """Streams the notices that the caller must answer: those that wait, then each as it is announced.
 
-        A message without a notice keeps the stream alive. It ends by itself shortly before the deadline.
+        A message without a notice says that all that waited has been sent; later ones keep the stream alive. It
+        ends by itself shortly before the deadline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
