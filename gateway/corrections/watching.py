@@ -102,11 +102,10 @@ class Watching:
         self._streams: Counter[str] = Counter()
 
     async def watch(self, call: Call, after: int) -> AsyncGenerator[Delivery | None, None]:
-        """Yield what the caller must answer, from after position `after` on; None when all that waited
-        has been sent, and to keep the stream alive.
+        """Yield what the caller must answer, from after position `after` on.
 
-        Ends a little before the caller's deadline. Raises `GatewayError`, also when the member is
-        suspended meanwhile.
+        None says that all that waited has been sent, and later keeps the stream alive. Ends a little before
+        the caller's deadline. Raises `GatewayError`, also when the member is suspended meanwhile.
         """
         attempt = Attempt(call, METHOD)
         try:
