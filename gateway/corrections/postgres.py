@@ -44,7 +44,7 @@ class _Transaction:
         """Yield the rows of a query, some hundred at a time."""
         with self._connection.cursor(name="corrections") as cursor:
             cursor.itersize = _CURSOR_ROWS
-            cursor.execute(_for_psycopg(statement), values)
+            cursor.execute(_for_psycopg(statement), values, binary=True)
             yield from cursor
 
     def contains(self, column: str, value: str) -> str:
