@@ -161,7 +161,7 @@ def test_removal_reaches_everyone_who_heard_yes_and_nobody_else(
         [notice] = json.loads(shown)
         # It got one bit: which question that was, and nothing that it was not told then.
         [group] = notice["releases"]
-        assert group["exchanges"] == [[answer.verified.entry.exchange, 1]]
+        assert group["exchanges"] == [{"exchange": answer.verified.entry.exchange, "records": 1}]
         assert "keys" not in group
         assert removed not in shown
     assert (

@@ -153,7 +153,7 @@ def test_what_the_holder_removes_is_given_out_no_more(system: RunningSystem) -> 
 
 
 def test_a_correction_travels_to_every_earlier_recipient_and_each_answers(system: RunningSystem) -> None:
-    """The key is told as it was got: the masked account number is not, the national number is."""
+    """The key is told as it was got: each bank its own pseudonym, and the masked account number to none."""
     wrong, banks = account(1), ("harbour-bank", "northern-bank")
     asked = {**LOAN, "subjects": [Subject("national_id", SUBJECT)]}
     got = {bank: system.released(bank, LOANS, **asked) for bank in banks}
@@ -167,8 +167,10 @@ def test_a_correction_travels_to_every_earlier_recipient_and_each_answers(system
         [received] = system.client(bank).corrections.waiting()
         keys = [key for group in received.notice.releases for key in group.keys]
         if bank in banks:
-            assert keys == [{"national_id": SUBJECT}]
+            assert keys == [{"national_id": got[bank].records[0]["national_id"]}]
+            assert keys[0]["national_id"].startswith(f"sg1:{bank}.lending-decision:")
             assert wrong.encode() not in received.payload
+            assert SUBJECT.encode() not in received.payload
             told = {item.exchange for group in received.notice.releases for item in group.exchanges}
             assert got[bank].entry.exchange in told
         outcome = AnswerOutcome.DONE if bank != "northern-bank" else AnswerOutcome.NOT_HELD
