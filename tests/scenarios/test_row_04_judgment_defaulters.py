@@ -5,6 +5,8 @@ ask the list about one customer and hear yes or no, and the class of restriction
 or the day. The memorandum of 2013 also lets a bank ask. Who has fulfilled the judgment is off the list, and
 off it for everybody at once; each recipient acknowledges what it heard. Removal travels to everyone who
 heard yes, each answers for it, and the court sees whose answer is missing.
+
+Missing: nothing of this row.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ portal asks on behalf of a subject, on the document that says so; officers find 
 identifier, and the log says that they looked; a holder who corrects or removes a record gives out nothing
 else from then on; who received it has signed. Correction and withdrawal travel to every earlier recipient,
 and each answers for it.
+
+Missing: nothing of this row.
 """
 
 from __future__ import annotations
