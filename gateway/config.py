@@ -283,6 +283,17 @@ class UsageConfig(_Section):
     tests: through them, members reach what stands in the operator's own network."""
 
 
+class CorrectionsConfig(_Section):
+    """Passing on corrections of datasets that ask for it. The register stands beside the log."""
+
+    key: Path = Path("keys/corrections.key")
+    """32 random bytes, mode 0600; the same on all nodes. Needed once a dataset asks for it."""
+    remember_days: Annotated[int, Field(ge=1, le=36_500)] = 1095
+    """For so long it is remembered who received which record; older recipients hear of no correction."""
+    overdue_days: Annotated[int, Field(ge=1, le=3650)] = 7
+    """After so many days a correction that a recipient has not answered counts as overdue."""
+
+
 class TilesConfig(_Section):
     """The log's site: `gateway audit serve`, a process of its own."""
 
@@ -361,6 +372,7 @@ class GatewayConfig(_File):
     details: DetailsConfig | None = None
     disclosure: DisclosureConfig | None = None
     lists: ListsConfig = ListsConfig()
+    corrections: CorrectionsConfig = CorrectionsConfig()
     metrics: MetricsConfig = MetricsConfig()
     tiles: TilesConfig = TilesConfig()
     usage: UsageConfig = UsageConfig()

@@ -12,14 +12,22 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
+from types import ModuleType
 from typing import Final
 
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import __version__
 from gateway.activation.active import NamesInForce
 from gateway.activation.fitting import witnessed_tiers
-from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2, usage_service_pb2
+from gateway.api.v1 import (
+    audit_service_pb2,
+    catalog_service_pb2,
+    correction_service_pb2,
+    exchange_service_pb2,
+    usage_service_pb2,
+)
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
 from gateway.audit.remote import RemoteLog
@@ -28,12 +36,9 @@ from gateway.audit.stores import open_reader, serving_from
 from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
-from gateway.config import (
-    GatewayConfig,
-    ListsConfig,
-    MetricsConfig,
-    TimestampsConfig,
-)
+from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, TimestampsConfig
+from gateway.corrections.deployed import CorrectionParts, Corrections, load_keys, open_corrections
+from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -81,6 +86,7 @@ from gateway.recorded.starts import Instance, announce, node_name
 from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
+from gateway.rpc.correction import CorrectionServicer
 from gateway.rpc.exchange import ExchangeServicer
 from gateway.rpc.provider_client import GrpcProviders
 from gateway.rpc.server import RpcServer
@@ -161,14 +167,13 @@ class Node(ServingProcess):
         if config.policy.activation is None:
             serving = await opener.from_directory(self._policy)
             log, reader, recorded = await self._open_records()
-            common = common_ground(config, serving.engine.bundle, keyring)
         else:
             log, reader, recorded = await self._open_records()
             serving = await opener.activated(recorded)
-            common = common_ground(config, None, keyring)
         policy, bundle = serving.engine, serving.engine.bundle
         catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
-        directory = self._open_directory(recorded, common)
+        correction_keys = load_keys(config.corrections, catalogue)
+        directory = self._open_directory(recorded, common_ground(config, bundle, keyring, correction_keys))
         self._details = self._open_details()
         journal = Journal(
             log,
@@ -184,6 +189,10 @@ class Node(ServingProcess):
 
         ledger, duties = self._open_ledger(reader)
 
+        corrections = self._open_corrections(
+            correction_keys,
+            CorrectionParts(log, reader, directory, catalogue, Pseudonymiser(keyring), signing_key),
+        )
         providers = GrpcProviders(credentials)
         enter.push_async_callback(providers.close)
         exchange = ExchangeService(
@@ -206,28 +215,27 @@ class Node(ServingProcess):
                 ),
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
+                recipients=None if corrections is None else corrections.noter,
             ),
             moving_streams=config.server.moving_streams,
         )
         enter.callback(exchange.close)
-        if config.metrics.enabled:
-            self._serve_metrics(config.metrics)
+        self._serve_metrics(config.metrics)
         telling = enter.enter_context(
             Telling(config, reader, self._contracts(), directory, signing_key, log, self._clock)
         )
-        services = {
-            usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"]: telling.servicer,
-            exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
+        services: dict[ServiceDescriptor, object] = {
+            _service(usage_service_pb2): telling.servicer,
+            _service(exchange_service_pb2): ExchangeServicer(
                 exchange,
                 Acknowledging(config.log.origin, self._clock, directory, reader, log, ledger),
                 self.metrics,
             ),
-            audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditServicer(
-                reader, directory, self._clock, log.append
-            ),
-            catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
+            _service(audit_service_pb2): AuditServicer(reader, directory, self._clock, log.append),
+            _service(catalog_service_pb2): CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
+            _service(correction_service_pb2): CorrectionServicer(corrections),
         }
         server = RpcServer(
             services,
@@ -266,11 +274,11 @@ class Node(ServingProcess):
             # One worker does for all.
             for work in telling.work(lambda error: _log.error("usage.failed", reason=error.reason.value)):
                 self._watch(asyncio.create_task(work))
-        # What start-up has made stays: looking at it in every collection costs each exchange a little.
-        gc.collect()
-        gc.freeze()
+        _settle_memory()
 
     def _serve_metrics(self, config: MetricsConfig) -> None:
+        if not config.enabled:
+            return
         registry, siblings = self.metrics.registry, self._siblings
         if siblings is not None:
             workers = WorkerMetrics(self.metrics, siblings)
@@ -311,6 +319,16 @@ class Node(ServingProcess):
         closed_logs = ExitStack()
         enter.callback(closed_logs.close)
         return log, reader, recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
+
+    def _open_corrections(self, keys: CorrectionKeys | None, parts: CorrectionParts) -> Corrections | None:
+        """Return what passes corrections on, at work until the stop; None if no dataset asks for it."""
+        if keys is None:
+            return None
+        corrections = open_corrections(self.config, keys, parts, self._clock, self._stack)
+        overseeing = corrections.overseeing
+        self.metrics.watch_corrections(lambda: overseeing.open, lambda: overseeing.overdue)
+        self._watch(asyncio.create_task(corrections.run()))
+        return corrections
 
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
@@ -594,6 +612,19 @@ async def _follow_certificates(credentials: ReloadingCredentials) -> None:
         await asyncio.to_thread(credentials.refresh)
 
 
+def _settle_memory() -> None:
+    """Leave what start-up has made alone: looking at it in every collection costs each exchange a little."""
+    gc.collect()
+    gc.freeze()
+
+
+def _service(module: ModuleType) -> ServiceDescriptor:
+    """Return the one service that a generated module describes."""
+    [service] = module.DESCRIPTOR.services_by_name.values()
+    found: ServiceDescriptor = service
+    return found
+
+
 def list_rules(config: ListsConfig) -> ListRules:
     """Return the numbers that bound questions to lists."""
     return ListRules(
@@ -604,21 +635,22 @@ def list_rules(config: ListsConfig) -> ListRules:
     )
 
 
-def common_ground(config: GatewayConfig, bundle: Bundle | None, keyring: Keyring) -> dict[str, str]:
+def common_ground(
+    config: GatewayConfig, bundle: Bundle, keyring: Keyring, corrections: CorrectionKeys | None = None
+) -> dict[str, str]:
     """Return what must be the same on all nodes of a deployment, as fingerprints by name.
 
-    Where two people activate policies, `bundle` is None: every node follows the log, and what must be the
-    same is who may sign.
+    Where two people activate policies, every node follows the log, and what must be the same is not the
+    bundle but who may sign.
     """
     epochs = "\n".join(f"{epoch.id} {keyring_fingerprint(epoch.key)}" for epoch in keyring.epochs)
     common = {"keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
-    if bundle is not None:
+    if corrections is not None:
+        common["corrections"] = f"sha256:{corrections.fingerprint}"
+    activation = config.policy.activation
+    if activation is None:
         return {"policy": bundle.digest, **common}
-    signers = (
-        ""
-        if config.policy.activation is None
-        else config.policy.activation.model_dump_json(exclude={"database"})
-    )
+    signers = activation.model_dump_json(exclude={"database"})
     return {"policy signers": f"sha256:{hashlib.sha256(signers.encode()).hexdigest()}", **common}
 
 

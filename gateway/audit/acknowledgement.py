@@ -189,7 +189,30 @@ def verify_acknowledged(
         raise AcknowledgementError(
             "The log's entry does not hold this acknowledgement.", reason=Reason.PROOF_INVALID
         )
-    proof = TlogProof.from_text(tlog_proof)  # 2
+    return _proven(entry, data, tlog_proof, trust, statement.gateway)  # 2
+
+
+def verify_answered(
+    envelope: dsse.Envelope, data: bytes, tlog_proof: str, trust: Trust
+) -> AcknowledgedRelease:
+    """Return what is proven if the leaf `data` holds the answer `envelope` to a correction, likewise.
+
+    Raises `GatewayError`.
+    """
+    try:
+        entry = msgspec.json.decode(data, type=Entry)
+    except DECODE_ERRORS as error:
+        raise AcknowledgementError("The entry that should hold the answer is none.") from error
+    if (
+        entry.kind is not EntryKind.CORRECTION_ACKNOWLEDGED
+        or entry.acknowledgement.encode() != dsse.envelope_to_json(envelope)
+    ):
+        raise AcknowledgementError("The log's entry does not hold this answer.", reason=Reason.PROOF_INVALID)
+    return _proven(entry, data, tlog_proof, trust, trust.origin)
+
+
+def _proven(entry: Entry, data: bytes, tlog_proof: str, trust: Trust, origin: str) -> AcknowledgedRelease:
+    proof = TlogProof.from_text(tlog_proof)
     verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
-    proof.verify(leaf_hash(data), verifiers, origin=statement.gateway)
+    proof.verify(leaf_hash(data), verifiers, origin=origin)
     return AcknowledgedRelease(proof.index, entry, tlog_proof)

@@ -3,9 +3,10 @@
 What drives enforcement stands where the standard has a place for it (`classification` is the
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
 properties: on the contract `provider`, `owner`, `tier`, `datasetClass`, `catalogueCitation`,
-`retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records); on a property
-`identifierKind`, `lookup`, `generalise`, `mask` (`first:N,last:M`), `link`, `restriction`. Custom
-properties we do not know are refused: a misspelt one must not silently weaken a description.
+`retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records), `corrections`
+(`FIELD,FIELD`: what names a record); on a property `identifierKind`, `lookup`, `generalise`, `mask`
+(`first:N,last:M`), `link`, `restriction`. Custom properties we do not know are refused: a misspelt one
+must not silently weaken a description.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _MASK: Final = re.compile(r"first:(?P<first>[0-9]{1,2}),last:(?P<last>[0-9]{1,2}
 _DATED: Final = re.compile(r"(?P<field>[a-z][a-z0-9_]{0,62}):(?P<count>[1-9][0-9]{0,3})", re.ASCII)
 _CONTRACT_PROPERTIES: Final = frozenset({
     "provider", "owner", "tier", "datasetClass", "catalogueCitation", "retention", "freshness", "cohort",
+    "corrections",
 })  # fmt: skip
 _FIELD_PROPERTIES: Final = frozenset(
     {"identifierKind", "lookup", "generalise", "mask", "link", "restriction"}
@@ -60,6 +62,9 @@ _GENERALISABLE: Final = {
     "province": (FieldType.STRING,),
     "band": (FieldType.INTEGER, FieldType.NUMBER),
 }
+_NAMING: Final = frozenset({FieldType.STRING, FieldType.INTEGER, FieldType.DATE})
+"""Types whose values can name a record: each has one text."""
+MAX_KEY_FIELDS: Final = 4
 _DATASET_CLASSES: Final = frozenset({"record", "list", "score"})
 
 
@@ -140,6 +145,7 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
         retention=None if retention is None else Retention(field=retention[0], years=retention[1]),
         freshness=None if freshness is None else Freshness(field=freshness[0], days=freshness[1]),
         cohort=cohort,
+        corrections=_corrections(custom, fields, path),
         fields={field.name: field for field in fields},
     )
 
@@ -215,6 +221,20 @@ def _dated(
     if parts is None or parts["field"] not in dates:
         raise CatalogueError(f"{path}: {name} must be FIELD:{unit}, with a field of logicalType date.")
     return parts["field"], int(parts["count"])
+
+
+def _corrections(custom: dict[str, Any], fields: Sequence[Field], path: Path) -> tuple[str, ...]:
+    text = custom.get("corrections")
+    if text is None:
+        return ()
+    names = tuple(part.strip() for part in str(text).split(","))
+    able = {field.name for field in fields if field.type in _NAMING}
+    if len(set(names)) != len(names) or len(names) > MAX_KEY_FIELDS or not able.issuperset(names):
+        raise CatalogueError(
+            f"{path}: corrections names up to {MAX_KEY_FIELDS} fields of logicalType string, integer or "
+            "date, with commas between."
+        )
+    return names
 
 
 def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str | None, where: str) -> bool:

@@ -11,13 +11,14 @@ from gateway.cli.failures import CommandError
 from gateway.cli.output import counted, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.config import GatewayConfig
+from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
 from gateway.database.agreement import Agreement
 from gateway.database.migration import inspect_schema, migrate
 from gateway.deployment.move import move_to_postgres
+from gateway.deployment.policy import bundle_in_force
 from gateway.errors import ConfigError
 from gateway.node import common_ground
-from gateway.policy.bundle_file import open_bundle
 from gateway.pseudonym import Keyring
 
 app = typer.Typer(
@@ -131,8 +132,14 @@ def adopt(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) 
     Nodes with others serve nobody until they are restarted with the same files.
     """
     settings = load_gateway_config(config)
-    bundle = None if settings.policy.activation else open_bundle(settings.policy.directory)
-    held = common_ground(settings, bundle, Keyring.load(settings.keys.keyring))
+    bundle = bundle_in_force(settings)
+    key = settings.corrections.key
+    held = common_ground(
+        settings,
+        bundle,
+        Keyring.load(settings.keys.keyring),
+        CorrectionKeys.load(key) if key.exists() else None,
+    )
     agreement = Agreement(_of(settings), held)
     try:
         changed = agreement.adopt()

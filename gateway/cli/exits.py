@@ -50,6 +50,7 @@ _UNREACHED: Final = (
     Reason.LOG_UNAVAILABLE,
     Reason.WITNESS_UNAVAILABLE,
     Reason.DETAILS_UNAVAILABLE,
+    Reason.CORRECTIONS_UNAVAILABLE,
     Reason.OVERLOADED,
     Reason.CANCELLED,
 )
@@ -88,6 +89,7 @@ def exit_of(error: GatewayError) -> Exit:
 _OF_LOCAL: Final = {
     Reason.INTERNAL: Exit.INTERNAL,
     Reason.ENTRY_NOT_FOUND: Exit.NO,
+    Reason.CORRECTION_NOT_FOUND: Exit.NO,
     Reason.DETAILS_MISSING: Exit.NO,
     Reason.DETAILS_ERASED: Exit.NO,
 }

@@ -37,6 +37,9 @@ COMMANDS: Final = {
     "usage": Listed(
         "gateway.cli.usage", "See the use of your own records; verify statements of it; notices.", _PROVE
     ),
+    "corrections": Listed(
+        "gateway.cli.corrections", "Announce corrected records, hear of them, answer, see what is open.", _ASK
+    ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),

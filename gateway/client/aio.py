@@ -25,8 +25,10 @@ from gateway.api.v1 import (
 from gateway.audit.acknowledgement import AcknowledgedRelease, sign_acknowledgement, verify_acknowledged
 from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.client.corrections import AsyncCorrections
 from gateway.client.errors import ClientError, ReceiptInvalidError, from_rpc_error, invalid
 from gateway.client.statement import build_query, seal_query
+from gateway.client.wire import envelope_from_wire, envelope_to_wire
 from gateway.clock import Clock, system_clock
 from gateway.config import ClientConfig
 from gateway.errors import GatewayError
@@ -79,6 +81,10 @@ class AsyncClient:
         )
         self._exchange: Any = exchange_service_pb2_grpc.ExchangeServiceStub(self._channel)
         self._audit: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
+        self.corrections: Final = AsyncCorrections(
+            self._channel, trust, signing_key, timeout_s=timeout_s, clock=clock
+        )
+        """What concerns records that were corrected or withdrawn."""
         self._catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(self._channel)
         self._usage: Any = usage_service_pb2_grpc.UsageServiceStub(self._channel)
 
@@ -165,7 +171,7 @@ class AsyncClient:
     ) -> Page:
         """Send a query statement that is already sealed."""
         request = exchange_service_pb2.QueryRequest(
-            envelope=_wire(envelope), page_size=page_size, page_token=page_token
+            envelope=envelope_to_wire(envelope), page_size=page_size, page_token=page_token
         )
         response = await self._once(self._exchange.Query, request, timeout_s)
         text = response.page.records.encode()
@@ -209,7 +215,9 @@ class AsyncClient:
         a whole: with verification on, nothing is proven before the summary is there.
         """
         _, envelope = self.statement(Operation.STREAM, dataset, purpose, **parts)
-        request = exchange_service_pb2.StreamQueryRequest(envelope=_wire(envelope), page_size=page_size)
+        request = exchange_service_pb2.StreamQueryRequest(
+            envelope=envelope_to_wire(envelope), page_size=page_size
+        )
         call = self._exchange.StreamQuery(request, timeout=timeout_s or DEFAULT_STREAM_TIMEOUT_S)
         digests: list[bytes] = []
         records = 0
@@ -256,7 +264,7 @@ class AsyncClient:
         _, envelope = self.statement(
             Operation.MATCH, dataset, purpose, subjects=[subject], match=match, **parts
         )
-        request = exchange_service_pb2.MatchAttributesRequest(envelope=_wire(envelope))
+        request = exchange_service_pb2.MatchAttributesRequest(envelope=envelope_to_wire(envelope))
         response = await self._once(self._exchange.MatchAttributes, request, timeout_s)
         matched = response.result == exchange_service_pb2.MATCH_RESULT_MATCHED
         receipt = _receipt(response.receipt)
@@ -286,7 +294,7 @@ class AsyncClient:
         _, envelope = self.statement(
             Operation.LIST, lists, purpose, subjects=[subject], at_least=at_least, **parts
         )
-        request = exchange_service_pb2.AskListsRequest(envelope=_wire(envelope))
+        request = exchange_service_pb2.AskListsRequest(envelope=envelope_to_wire(envelope))
         response = await self._once(self._exchange.AskLists, request, timeout_s)
         line = response.answer.encode()
         answer = _proven(lambda: decode_list_answer(line))
@@ -316,7 +324,7 @@ class AsyncClient:
             raise ClientError("An acknowledgement is signed: give the client a signing key.")
         verified = _proven(lambda: verify_receipt(receipt, self.trust))
         envelope = sign_acknowledgement(receipt, verified, self._key, self._clock())
-        request = exchange_service_pb2.AcknowledgeExchangeRequest(envelope=_wire(envelope))
+        request = exchange_service_pb2.AcknowledgeExchangeRequest(envelope=envelope_to_wire(envelope))
         response = await self._once(self._exchange.AcknowledgeExchange, request, None)
         return _proven(lambda: verify_acknowledged(envelope, response.entry, response.tlog_proof, self.trust))
 
@@ -431,7 +439,7 @@ class AsyncClient:
 
     async def set_webhook(self, envelope: dsse.Envelope) -> str:
         """Say where notices are sent, in an envelope that this member has signed; return the address."""
-        request = usage_service_pb2.SetWebhookRequest(envelope=_wire(envelope))
+        request = usage_service_pb2.SetWebhookRequest(envelope=envelope_to_wire(envelope))
         return str((await self._once(self._usage.SetWebhook, request, None)).url)
 
     # -- inside ----------------------------------------------------------------------------------
@@ -498,25 +506,9 @@ def _dimension(name: str) -> usage_service_pb2.UsageDimension.ValueType:
     return usage_service_pb2.UsageDimension.ValueType(number.number)
 
 
-def _wire(envelope: dsse.Envelope) -> evidence_pb2.Envelope:
-    return evidence_pb2.Envelope(
-        payload=envelope.payload,
-        payload_type=envelope.payload_type,
-        signatures=[evidence_pb2.Signature(keyid=item.keyid, sig=item.sig) for item in envelope.signatures],
-    )
-
-
-def _envelope(message: evidence_pb2.Envelope) -> dsse.Envelope:
-    return dsse.Envelope(
-        payload=message.payload,
-        payload_type=message.payload_type,
-        signatures=tuple(dsse.Signature(item.keyid, item.sig) for item in message.signatures),
-    )
-
-
 def _receipt(message: evidence_pb2.Receipt) -> Receipt:
     return Receipt(
-        statement=_envelope(message.statement),
+        statement=envelope_from_wire(message.statement),
         tlog_proof=message.tlog_proof,
-        deliveries=tuple(_envelope(item) for item in message.deliveries),
+        deliveries=tuple(envelope_from_wire(item) for item in message.deliveries),
     )

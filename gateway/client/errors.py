@@ -33,6 +33,11 @@ class ClientError(Exception):
         self.entry = int(self.details["entry"]) if "entry" in self.details else None
 
     @property
+    def may_be_repeated(self) -> bool:
+        """Whether the same call may succeed later, by itself: the gateway was not reached, or not able."""
+        return isinstance(self, TransportError) or self.code == grpc.StatusCode.UNAVAILABLE.name
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """All reasons policy gave, or the one reason there is."""
         return tuple(self.details.get("reasons", self.reason).split(","))

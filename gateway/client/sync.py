@@ -8,12 +8,19 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, usage_service_pb2
+from gateway.api.v1 import (
+    audit_service_pb2,
+    catalog_service_pb2,
+    correction_service_pb2,
+    usage_service_pb2,
+)
 from gateway.audit.acknowledgement import AcknowledgedRelease
 from gateway.audit.receipt import Receipt
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.client.corrections import AsyncCorrections, ReceivedNotice
 from gateway.evidence import dsse
+from gateway.evidence.correction import AnswerOutcome
 
 _Answer = TypeVar("_Answer")
 _END = object()
@@ -76,6 +83,11 @@ class Client:
     def acknowledge(self, receipt: Receipt) -> AcknowledgedRelease:
         """Tell the gateway, signed, that what `receipt` is for has arrived."""
         return self._run(self._client.acknowledge(receipt))
+
+    @property
+    def corrections(self) -> Corrections:
+        """What concerns records that were corrected or withdrawn."""
+        return Corrections(self._client.corrections, self._run, self._iterate)
 
     def datasets(self) -> list[catalog_service_pb2.Dataset]:
         """Return every dataset, with what this member would receive of it."""
@@ -145,6 +157,40 @@ class Client:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class Corrections:
+    """See `Client.corrections`. Its methods are those of `AsyncCorrections`."""
+
+    def __init__(self, corrections: AsyncCorrections, run: Any, iterate: Any) -> None:
+        self._corrections = corrections
+        self._run = run
+        self._iterate = iterate
+
+    def announce(self, *parts: Any, **options: Any) -> correction_service_pb2.Correction:
+        """Announce that records of our dataset are corrected or withdrawn."""
+        found: correction_service_pb2.Correction = self._run(self._corrections.announce(*parts, **options))
+        return found
+
+    def waiting(self, after: int = 0, **options: Any) -> Iterator[ReceivedNotice]:
+        """Yield the notices that wait for our answer."""
+        found: Iterator[ReceivedNotice] = self._iterate(self._corrections.waiting(after, **options))
+        return found
+
+    def watch(self, after: int = 0) -> Iterator[ReceivedNotice]:
+        """Yield the notices that wait, then each as it is announced, for ever."""
+        found: Iterator[ReceivedNotice] = self._iterate(self._corrections.watch(after))
+        return found
+
+    def answer(self, received: ReceivedNotice, outcome: AnswerOutcome) -> AcknowledgedRelease:
+        """Tell the gateway, signed, what was done."""
+        found: AcknowledgedRelease = self._run(self._corrections.answer(received, outcome))
+        return found
+
+    def list(self) -> list[correction_service_pb2.Correction]:
+        """Return our corrections with their recipients, newest first."""
+        found: list[correction_service_pb2.Correction] = self._run(self._corrections.list())
+        return found
 
 
 async def _made(make: Any) -> AsyncClient:

@@ -46,6 +46,10 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "usage_notice": ("SELECT", "INSERT", "DELETE"),
     "usage_delivery": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "usage_statement": ("SELECT", "INSERT"),
+    "recipient": ("SELECT", "INSERT", "DELETE"),
+    "correction": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "correction_notice": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "correction_head": ("SELECT", "UPDATE"),
     "alembic_version": ("SELECT",),
 }
 """The rights of the gateway's role, by table."""

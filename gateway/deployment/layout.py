@@ -6,7 +6,7 @@ catalogue/          dataset descriptions (ODCS 3.1)
 policies/           the policy: Rego, data, golden cases
 data/               audit.db, audit-ledger.db, audit-usage.db, members.db
 keys/   (0700)      gateway.key log.key keyring.json page-tokens.key disclosure.key blind-index.key
-                    tls.key ca.key
+                    corrections.key tls.key ca.key
 tls/                ca.pem gateway.pem
 members/<id>/       what a member gets: certificate, keys, client.toml, trust.json
 """
@@ -135,7 +135,7 @@ def _make_keys(deployment: Deployment, hosts: Sequence[str], addresses: Sequence
     issued.save(tls / "gateway.pem", keys / "tls.key")
     for name in ("gateway.key", "log.key"):
         write_secret(keys / name, SigningKey.generate().to_pem())
-    for name in ("page-tokens.key", "disclosure.key", "blind-index.key"):
+    for name in ("page-tokens.key", "disclosure.key", "blind-index.key", "corrections.key"):
         write_secret(keys / name, secrets.token_bytes(32))
     Keyring.generate(clock()).save(keys / "keyring.json")
 
@@ -177,6 +177,11 @@ key = "keys/disclosure.key"
 # database = "data/details.sqlite"
 # index_key = "keys/blind-index.key"
 # custodians = ["custodians/NAME.card", "custodians/NAME.card"]
+
+[corrections]
+# For whoever corrects or withdraws records: who received which, of datasets that ask for it (`corrections`).
+key = "keys/corrections.key"
+remember_days = 1095
 
 [policy]
 directory = "policies"

@@ -81,6 +81,8 @@ class _Found:
 
     listed: bool
     restrictions: frozenset[str]
+    tokens: bytes = b""
+    """What finds the entries again that were found, if the list's corrections are passed on."""
 
 
 class Listing:
@@ -112,8 +114,13 @@ class Listing:
             name = question.asked.dataset.name
             await limits.spend(present(exchange.consumer).id, name, now)
             async with _until_due(exchange, schedule):
-                line = _answer(question, await self._ask_all(exchange, asked, schedule))
-            answer = ReleasedPage.of_line(line, secrets.token_bytes(SEED_BYTES))
+                found = await self._ask_all(exchange, asked, schedule)
+                line = _answer(question, found)
+            tokens = b"".join(one.tokens for one in found)
+            answer = ReleasedPage.of_line(line, secrets.token_bytes(SEED_BYTES), tokens)
+            if not question.joint:
+                # Of a set nobody may learn which of its lists had the subject, a correction either.
+                await self._steps.note_recipient(exchange, asked[0].plan, answer)
             exchange.count(answer)
             [subject] = question.asked.subjects
             once = limits.once(present(exchange.consumer).id, name, subject, now)
@@ -265,11 +272,9 @@ class Listing:
                 reason=Reason.PROVIDER_SCHEMA,
             )
         self._limits().verify_size(statement.total)
-        records = plan.read(
-            delivered.records,
-            AskedFor(asked.resolved.subject_field, asked.resolved.subjects),
-            self._steps.today(),
-        )
+        wanted = AskedFor(asked.resolved.subject_field, asked.resolved.subjects)
+        today = self._steps.today()
+        records = plan.read(delivered.records, wanted, today)
         if len(records) > size or (more and size > 1):
             raise GatewayError(
                 "The provider has more entries of the subject than can be read.",
@@ -277,7 +282,9 @@ class Listing:
                 limit=size,
             )
         classes = (record[asked.restriction] for record in records) if asked.restriction else ()
-        return _Found(bool(records), frozenset(one for one in classes if one))
+        namer = self._steps.namer(asked.resolved.dataset)
+        tokens = plan.tokens(delivered.records, namer, wanted, today) if namer is not None else b""
+        return _Found(bool(records), frozenset(one for one in classes if one), tokens)
 
 
 def _prepare(resolved: Resolved, provider: Member, decision: Decision, *, joint: bool) -> _AskedList:

@@ -86,6 +86,7 @@ class ExchangeService:
             page = await self._steps.transform(exchange, plan, delivered, size, position.released)
             if plan.duties is not NO_DUTIES:
                 page, next_cursor = await self._answer(exchange, plan, position, page, next_cursor)
+            await self._steps.note_recipient(exchange, plan, page)
             exchange.count(page)
             receipt = await self._steps.release(exchange)
             token = self._next_token(exchange, plan, position.released + page.count, next_cursor)
@@ -102,7 +103,12 @@ class ExchangeService:
                 plan.read(delivered.records, self._steps.asked_for(exchange), self._steps.today()),
                 resolved.match,
             )
-            answer = bit(found=matched)
+            tokens = b""
+            if matched and (namer := self._steps.namer(resolved.dataset)) is not None:
+                asked, today = self._steps.asked_for(exchange), self._steps.today()
+                tokens = plan.tokens(delivered.records, namer, asked, today)
+            answer = bit(found=matched, tokens=tokens)
+            await self._steps.note_recipient(exchange, plan, answer)
             exchange.count(answer)
             receipt = await self._steps.release(exchange)
             return MatchAnswer(matched, answer.seed, receipt)
@@ -135,17 +141,21 @@ class ExchangeService:
         next_cursor: bytes,
     ) -> tuple[ReleasedPage, bytes]:
         """Return what leaves of `page` under its duties, and where the next one begins."""
+        tokens = page.tokens
 
         async def following(cursor: bytes, released: int) -> tuple[ReleasedPage, bytes]:
+            nonlocal tokens
             delivered, after = await self._steps.fetch(exchange, MAX_PAGE_SIZE, cursor)
             # Looked at, and not part of the answer.
             exchange.deliveries.pop()
-            return await self._steps.transform(exchange, plan, delivered, MAX_PAGE_SIZE, released), after
+            page = await self._steps.transform(exchange, plan, delivered, MAX_PAGE_SIZE, released)
+            tokens = tokens or page.tokens
+            return page, after
 
         if not position.cursor:
             found = await look_ahead(plan.duties, page, next_cursor, following)
             if plan.duties.one_bit is not None:
-                return bit(found=found), b""
+                return bit(found=found, tokens=tokens), b""
         if not self._with.duties.left(plan.duties, position.released + page.count):
             next_cursor = b""
         return told_page(page, plan.duties), next_cursor

@@ -40,13 +40,20 @@ from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.providers import DeliveredPage, RecordProvider
+from gateway.exchange.recipients import RecipientRegister
 from gateway.exchange.resolution import Resolved, policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
-from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
+from gateway.exchange.transform import (
+    AskedFor,
+    NameRecords,
+    ReleasedPage,
+    TransformPlan,
+    plan_transform,
+)
 from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
-from gateway.model import Decision, Member, Operation
+from gateway.model import Dataset, Decision, Member, Operation
 from gateway.model.duties import DELIVERIES_WITHHELD
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.recorded_input import as_recordable
@@ -95,6 +102,8 @@ class Collaborators:
     """Who sees to that; there, if there are such decisions."""
     list_limits: ListLimits | None = None
     """What bounds questions to lists; without it none is answered."""
+    recipients: RecipientRegister | None = None
+    """Who remembers what reached whom; there, if a dataset asks for it."""
 
 
 class Steps:
@@ -332,8 +341,9 @@ class Steps:
         pseudonymiser = self.pseudonymiser(exchange, plan)
         seed = secrets.token_bytes(SEED_BYTES)
         asked, today = self.asked_for(exchange), self.today()
+        namer = self.namer(present(exchange.resolved).dataset)
         if delivered.count <= INLINE_RECORDS and len(delivered.records) <= INLINE_RECORDS * 1024:
-            page = plan.apply(delivered.records, pseudonymiser, seed, size, asked, today, left)
+            page = plan.apply(delivered.records, pseudonymiser, seed, size, asked, today, left, namer)
         else:
             page = await asyncio.get_running_loop().run_in_executor(
                 self._transformer,
@@ -345,6 +355,7 @@ class Steps:
                 asked,
                 today,
                 left,
+                namer,
             )
         if exchange.operation is not Operation.STREAM:
             exchange.stopwatch.mark("transform")
@@ -382,6 +393,19 @@ class Steps:
         )
         exchange.key_epoch = domain.epoch
         return domain
+
+    def namer(self, dataset: Dataset) -> NameRecords | None:
+        """Return what makes tokens of the dataset's records; None if its corrections are not passed on."""
+        return present(self._with.recipients).namer(dataset) if dataset.corrections else None
+
+    async def note_recipient(
+        self, exchange: Exchange, plan: TransformPlan, page: ReleasedPage, number: int = 0
+    ) -> None:
+        """Step 8: remember who is about to receive the records of `page`, if their dataset asks for it."""
+        if plan.key_forms:
+            await present(self._with.recipients).note(exchange, plan, page, number)
+            if exchange.operation is not Operation.STREAM:
+                exchange.stopwatch.mark("recipients")
 
     async def release(self, exchange: Exchange, once: Once | None = None) -> Receipt:
         """Step 8: the entry that says what is released; when this returns, records may leave.

@@ -143,6 +143,7 @@ class Streaming:
         self, exchange: Exchange, plan: TransformPlan, page: ReleasedPage, number: int
     ) -> StreamedPage:
         await self._with.duties.begin_page(exchange, plan, page.count)
+        await self._steps.note_recipient(exchange, plan, page, number)
         committed = await self._with.journal.page(exchange, page, number)
         await self._steps.witness(exchange, committed)
         return StreamedPage(page, plan.shown_fields, number, committed.index)

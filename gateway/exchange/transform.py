@@ -7,7 +7,7 @@ treat column by column, encode, digest. Nothing is done per record that can be d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -41,6 +41,10 @@ _GENERALISED_TYPES: Final[Mapping[str, frozenset[FieldType]]] = {
 """The types of field that each method takes; `province` wants area codes besides."""
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+NameRecords = Callable[[Sequence[Sequence[str | None]]], bytes]
+"""Makes the tokens of a page's records from the columns of their key fields (`RecipientRegister`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,16 @@ class ReleasedPage:
     """The latest day in the field by which the dataset's freshness is measured, where that is released."""
     told: int | None = None
     """The count that is told of it, where that is not the exact one."""
+    tokens: bytes = b""
+    """What finds its records again, one after the other; only of datasets whose corrections are passed on."""
 
     @classmethod
-    def of_line(cls, line: bytes, seed: bytes) -> ReleasedPage:
-        """Return the page that holds just `line`, which the gateway itself has written."""
-        return cls(line + b"\n", 1, page_digest([line], seed), seed, 0, {})
+    def of_line(cls, line: bytes, seed: bytes, tokens: bytes = b"") -> ReleasedPage:
+        """Return the page that holds just `line`, which the gateway itself has written.
+
+        `tokens` are of the records that it tells of.
+        """
+        return cls(line + b"\n", 1, page_digest([line], seed), seed, 0, {}, tokens=tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,8 @@ class TransformPlan:
     _screen: Screen
     _dated: str = ""
     """Where the day stands by which freshness is measured; empty if it is not released."""
+    _keys: tuple[str, ...] = ()
+    """The fields that name a record, if corrections of the dataset are passed on."""
 
     @property
     def shown_fields(self) -> tuple[str, ...]:
@@ -131,6 +142,16 @@ class TransformPlan:
         """Whether a field is replaced by pseudonyms, so that `apply` needs a key."""
         return Treatment.PSEUDONYMISE.value in self.treatments.values()
 
+    @property
+    def key_forms(self) -> tuple[Treatment, ...]:
+        """How the recipient gets each field that names a record: as it is, as pseudonym, or not at all."""
+        told = {
+            name: Treatment(self.treatments.get(name, Treatment.RELEASE.value)) for name in self.shown_fields
+        }
+        forms = (told.get(name, Treatment.DROP) for name in self._keys)
+        known = {Treatment.RELEASE, Treatment.PSEUDONYMISE}
+        return tuple(form if form in known else Treatment.DROP for form in forms)
+
     def apply(
         self,
         page: bytes,
@@ -140,10 +161,11 @@ class TransformPlan:
         asked: AskedFor = _EVERYBODY,
         today: date | None = None,
         left: int | None = None,
+        name_records: NameRecords | None = None,
     ) -> ReleasedPage:
         """Return `page` (JSON Lines with exactly the fields `fetched`) as it may leave `today` (UTC).
 
-        Of its records the first `left` leave, or all.
+        Of its records the first `left` leave, or all. With `name_records` the page brings their tokens.
 
         Raises `GatewayError` with `PROVIDER_SCHEMA` (also for a record of somebody who was not `asked`
         for) or `PROVIDER_TOO_MANY_RECORDS`. Fields the schema does not know are dropped and counted.
@@ -161,6 +183,8 @@ class TransformPlan:
         expired = received - len(rows)
         rows = rows[:left]
         subjects = self._screen.subjects(rows)
+        checked_columns: dict[str, CheckedColumn] = {}
+        tokens = name_records(self._key_columns(rows, checked_columns)) if name_records else b""
         self._screen.hide(rows)
         newest = newest_day(rows, self._dated) if self._dated else None
         invalid: dict[str, int] = {}
@@ -168,7 +192,7 @@ class TransformPlan:
             values = [getattr(row, step.attribute) for row in rows]
             treated: Sequence[Any] = values
             if step.kind is not None:
-                checked = step.kind.check_column(values)
+                checked = checked_columns.get(step.attribute) or step.kind.check_column(values)
                 if checked.invalid:
                     invalid[step.field] = len(checked.invalid)
                 if step.treatment is not Treatment.RELEASE:
@@ -192,7 +216,36 @@ class TransformPlan:
             expired=expired,
             subjects=subjects,
             newest=newest,
+            tokens=tokens,
         )
+
+    def tokens(
+        self, page: bytes, name_records: NameRecords, asked: AskedFor = _EVERYBODY, today: date | None = None
+    ) -> bytes:
+        """Return the tokens of the records that `read` returns, each once."""
+        rows, _ = self._read(page)
+        self._verify_subjects(rows, asked)
+        columns = self._key_columns(self._screen.retained(rows, today), {})
+        distinct = list(dict.fromkeys(zip(*columns, strict=True)))
+        return name_records(list(zip(*distinct, strict=True))) if distinct else b""
+
+    def _key_columns(
+        self, rows: Sequence[msgspec.Struct], checked_columns: dict[str, CheckedColumn]
+    ) -> list[Sequence[str | None]]:
+        """Return the texts of the fields that name records; note in `checked_columns` what was checked."""
+        columns: list[Sequence[str | None]] = []
+        for name in self._keys:
+            attribute, kind = self._columns[name]
+            values = [getattr(row, attribute) for row in rows]
+            if kind is None:
+                columns.append([None if value is None else str(value) for value in values])
+                continue
+            checked = checked_columns[attribute] = kind.check_column(values)
+            texts = checked.values
+            if checked.problems:
+                texts = [values[at] if at in checked.problems else text for at, text in enumerate(texts)]
+            columns.append(texts)
+        return columns
 
     def read(
         self, page: bytes, asked: AskedFor = _EVERYBODY, today: date | None = None
@@ -302,6 +355,7 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
         _columns={name: (attributes[name], _kind(dataset.fields[name])) for name in fetched},
         _screen=screen,
         _dated=attributes[promised] if promised in wanted else "",
+        _keys=dataset.corrections,
     )
 
 
@@ -312,7 +366,8 @@ def _needed(dataset: Dataset, duties: Duties) -> list[str]:
         needed.append(duties.retention.field)
     if duties.smallest_cohort is not None:
         needed += subject_field(dataset)
-    return needed
+    needed += dataset.corrections
+    return list(dict.fromkeys(needed))
 
 
 def _step(attribute: str, described: Field, obligation: Obligation) -> _Step:

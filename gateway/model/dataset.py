@@ -85,5 +85,8 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     freshness: Freshness | None = None
     cohort: int = 0
     """The fewest records that may be told about where no subject is named; 0: no such limit."""
+    corrections: tuple[str, ...] = ()
+    """The fields that name a record, if it is remembered who received which record, so that corrections
+    reach them; empty if it is not."""
     fields: dict[str, Field]
     """By field name, in the order of the description."""

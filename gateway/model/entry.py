@@ -21,6 +21,10 @@ class EntryKind(StrEnum):
     EXCHANGE_ACKNOWLEDGED = "exchange.acknowledged"
     ACKNOWLEDGEMENT_REFUSED = "acknowledgement.refused"
     ACKNOWLEDGEMENT_WAIVED = "acknowledgement.waived"
+    CORRECTION_ANNOUNCED = "correction.announced"
+    CORRECTION_DELIVERED = "correction.delivered"
+    CORRECTION_ACKNOWLEDGED = "correction.acknowledged"
+    CORRECTION_REFUSED = "correction.refused"
     SUBJECT_NOTIFIED = "subject.notified"
     MEMBER_ADDED = "member.added"
     MEMBER_SUSPENDED = "member.suspended"
@@ -115,7 +119,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     acknowledges: int | None = None
     """Index of the release that the recipient says to have received (`exchange.acknowledged`)."""
     acknowledgement: str = ""
-    """What the recipient signed to say so: its DSSE envelope, as JSON."""
+    """What the recipient signed to say so, or to answer a correction: its DSSE envelope, as JSON."""
     withdraws: int | None = None
     """Index of the release of this exchange for which no receipt was issued (`exchange.failed`); what had
     left all the same, as pages of a stream may have, is what this entry counts."""

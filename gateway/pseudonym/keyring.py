@@ -92,6 +92,13 @@ class Keyring:
                 return epoch
         raise KeyEpochError("This key epoch is over; ask again from the first page.")
 
+    def epoch(self, epoch_id: str) -> KeyEpoch:
+        """Return the epoch called `epoch_id`, active or not; raise `KeyEpochError` if there is none."""
+        for epoch in self.epochs:
+            if epoch.id == epoch_id:
+                return epoch
+        raise KeyEpochError("The keyring does not hold this key epoch.")
+
     def rotate(self, now: datetime, overlap: timedelta, *, lifetime: timedelta = DEFAULT_LIFETIME) -> Keyring:
         """Return the keyring with a fresh epoch from `now` on, for `lifetime`.
 

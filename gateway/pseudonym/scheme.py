@@ -114,3 +114,11 @@ class Pseudonymiser:
         """
         key_epoch = self._keyring.current(now) if epoch is None else self._keyring.active(epoch, now)
         return self._pseudonymiser(Domain(recipient, purpose), key_epoch)
+
+    def as_released(self, recipient: str, purpose: str, epoch: str) -> DomainPseudonymiser:
+        """Return what made the pseudonyms of an earlier release, whether or not its epoch is over.
+
+        For telling a recipient again what it got, never for a new exchange. Raises `KeyEpochError` if the
+        keyring does not hold the epoch (any more).
+        """
+        return self._pseudonymiser(Domain(recipient, purpose), self._keyring.epoch(epoch))

@@ -73,6 +73,7 @@ _BY_CODE: Final = {
         Reason.ENTRY_NOT_FOUND,
         Reason.DETAILS_MISSING,
         Reason.DETAILS_ERASED,
+        Reason.CORRECTION_NOT_FOUND,
     ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
@@ -94,6 +95,7 @@ _BY_CODE: Final = {
         Reason.WITNESS_UNAVAILABLE,
         Reason.DETAILS_UNAVAILABLE,
         Reason.LEDGER_UNAVAILABLE,
+        Reason.CORRECTIONS_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -106,6 +108,7 @@ _BY_CODE: Final = {
         Reason.ACKNOWLEDGEMENT_LATE,
         Reason.ACKNOWLEDGEMENT_OVERDUE,
         Reason.APPROVAL_INVALID,
+        Reason.CORRECTIONS_NOT_KEPT,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),

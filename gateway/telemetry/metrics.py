@@ -33,6 +33,7 @@ Step = Literal[
     "log_requested",
     "provider",
     "transform",
+    "recipients",
     "log_released",
     "witnesses",
     "receipt",
@@ -180,6 +181,17 @@ class Metrics:
         self._quotas = _QuotaCollector()
         self.gauge_rules[_QuotaCollector.NAME] = "max"
         self.registry.register(self._quotas)
+
+        self._corrections_open = self._gauge(
+            "sluicegate_corrections_open",
+            "Notices of corrected or withdrawn records that their recipients have not answered.",
+            merge="max",
+        )
+        self._corrections_overdue = self._gauge(
+            "sluicegate_corrections_overdue",
+            "Of these, those announced longer ago than `corrections.overdue_days`.",
+            merge="max",
+        )
 
     def _make_log_instruments(self) -> None:
         self._append_seconds = Histogram(
@@ -334,6 +346,11 @@ class Metrics:
     def watch_quotas(self, ratios: Callable[[], Mapping[tuple[str, str, str], float]]) -> None:
         """Ask `ratios` for the used part of each quota, by contract, period and whose, at every reading."""
         self._quotas.ratios = ratios
+
+    def watch_corrections(self, open_notices: Callable[[], float], overdue: Callable[[], float]) -> None:
+        """Ask for the corrections that are open, and overdue, whenever the metrics are read."""
+        self._corrections_open.set_function(open_notices)
+        self._corrections_overdue.set_function(overdue)
 
     def count_unknown_fields(self, dataset: str, number: int) -> None:
         """Count values that were dropped because the schema does not know their field."""

@@ -3,16 +3,17 @@
 Who can fulfil a judgment and does not may buy no flight, no fast train, no luxury stay. Carriers and hotels
 ask the list about one customer and hear yes or no, and the class of restriction; never the case, the amount
 or the day. The memorandum of 2013 also lets a bank ask. Who has fulfilled the judgment is off the list, and
-off it for everybody at once; each recipient acknowledges what it heard, so that the court knows whom to
-tell.
+off it for everybody at once; each recipient acknowledges what it heard. Removal travels to everyone who
+heard yes, each answers for it, and the court sees whose answer is missing.
 
-Missing: removal that travels to everyone who received the entry, with an acknowledgement of each. An answer
-is true when it is given; the list is asked anew for the next sale.
+Missing: nothing of this row.
 """
 
 from __future__ import annotations
 
+import json
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +136,51 @@ def test_who_has_fulfilled_the_judgment_is_off_the_list_for_everybody(system: Ru
     assert all(ask(system, carrier, FULFILLED).listed for carrier in CARRIERS)
     delete_record(system.members["court"].directory, DEFAULTERS, "national_id", FULFILLED)
     assert not any(ask(system, carrier, FULFILLED).listed for carrier in CARRIERS)
+
+
+def test_removal_reaches_everyone_who_heard_yes_and_nobody_else(
+    system: RunningSystem, tmp_path: Path
+) -> None:
+    removed = person(7)[0]
+    heard = {carrier: ask(system, carrier, removed) for carrier in ("railway", "airline")}
+    assert not ask(system, "hotel-group", OTHER).listed
+    delete_record(system.members["court"].directory, DEFAULTERS, "national_id", removed)
+    # Who hears no has nothing to correct.
+    assert not ask(system, "hotel-group", removed).listed
+    names = tmp_path / "fulfilled.txt"
+    names.write_text(f"{removed}\n")
+    code, told, error = system.cli(
+        "court", "corrections", "announce", "court/judgment-defaulters", names, "--field", "national_id",
+        "--kind", "withdrawn", "--reason", "duty-fulfilled", "--output", "json",
+    )  # fmt: skip
+    assert code == 0, error
+    announced = json.loads(told)
+    assert announced["recipients"] == ["airline", "railway"]
+    for carrier, answer in heard.items():
+        assert answer.verified is not None
+        code, shown, error = system.cli(carrier, "corrections", "watch", "--once", "--output", "json")
+        assert code == 0, error
+        [notice] = json.loads(shown)
+        # It got one bit: which question that was, and nothing that it was not told then.
+        [group] = notice["releases"]
+        assert group["exchanges"] == [{"exchange": answer.verified.entry.exchange, "records": 1}]
+        assert "keys" not in group
+        assert removed not in shown
+    assert (
+        json.loads(system.cli("hotel-group", "corrections", "watch", "--once", "--output", "json")[1]) == []
+    )
+    system.restart_gateway()
+    correction = announced["correction"]
+    code, _, error = system.cli("railway", "corrections", "acknowledge", correction, "--outcome", "deleted")
+    assert code == 0, error
+    code, shown, error = system.cli("court", "corrections", "status", "--all", "--output", "json")
+    assert code == 0, error
+    rows = {row["recipient"]: (row["state"], row["outcome"]) for row in json.loads(shown)}
+    assert rows == {"airline": ("told", ""), "railway": ("answered", "deleted")}
+    shown = system.officer("corrections", "status", "--gateway", system.deployment.config, "--output", "json")
+    assert [(row["recipient"], row["days"]) for row in json.loads(shown)] == [("airline", 0)]
+    [entry] = [each for each in system.entries() if each.kind is EntryKind.CORRECTION_ACKNOWLEDGED]
+    assert (entry.consumer, entry.detail["outcome"]) == ("railway", "deleted")
 
 
 def test_the_court_knows_who_heard_and_that_it_arrived(system: RunningSystem) -> None:

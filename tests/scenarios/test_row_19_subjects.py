@@ -3,10 +3,10 @@
 They want to see what is recorded, to know who received it, and to have it corrected or removed. Here a
 portal asks on behalf of a subject, on the document that says so; officers find every exchange about a known
 identifier, and the log says that they looked; a holder who corrects or removes a record gives out nothing
-else from then on; who received it has signed.
+else from then on; who received it has signed. Correction and withdrawal travel to every earlier recipient,
+and each answers for it.
 
-Missing: correction and withdrawal do not travel to earlier recipients by themselves, with an
-acknowledgement of each; whom to tell is found as shown here.
+Missing: nothing of this row.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from datetime import date
 import pytest
 
 from gateway.client import Subject
+from gateway.evidence.correction import AnswerOutcome, CorrectionKind, CorrectionReason
 from gateway.model import EntryKind
 from tests.simulators.invented import account, person
 from tests.simulators.sources import Form, Holding, delete_record
@@ -151,6 +152,37 @@ def test_what_the_holder_removes_is_given_out_no_more(system: RunningSystem) -> 
     delete_record(folder, LOANS, "account_number", account(2))
     found = system.released("harbour-bank", LOANS, **{**LOAN, "subjects": [Subject("national_id", SUBJECT)]})
     assert [record["late_payments"] for record in found.records] == [1]
+
+
+def test_a_correction_travels_to_every_earlier_recipient_and_each_answers(system: RunningSystem) -> None:
+    """The key is told as it was got: each bank its own pseudonym, and the masked account number to none."""
+    wrong, banks = account(1), ("harbour-bank", "northern-bank")
+    asked = {**LOAN, "subjects": [Subject("national_id", SUBJECT)]}
+    got = {bank: system.released(bank, LOANS, **asked) for bank in banks}
+    record = {"national_id": SUBJECT, "account_number": wrong}
+    holder = system.client("credit-centre").corrections
+    correction = holder.announce(LOANS, CorrectionKind.CORRECTED, CorrectionReason.SUBJECT_REQUEST, [record])
+    recipients = {item.member.removeprefix("members/") for item in correction.recipients}
+    assert recipients >= set(banks)
+    assert "tradeplatform" not in recipients
+    for bank in sorted(recipients):
+        [received] = system.client(bank).corrections.waiting()
+        keys = [key for group in received.notice.releases for key in group.keys]
+        if bank in banks:
+            assert keys == [{"national_id": got[bank].records[0]["national_id"]}]
+            assert keys[0]["national_id"].startswith(f"sg1:{bank}.lending-decision:")
+            assert wrong.encode() not in received.payload
+            assert SUBJECT.encode() not in received.payload
+            told = {item.exchange for group in received.notice.releases for item in group.exchanges}
+            assert got[bank].entry.exchange in told
+        outcome = AnswerOutcome.DONE if bank != "northern-bank" else AnswerOutcome.NOT_HELD
+        system.client(bank).corrections.answer(received, outcome)
+    [status] = holder.list()
+    assert {item.member.removeprefix("members/") for item in status.recipients if item.outcome} == recipients
+    entries = [each for each in system.entries() if each.subject == correction.name]
+    assert [each.kind for each in entries if each.kind is EntryKind.CORRECTION_ACKNOWLEDGED] == [
+        EntryKind.CORRECTION_ACKNOWLEDGED
+    ] * len(recipients)
 
 
 def test_the_log_holds_and_no_subject_stands_in_it(system: RunningSystem) -> None:

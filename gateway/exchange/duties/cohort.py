@@ -79,20 +79,19 @@ async def held_back(
 
 async def as_one_bit(pages: AsyncGenerator[ReleasedPage, None]) -> AsyncGenerator[ReleasedPage, None]:
     """Yield one page that says whether `pages` hold any record; no more are asked for than that takes."""
-    found = False
+    found, tokens = False, b""
     async with aclosing(pages):
         async for page in pages:
-            found = page.count > 0
+            found, tokens = page.count > 0, page.tokens
             if found:
                 break
-    yield bit(found=found)
+    yield bit(found=found, tokens=tokens)
 
 
-def bit(*, found: bool) -> ReleasedPage:
-    """Return the page that says yes or no, and nothing else."""
-    return ReleasedPage.of_line(
-        b'{"match":true}' if found else b'{"match":false}', secrets.token_bytes(SEED_BYTES)
-    )
+def bit(*, found: bool, tokens: bytes = b"") -> ReleasedPage:
+    """Return the page that says yes or no, and nothing else. `tokens` are of the records that it tells of."""
+    line = b'{"match":true}' if found else b'{"match":false}'
+    return ReleasedPage.of_line(line, secrets.token_bytes(SEED_BYTES), tokens)
 
 
 async def look_ahead(

@@ -115,6 +115,16 @@ def test_a_description_is_refused_for(tmp_path: Path, name: str) -> None:
         read_dataset(path, TIERS)
 
 
+def test_a_dataset_names_the_fields_that_name_its_records(tmp_path: Path) -> None:
+    asked = GOOD.replace("schema:", '  - {property: corrections, value: "uscc, registered_on"}\nschema:')
+    assert read_dataset(described(tmp_path, asked), TIERS).corrections == ("uscc", "registered_on")
+    assert read_dataset(described(tmp_path, GOOD), TIERS).corrections == ()
+    for wrong in ("", "uscc,uscc", "nothing", "uscc,", "uscc,a,b,c,d"):
+        text = asked.replace("uscc, registered_on", wrong)
+        with pytest.raises(CatalogueError, match="corrections"):
+            read_dataset(described(tmp_path, text), TIERS)
+
+
 def test_two_descriptions_of_one_dataset_are_refused(tmp_path: Path) -> None:
     described(tmp_path, GOOD)
     described(tmp_path, GOOD, "again.yaml")

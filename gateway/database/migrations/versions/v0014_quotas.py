@@ -7,7 +7,7 @@ from typing import Final
 from alembic import op
 
 revision = "0014"
-down_revision = "0003"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
