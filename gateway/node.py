@@ -17,7 +17,12 @@ from typing import Final
 import structlog
 
 from gateway import __version__
-from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, exchange_service_pb2
+from gateway.api.v1 import (
+    audit_service_pb2,
+    catalog_service_pb2,
+    contract_service_pb2,
+    exchange_service_pb2,
+)
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
 from gateway.audit.remote import RemoteLog
@@ -27,6 +32,9 @@ from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, PolicyConfig, TimestampsConfig
+from gateway.contracts.register import ContractRegister
+from gateway.contracts.service import Contracting
+from gateway.contracts.stores import open_contract_store
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -64,6 +72,12 @@ from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.engine import PolicyEngine
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
+from gateway.recorded.contracts import (
+    ContractContradiction,
+    RecordedContracts,
+    VettedContracts,
+    told_contract,
+)
 from gateway.recorded.deployment import observe_deployment
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
@@ -71,6 +85,7 @@ from gateway.recorded.starts import Instance, announce, node_name
 from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
+from gateway.rpc.contract import ContractServicer
 from gateway.rpc.exchange import ExchangeServicer
 from gateway.rpc.provider_client import GrpcProviders
 from gateway.rpc.server import RpcServer
@@ -171,6 +186,7 @@ class Node(ServingProcess):
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
 
+        contracting = self._open_contracts(recorded, directory, log, tier_names(bundle))
         ledger, duties = self._open_ledger(reader)
 
         providers = GrpcProviders(credentials)
@@ -197,8 +213,7 @@ class Node(ServingProcess):
             moving_streams=config.server.moving_streams,
         )
         enter.callback(exchange.close)
-        if config.metrics.enabled:
-            self._serve_metrics(config.metrics)
+        self._serve_metrics(config.metrics)
         services = {
             exchange_service_pb2.DESCRIPTOR.services_by_name["ExchangeService"]: ExchangeServicer(
                 exchange,
@@ -210,6 +225,9 @@ class Node(ServingProcess):
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
+            ),
+            contract_service_pb2.DESCRIPTOR.services_by_name["ContractService"]: ContractServicer(
+                contracting, directory, self._clock
             ),
         }
         server = RpcServer(
@@ -244,6 +262,8 @@ class Node(ServingProcess):
         )
 
     def _serve_metrics(self, config: MetricsConfig) -> None:
+        if not config.enabled:
+            return
         registry, siblings = self.metrics.registry, self._siblings
         if siblings is not None:
             workers = WorkerMetrics(self.metrics, siblings)
@@ -283,6 +303,29 @@ class Node(ServingProcess):
             directory.serve_only_while(agreement.require)
             self._watch(asyncio.create_task(agreement.keep_current()))
         return directory
+
+    def _open_contracts(
+        self, recorded: RecordedEntries, directory: Directory, log: Log, tiers: Sequence[str]
+    ) -> Contracting:
+        """Return what takes contracts through their life; from now on its register knows them."""
+        store = open_contract_store(self.config.contracts_place)
+        self._stack.callback(store.close)
+        entries = RecordedContracts(recorded)
+        vetted = VettedContracts(store, entries, self._contracts_contradicted)
+        register = ContractRegister(vetted, directory.is_active)
+        contracting = Contracting(
+            store,
+            register,
+            directory,
+            log,
+            self._clock,
+            tiers=tiers,
+            vouch=entries.vouch,
+            repair=partial(vetted.repair, store, directory.signing_keys),
+        )
+        self._watch(asyncio.create_task(register.keep_fresh(self._contracts_failed)))
+        self._watch(asyncio.create_task(contracting.keep_settled()))
+        return contracting
 
     async def _open_log(self) -> Log:
         config = self.config
@@ -397,6 +440,18 @@ class Node(ServingProcess):
 
     def _ledger_failed(self, error: GatewayError) -> None:
         _log.error("ledger.unreadable", reason=error.reason.value)
+
+    def _contracts_failed(self, error: GatewayError) -> None:
+        _log.error("contracts.unreadable", reason=error.reason.value)
+
+    def _contracts_contradicted(self, found: Sequence[ContractContradiction]) -> None:
+        for contradiction in found:
+            _log.error(
+                "contracts.contradicted",
+                contract=contradiction.id,
+                outcome=contradiction.what.value,
+                message=told_contract(contradiction),
+            )
 
     def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
         self.metrics.set_members_contradicted(len(found))
