@@ -31,6 +31,9 @@ COMMANDS: Final = {
     "list-check": Listed(
         "gateway.cli.list_check", "Ask whether somebody is on a list, or on enough of several.", _ASK
     ),
+    "contract": Listed(
+        "gateway.cli.contract", "Draft, propose, sign, compare, suspend and end contracts.", _ASK
+    ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),

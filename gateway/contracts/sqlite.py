@@ -88,6 +88,11 @@ class SqliteContractStore:
             rows = connection.execute(_ALL)
             return _revision(connection), self._reader.readable(rows)
 
+    def all_versions(self) -> list[Version]:
+        """Return every version; raise `ContractsUnavailableError` if one does not verify."""
+        with self._transaction() as connection:
+            return [self._reader.read(row) for row in connection.execute(_ALL)]
+
     def change(self, contract: str, decide: Decide, record: Record) -> Sequence[Change]:
         """Make what `decide` returns of the versions of `contract`; see `ContractStore.change`."""
         with self._transaction(write=True) as connection:
