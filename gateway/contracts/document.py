@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ from gateway.model import Terms
 
 MAX_TERMS_BYTES: Final = 1_000_000
 """With its envelope it fits into one message of gRPC; the largest description in use has a tenth of it."""
+
+MAX_DEPTH: Final = 50
+"""Levels of nesting; a description in use has ten."""
 
 _PLACE: Final = re.compile(r" - at `(\$[^`]{0,100})`")
 
@@ -84,12 +88,33 @@ def _check_size(payload: bytes) -> None:
 
 def _check_values(payload: bytes) -> None:
     try:
-        check_canonical(msgspec.json.decode(payload))
+        content = msgspec.json.decode(payload)
+        _check_depth(content)
+        check_canonical(content)
     except (NotCanonicalError, *DECODE_ERRORS) as error:
         raise _malformed(
-            "holds what has no canonical form: a fraction (write it as text), a number beyond 2^53, or a "
-            "name that is not ASCII"
+            "holds what has no canonical form: a fraction (write it as text), a number beyond 2^53, a name "
+            "that is not ASCII, or absurd nesting"
         ) from error
+
+
+def _check_depth(content: Any) -> None:
+    """Raise `NotCanonicalError` beyond `MAX_DEPTH`, so that all readers take the same texts."""
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [item for value in level for item in _inside(value)]
+        if not level:
+            return
+    raise NotCanonicalError("nested too deep")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+    return ()
 
 
 def _as_json(value: Any) -> Any:
