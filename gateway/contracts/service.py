@@ -231,7 +231,7 @@ class Contracting:
             self._vouch(history)
             return rule(history, now)
 
-        record = partial(self._record, loop, now)
+        record = partial(self._record, loop)
         # Shielded: a caller that goes away must not leave the thread without somebody to hear of it.
         changes = await asyncio.shield(asyncio.to_thread(self._store.change, contract, decide, record))
         try:
@@ -241,9 +241,11 @@ class Contracting:
             _log.error("contracts.unreadable", reason=error.reason.value)
         return changes
 
-    def _record(self, loop: asyncio.AbstractEventLoop, now: datetime, change: Change) -> None:
+    def _record(self, loop: asyncio.AbstractEventLoop, change: Change) -> None:
         """Append the entry of `change` and wait until it is durable. Runs beside the event loop."""
-        future: Future[object] = asyncio.run_coroutine_threadsafe(self._append(entry_of(change, now)), loop)
+        # Its own time: the change may have waited for others, and the log takes none that lies back.
+        entry = entry_of(change, self._clock())
+        future: Future[object] = asyncio.run_coroutine_threadsafe(self._append(entry), loop)
         try:
             future.result(RECORD_TIMEOUT_S)
         except TimeoutError as error:

@@ -66,6 +66,6 @@ def _change(config: GatewayConfig, name: str, rule: Rule, clock: Clock) -> Versi
             return rule(history, number, now)
 
         def record(change: Change) -> None:
-            record_entry(config, entry_of(change, now), clock=clock)
+            record_entry(config, entry_of(change, clock()), clock=clock)
 
         return store.change(contract, decide, record)[0].version
