@@ -116,6 +116,9 @@ PAGE_TOKEN_KEY_BYTES: Final = 32
 class Node(ServingProcess):
     """One gateway process. `start`, then `port` tells where it listens, then `stop`."""
 
+    contracting: Contracting
+    """From the start on: the contracts, and their register."""
+
     def __init__(
         self,
         config: GatewayConfig,
@@ -186,7 +189,7 @@ class Node(ServingProcess):
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
 
-        contracting = self._open_contracts(recorded, directory, log, tier_names(bundle))
+        self.contracting = self._open_contracts(recorded, directory, log, tier_names(bundle))
         ledger, duties = self._open_ledger(reader)
 
         providers = GrpcProviders(credentials)
@@ -227,7 +230,7 @@ class Node(ServingProcess):
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
             contract_service_pb2.DESCRIPTOR.services_by_name["ContractService"]: ContractServicer(
-                contracting, directory, self._clock
+                self.contracting, directory, self._clock
             ),
         }
         server = RpcServer(
