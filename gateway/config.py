@@ -193,7 +193,7 @@ class ContractsConfig(_Section):
     """Where the contracts are kept."""
 
     database: Place | None = None
-    """By default with the log: `contracts.db` beside its file, or the same PostgreSQL."""
+    """By default with the members: `contracts.db` beside their file, or the same PostgreSQL."""
 
 
 class MetricsConfig(_Section):
@@ -302,11 +302,11 @@ class GatewayConfig(_File):
 
     @property
     def contracts_place(self) -> Path | PostgresAddress:
-        """Where the contracts are kept: as configured, or with the log."""
+        """Where the contracts are kept: as configured, or with the members."""
         if self.contracts.database is not None:
             return self.contracts.database
-        log = self.log.database
-        return log if isinstance(log, PostgresAddress) else log.with_name("contracts.db")
+        members = self.members.database
+        return members if isinstance(members, PostgresAddress) else members.with_name("contracts.db")
 
     @model_validator(mode="after")
     def _share_everything_or_nothing(self) -> Self:
