@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -174,7 +175,9 @@ class Contracting:
             by_contract.setdefault(version.terms.contract, []).append(version)
         for contract, versions in by_contract.items():
             if negotiation.settle(tuple(versions), now):
-                await self._change(contract, negotiation.settle)
+                # One that the log contradicts has been told of; it must not keep the others from it.
+                with suppress(ContractError):
+                    await self._change(contract, negotiation.settle)
 
     # -- inside ------------------------------------------------------------------------------------
 

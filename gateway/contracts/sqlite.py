@@ -98,6 +98,8 @@ class SqliteContractStore:
         with self._transaction(write=True) as connection:
             changes = decide(self._history(connection, contract))
             connection.executemany(_PUT, [write_version(change.version) for change in changes])
+            if changes:
+                connection.execute("UPDATE registry SET revision = revision + 1")
             for change in changes:
                 record(change)
         return changes
@@ -118,7 +120,7 @@ class SqliteContractStore:
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """Hold one transaction; a writing one raises the revision. Nothing is kept if the block fails."""
+        """Hold one transaction; nothing is kept if the block fails."""
         try:
             with closing(self._open()) as connection:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -126,8 +128,6 @@ class SqliteContractStore:
                     raise _unavailable()
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield connection
-                if write:
-                    connection.execute("UPDATE registry SET revision = revision + 1")
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise _unavailable() from error

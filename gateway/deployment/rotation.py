@@ -46,8 +46,8 @@ def close_and_go_on(
 
     The next one is kept by the same engine: in a file that does not exist, or in a database that has the
     schema and is empty; members and contracts go there too. One that was broken off half-way is completed
-    when it is asked for again. The configuration is left as it is. Raises `ConfigError` (a gateway runs; the names
-    cannot be used) and `LogUnavailableError`.
+    when it is asked for again. The configuration is left as it is. Raises `ConfigError` (a gateway runs; the
+    names cannot be used) and `LogUnavailableError`.
     """
     log = config.log
     _check_names(config, next_origin, next_database)

@@ -11,6 +11,7 @@ import binascii
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -134,6 +135,8 @@ class VettedContracts:
         self._recorded = recorded
         self._on_contradictions = on_contradictions
         self._told: list[ContractContradiction] = []
+        self._seen_at = -1
+        self._attempted_at = -1
         self._lock = threading.Lock()
 
     def revision(self) -> int:
@@ -149,6 +152,7 @@ class VettedContracts:
                 time.sleep(_CHANGE_UNDER_WAY_S)
                 revision, versions = self._source.versions()
                 found = self._contradictions(versions)
+            self._seen_at = revision
             if found != self._told:
                 self._told = found
                 self._on_contradictions(found)
@@ -157,14 +161,16 @@ class VettedContracts:
 
     def repair(self, store: ContractStore, keys_of: KeysOf) -> None:
         """Make true in `store` what the log tells and a crash has kept from being kept."""
-        if not self._told:
+        told, seen_at = self._told, self._seen_at
+        if not told or seen_at == self._attempted_at:
             return
-        for name in {contradiction.name for contradiction in self._told}:
-            store.change(
-                parse_contract_name(name)[0],
-                lambda history: rolled_forward(history, self._recorded, keys_of),
-                unrecorded,
-            )
+        for contract in {parse_contract_name(contradiction.name)[0] for contradiction in told}:
+            # What was edited such that no signature fits stays as it is: it has been told.
+            with suppress(ContractsUnavailableError):
+                store.change(
+                    contract, lambda history: rolled_forward(history, self._recorded, keys_of), unrecorded
+                )
+        self._attempted_at = seen_at
 
     async def await_change(self, timeout_s: float) -> None:
         """Return when the store may have changed, at the latest after `timeout_s`."""

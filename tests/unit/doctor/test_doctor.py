@@ -18,7 +18,7 @@ from gateway.pseudonym import Keyring
 
 CHECKS = [
     "files", "TLS certificate", "members' authority", "keys", "key epoch", "log tables", "log", "log anchor",
-    "clock", "members", "changes", "crashes", "clock jumps", "version", "log disk", "trust file",
+    "clock", "members", "contracts", "changes", "crashes", "clock jumps", "version", "log disk", "trust file",
 ]  # fmt: skip
 
 
