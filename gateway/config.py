@@ -248,6 +248,13 @@ class MembersConfig(_Section):
     database: Place = Path("data/members.db")
 
 
+class ContractsConfig(_Section):
+    """Where the contracts are kept."""
+
+    database: Place | None = None
+    """By default with the members: `contracts.db` beside their file, or the same PostgreSQL."""
+
+
 class MetricsConfig(_Section):
     """The Prometheus endpoint."""
 
@@ -368,6 +375,7 @@ class GatewayConfig(_File):
     catalogue: Path = Path("catalogue")
     """Folder of the dataset descriptions (ODCS 3.1 YAML)."""
     members: MembersConfig = MembersConfig()
+    contracts: ContractsConfig = ContractsConfig()
     duties: DutiesConfig = DutiesConfig()
     details: DetailsConfig | None = None
     disclosure: DisclosureConfig | None = None
@@ -378,11 +386,21 @@ class GatewayConfig(_File):
     usage: UsageConfig = UsageConfig()
     logging: LoggingConfig = LoggingConfig()
 
+    @property
+    def contracts_place(self) -> Path | PostgresAddress:
+        """Where the contracts are kept: as configured, or with the members."""
+        if self.contracts.database is not None:
+            return self.contracts.database
+        members = self.members.database
+        return members if isinstance(members, PostgresAddress) else members.with_name("contracts.db")
+
     @model_validator(mode="after")
     def _share_everything_or_nothing(self) -> Self:
-        """Nodes that share the log share the members, as a suspension must bite on all, and the details."""
+        """Nodes that share the log share all else: a suspension must bite on every one."""
         log = self.log.database
         others: dict[str, Path | PostgresAddress] = {"members.database": self.members.database}
+        if self.contracts.database is not None:
+            others["contracts.database"] = self.contracts.database
         if self.details is not None:
             others["details.database"] = self.details.database
         for name, place in others.items():

@@ -24,6 +24,7 @@ from gateway.activation.fitting import witnessed_tiers
 from gateway.api.v1 import (
     audit_service_pb2,
     catalog_service_pb2,
+    contract_service_pb2,
     correction_service_pb2,
     exchange_service_pb2,
     usage_service_pb2,
@@ -37,6 +38,9 @@ from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, TimestampsConfig
+from gateway.contracts.register import ContractRegister
+from gateway.contracts.service import Contracting
+from gateway.contracts.stores import open_contract_store
 from gateway.corrections.deployed import CorrectionParts, Corrections, load_keys, open_corrections
 from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
@@ -78,6 +82,12 @@ from gateway.policy.engine import PolicyEngine
 from gateway.policy_node import PolicyOpener, known_names, make_engine, tier_names
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
+from gateway.recorded.contracts import (
+    ContractContradiction,
+    RecordedContracts,
+    VettedContracts,
+    told_contract,
+)
 from gateway.recorded.deployment import DeploymentState, observe_deployment
 from gateway.recorded.descriptions import record_descriptions
 from gateway.recorded.entries import RecordedEntries, recorded_entries
@@ -86,6 +96,7 @@ from gateway.recorded.starts import Instance, announce, node_name
 from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
+from gateway.rpc.contract import ContractServicer
 from gateway.rpc.correction import CorrectionServicer
 from gateway.rpc.exchange import ExchangeServicer
 from gateway.rpc.provider_client import GrpcProviders
@@ -97,7 +108,7 @@ from gateway.telemetry.metrics import Metrics, Outcome
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
 from gateway.timestamps.store import TimestampStore, TimestampStoreError
-from gateway.usage.contracts import ContractSource, NoContracts
+from gateway.usage.contracts import ContractSource
 
 _log: Final = structlog.get_logger()
 
@@ -118,6 +129,9 @@ PAGE_TOKEN_KEY_BYTES: Final = 32
 
 class Node(ServingProcess):
     """One gateway process. `start`, then `port` tells where it listens, then `stop`."""
+
+    contracting: Contracting
+    """From the start on: the contracts, and their register."""
 
     def __init__(
         self,
@@ -187,6 +201,7 @@ class Node(ServingProcess):
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
 
+        self.contracting = self._open_contracts(recorded, directory, log, tier_names(bundle))
         ledger, duties = self._open_ledger(reader)
 
         corrections = self._open_corrections(
@@ -236,6 +251,7 @@ class Node(ServingProcess):
                 catalogue, Grants(policy, directory, self._clock), directory, self._clock
             ),
             _service(correction_service_pb2): CorrectionServicer(corrections),
+            _service(contract_service_pb2): ContractServicer(self.contracting, directory, self._clock),
         }
         server = RpcServer(
             services,
@@ -265,7 +281,7 @@ class Node(ServingProcess):
 
     def _contracts(self) -> ContractSource:
         """Return where usage learns of contracts."""
-        return NoContracts()
+        return self.contracting.register
 
     def _go_on(self, server: RpcServer, log: Log, telling: Telling) -> None:
         """Begin the work that goes on as long as the gateway serves."""
@@ -344,6 +360,29 @@ class Node(ServingProcess):
             directory.serve_only_while(agreement.require)
             self._watch(asyncio.create_task(agreement.keep_current()))
         return directory
+
+    def _open_contracts(
+        self, recorded: RecordedEntries, directory: Directory, log: Log, tiers: Sequence[str]
+    ) -> Contracting:
+        """Return what takes contracts through their life; from now on its register knows them."""
+        store = open_contract_store(self.config.contracts_place)
+        self._stack.callback(store.close)
+        entries = RecordedContracts(recorded)
+        vetted = VettedContracts(store, entries, self._contracts_contradicted)
+        register = ContractRegister(vetted, directory.is_active)
+        contracting = Contracting(
+            store,
+            register,
+            directory,
+            log,
+            self._clock,
+            tiers=tiers,
+            vouch=entries.vouch,
+            repair=partial(vetted.repair, store, directory.signing_keys),
+        )
+        self._watch(asyncio.create_task(register.keep_fresh(self._contracts_failed)))
+        self._watch(asyncio.create_task(contracting.keep_settled()))
+        return contracting
 
     async def _open_log(self) -> Log:
         config = self.config
@@ -458,6 +497,18 @@ class Node(ServingProcess):
 
     def _ledger_failed(self, error: GatewayError) -> None:
         _log.error("ledger.unreadable", reason=error.reason.value)
+
+    def _contracts_failed(self, error: GatewayError) -> None:
+        _log.error("contracts.unreadable", reason=error.reason.value)
+
+    def _contracts_contradicted(self, found: Sequence[ContractContradiction]) -> None:
+        for contradiction in found:
+            _log.error(
+                "contracts.contradicted",
+                contract=contradiction.id,
+                outcome=contradiction.what.value,
+                message=told_contract(contradiction),
+            )
 
     def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
         self.metrics.set_members_contradicted(len(found))

@@ -79,58 +79,68 @@ def read_dataset(path: Path, tiers: Sequence[str]) -> Dataset:
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - safe, either
-        contract = OpenDataContractStandard(**content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CatalogueError(f"{path}: cannot be read as YAML ({type(error).__name__}).") from error
+    return describe_dataset(content, str(path), tiers)
+
+
+def describe_dataset(
+    content: Any, where: str, tiers: Sequence[str], *, provider: str | None = None
+) -> Dataset:
+    """Return the dataset that `content`, a parsed description, tells of.
+
+    `where` names it in messages. With `provider`, that member holds the dataset, and the description may
+    leave it out but not name another. Raises `CatalogueError`.
+    """
+    try:
+        return _dataset(OpenDataContractStandard(**content), where, tiers, provider)
+    except (TypeError, RecursionError) as error:
+        raise CatalogueError(f"{where}: is no description ({type(error).__name__}).") from error
     except ValidationError as error:
         places = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
             for problem in error.errors()[:5]
         )
-        raise CatalogueError(f"{path}: is not ODCS 3.1: {places}") from error
-    return _dataset(contract, path, tiers)
+        raise CatalogueError(f"{where}: is not ODCS 3.1: {places}") from error
 
 
-def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str]) -> Dataset:
+def _dataset(
+    contract: OpenDataContractStandard, place: str, tiers: Sequence[str], holder: str | None
+) -> Dataset:
     if contract.kind != "DataContract" or contract.apiVersion not in API_VERSIONS:
         raise CatalogueError(
-            f"{path}: kind must be DataContract and apiVersion one of {', '.join(API_VERSIONS)}."
+            f"{place}: kind must be DataContract and apiVersion one of {', '.join(API_VERSIONS)}."
         )
     custom = _custom(
         contract.customProperties,
         _CONTRACT_PROPERTIES,
-        path,
+        place,
         "the contract",
     )
-    provider = _text(custom, "provider", path)
-    if not _SEGMENT.fullmatch(provider) or not _SEGMENT.fullmatch(contract.id or ""):
-        raise CatalogueError(
-            f"{path}: id and customProperties.provider are lower case letters, digits and hyphens, "
-            "at most 40."
-        )
+    provider = _provider(custom, holder, contract.id or "", place)
     owner = str(custom.get("owner", provider))
     if not _SEGMENT.fullmatch(owner):
-        raise CatalogueError(f"{path}: customProperties.owner is the id of a member.")
-    tier = _text(custom, "tier", path)
+        raise CatalogueError(f"{place}: customProperties.owner is the id of a member.")
+    tier = _text(custom, "tier", place)
     if tier not in tiers:
-        raise CatalogueError(f"{path}: tier must be one of {', '.join(tiers)}.")
+        raise CatalogueError(f"{place}: tier must be one of {', '.join(tiers)}.")
     dataset_class = str(custom.get("datasetClass", "record"))
     if dataset_class not in _DATASET_CLASSES:
-        raise CatalogueError(f"{path}: datasetClass must be one of {', '.join(sorted(_DATASET_CLASSES))}.")
+        raise CatalogueError(f"{place}: datasetClass must be one of {', '.join(sorted(_DATASET_CLASSES))}.")
     objects = contract.schema_ or []
     if len(objects) != 1 or not objects[0].properties:
-        raise CatalogueError(f"{path}: schema must hold exactly one object with properties.")
-    fields = [_field(item, path, tiers) for item in objects[0].properties]
+        raise CatalogueError(f"{place}: schema must hold exactly one object with properties.")
+    fields = [_field(item, place, tiers) for item in objects[0].properties]
     if len({field.name for field in fields}) != len(fields):
-        raise CatalogueError(f"{path}: a property name stands twice.")
-    retention = _dated(custom, "retention", "YEARS", fields, path)
-    freshness = _dated(custom, "freshness", "DAYS", fields, path)
+        raise CatalogueError(f"{place}: a property name stands twice.")
+    retention = _dated(custom, "retention", "YEARS", fields, place)
+    freshness = _dated(custom, "freshness", "DAYS", fields, place)
     cohort = custom.get("cohort", 0)
     if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
-        raise CatalogueError(f"{path}: cohort must be a whole number up to {MAX_COHORT}.")
+        raise CatalogueError(f"{place}: cohort must be a whole number up to {MAX_COHORT}.")
     restrictions = [field for field in fields if field.restriction]
     if len(restrictions) > 1 or (restrictions and dataset_class != "list"):
-        raise CatalogueError(f"{path}: restriction is for one property of a dataset of class list.")
+        raise CatalogueError(f"{place}: restriction is for one property of a dataset of class list.")
     purpose = contract.description.purpose if contract.description else None
     return Dataset(
         name=dataset_name(provider, contract.id or ""),
@@ -145,16 +155,28 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
         retention=None if retention is None else Retention(field=retention[0], years=retention[1]),
         freshness=None if freshness is None else Freshness(field=freshness[0], days=freshness[1]),
         cohort=cohort,
-        corrections=_corrections(custom, fields, path),
+        corrections=_corrections(custom, fields, place),
         fields={field.name: field for field in fields},
     )
 
 
-def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
+def _provider(custom: dict[str, Any], holder: str | None, dataset: str, place: str) -> str:
+    provider = _text(custom, "provider", place) if holder is None else str(custom.get("provider", holder))
+    if not _SEGMENT.fullmatch(provider) or not _SEGMENT.fullmatch(dataset):
+        raise CatalogueError(
+            f"{place}: id and customProperties.provider are lower case letters, digits and hyphens, "
+            "at most 40."
+        )
+    if holder is not None and provider != holder:
+        raise CatalogueError(f"{place}: customProperties.provider names another member than its holder.")
+    return provider
+
+
+def _field(item: SchemaProperty, place: str, tiers: Sequence[str]) -> Field:
     name = item.name or ""
     if not _FIELD_NAME.fullmatch(name):
-        raise CatalogueError(f"{path}: property names are lower case letters, digits and _, at most 63.")
-    where = f"{path}: property {name}"
+        raise CatalogueError(f"{place}: property names are lower case letters, digits and _, at most 63.")
+    where = f"{place}: property {name}"
     tier = item.classification
     if tier is None or tier not in tiers:
         raise CatalogueError(f"{where}: classification must be one of {', '.join(tiers)}.")
@@ -162,7 +184,7 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         field_type = FieldType(item.logicalType or "string")
     except ValueError as error:
         raise CatalogueError(f"{where}: logicalType must be one of {', '.join(FieldType)}.") from error
-    custom = _custom(item.customProperties, _FIELD_PROPERTIES, path, f"property {name}")
+    custom = _custom(item.customProperties, _FIELD_PROPERTIES, place, f"property {name}")
     identifier = custom.get("identifierKind")
     if identifier is not None and (identifier not in KINDS or field_type is not FieldType.STRING):
         raise CatalogueError(f"{where}: identifierKind must be one of {', '.join(KINDS)}, on a string.")
@@ -211,7 +233,7 @@ def _mask(text: str, field_type: FieldType, where: str) -> Mask:
 
 
 def _dated(
-    custom: dict[str, Any], name: str, unit: str, fields: Sequence[Field], path: Path
+    custom: dict[str, Any], name: str, unit: str, fields: Sequence[Field], place: str
 ) -> tuple[str, int] | None:
     value = custom.get(name)
     if value is None:
@@ -219,11 +241,11 @@ def _dated(
     parts = _DATED.fullmatch(str(value))
     dates = {field.name for field in fields if field.type is FieldType.DATE}
     if parts is None or parts["field"] not in dates:
-        raise CatalogueError(f"{path}: {name} must be FIELD:{unit}, with a field of logicalType date.")
+        raise CatalogueError(f"{place}: {name} must be FIELD:{unit}, with a field of logicalType date.")
     return parts["field"], int(parts["count"])
 
 
-def _corrections(custom: dict[str, Any], fields: Sequence[Field], path: Path) -> tuple[str, ...]:
+def _corrections(custom: dict[str, Any], fields: Sequence[Field], where: str) -> tuple[str, ...]:
     text = custom.get("corrections")
     if text is None:
         return ()
@@ -231,7 +253,7 @@ def _corrections(custom: dict[str, Any], fields: Sequence[Field], path: Path) ->
     able = {field.name for field in fields if field.type in _NAMING}
     if len(set(names)) != len(names) or len(names) > MAX_KEY_FIELDS or not able.issuperset(names):
         raise CatalogueError(
-            f"{path}: corrections names up to {MAX_KEY_FIELDS} fields of logicalType string, integer or "
+            f"{where}: corrections names up to {MAX_KEY_FIELDS} fields of logicalType string, integer or "
             "date, with commas between."
         )
     return names
@@ -247,22 +269,22 @@ def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str 
 
 
 def _custom(
-    properties: list[CustomProperty] | None, known: frozenset[str], path: Path, where: str
+    properties: list[CustomProperty] | None, known: frozenset[str], place: str, where: str
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in properties or []:
         if item.property not in known:
             raise CatalogueError(
-                f"{path}: {where} has an unknown custom property; known: {', '.join(sorted(known))}."
+                f"{place}: {where} has an unknown custom property; known: {', '.join(sorted(known))}."
             )
         if item.property in found:
-            raise CatalogueError(f"{path}: {where} has the custom property {item.property} twice.")
+            raise CatalogueError(f"{place}: {where} has the custom property {item.property} twice.")
         found[item.property] = item.value
     return found
 
 
-def _text(custom: dict[str, Any], name: str, path: Path) -> str:
+def _text(custom: dict[str, Any], name: str, place: str) -> str:
     value = custom.get(name)
     if not isinstance(value, str) or not value:
-        raise CatalogueError(f"{path}: customProperties.{name} is missing.")
+        raise CatalogueError(f"{place}: customProperties.{name} is missing.")
     return value

@@ -104,6 +104,7 @@ def move(
             counted(moved.entries, "entry", "entries"),
             counted(moved.checkpoints, "checkpoint"),
             counted(moved.members, "member"),
+            *((f"contracts in {counted(moved.contracts, 'version')}",) if moved.contracts else ()),
             *(() if moved.details is None else (f"details of {counted(moved.details, 'entry', 'entries')}",)),
         )
     )
@@ -113,6 +114,7 @@ def move(
             "entries": moved.entries,
             "checkpoints": moved.checkpoints,
             "members": moved.members,
+            "contracts": moved.contracts,
             "details": moved.details,
             "address": address.url,
             "retired": files,

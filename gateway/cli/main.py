@@ -40,6 +40,9 @@ COMMANDS: Final = {
     "corrections": Listed(
         "gateway.cli.corrections", "Announce corrected records, hear of them, answer, see what is open.", _ASK
     ),
+    "contract": Listed(
+        "gateway.cli.contract", "Draft, propose, sign, compare, suspend and end contracts.", _ASK
+    ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),
     "witness": Listed("gateway.cli.witness", "Cosign the checkpoints of other gateways' logs.", _PROVE),

@@ -11,6 +11,7 @@ with Client.from_config("client.toml") as client:
 
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.client.contracts import PartyContract
 from gateway.client.errors import (
     ClientError,
     ReceiptInvalidError,
@@ -28,6 +29,7 @@ __all__ = [
     "Listed",
     "Match",
     "Page",
+    "PartyContract",
     "ReceiptInvalidError",
     "StreamSummary",
     "Subject",

@@ -25,6 +25,7 @@ from gateway.api.v1 import (
 from gateway.audit.acknowledgement import AcknowledgedRelease, sign_acknowledgement, verify_acknowledged
 from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.client.contracts import AsyncContracts
 from gateway.client.corrections import AsyncCorrections
 from gateway.client.errors import ClientError, ReceiptInvalidError, from_rpc_error, invalid
 from gateway.client.statement import build_query, seal_query
@@ -85,6 +86,8 @@ class AsyncClient:
             self._channel, trust, signing_key, timeout_s=timeout_s, clock=clock
         )
         """What concerns records that were corrected or withdrawn."""
+        self.contracts = AsyncContracts(self._channel, trust, signing_key, timeout_s=timeout_s, verify=verify)
+        """The contracts that this member is a party to."""
         self._catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(self._channel)
         self._usage: Any = usage_service_pb2_grpc.UsageServiceStub(self._channel)
 

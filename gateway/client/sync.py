@@ -18,6 +18,7 @@ from gateway.audit.acknowledgement import AcknowledgedRelease
 from gateway.audit.receipt import Receipt
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.client.contracts import Contracts
 from gateway.client.corrections import AsyncCorrections, ReceivedNotice
 from gateway.evidence import dsse
 from gateway.evidence.correction import AnswerOutcome
@@ -42,6 +43,8 @@ class Client:
         except BaseException:
             self._stop()
             raise
+        self.contracts = Contracts(self._client.contracts, self._run)
+        """The contracts that this member is a party to."""
 
     @classmethod
     def from_config(cls, path: str | Path, **options: Any) -> Self:

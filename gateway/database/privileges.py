@@ -1,9 +1,9 @@
 """What the gateway's role may do in the database, and that it may do nothing else.
 
 The log's rows are made by INSERT and never changed. What moves is the head, the probe's counter and
-the claims of once-keys. Members, the ledger and the nodes' agreement change. Details of entries come and
-go, and are never changed. Everything else, above all owning the tables, belongs to another role, which
-only migrations use.
+the claims of once-keys. Members, contracts, the ledger and the nodes' agreement change. Details of entries
+come and go, and are never changed. Everything else, above all owning the tables, belongs to another role,
+which only migrations use.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "correction": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "correction_notice": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "correction_head": ("SELECT", "UPDATE"),
+    "contract_registry": ("SELECT", "UPDATE"),
+    "contracts": ("SELECT", "INSERT", "UPDATE"),
     "alembic_version": ("SELECT",),
 }
 """The rights of the gateway's role, by table."""

@@ -41,6 +41,29 @@ def record_change(
     for `clock.jumped`. Raises `ConfigError`, `LogUnavailableError` and, if `once` was claimed before,
     `OnceTakenError`; then nothing may be changed.
     """
+    entry = Entry(
+        v=ENTRY_VERSION,
+        kind=kind,
+        time=rfc3339(clock()),
+        subject=subject,
+        detail={name: value for name, value in detail.items() if value},
+        key_epoch=key_epoch,
+        exchange=exchange,
+        bundle=bundle,
+        commitments=dict(commitments or {}),
+    )
+    return record_entry(config, entry, once=once, clock=clock, accepts_clock=accepts_clock)
+
+
+def record_entry(
+    config: GatewayConfig,
+    entry: Entry,
+    *,
+    once: Once | None = None,
+    clock: Clock = system_clock,
+    accepts_clock: bool = False,
+) -> int:
+    """Append `entry` as it is, and raise, as `record_change` does; return its index."""
     try:
         require_log(config.log.database)
     except ConfigError as error:
@@ -60,17 +83,4 @@ def record_change(
         )
         # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
         opened.callback(reader.close)
-        return log.append_sync(
-            Entry(
-                v=ENTRY_VERSION,
-                kind=kind,
-                time=rfc3339(clock()),
-                subject=subject,
-                detail={name: value for name, value in detail.items() if value},
-                key_epoch=key_epoch,
-                exchange=exchange,
-                bundle=bundle,
-                commitments=dict(commitments or {}),
-            ),
-            once,
-        ).index
+        return log.append_sync(entry, once).index

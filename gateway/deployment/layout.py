@@ -4,7 +4,7 @@ config.toml         settings of `gateway serve`
 trust.json          public keys, for everybody who verifies
 catalogue/          dataset descriptions (ODCS 3.1)
 policies/           the policy: Rego, data, golden cases
-data/               audit.db, audit-ledger.db, audit-usage.db, members.db
+data/               audit.db, audit-ledger.db, audit-usage.db, members.db, contracts.db
 keys/   (0700)      gateway.key log.key keyring.json page-tokens.key disclosure.key blind-index.key
                     corrections.key tls.key ca.key
 tls/                ca.pem gateway.pem

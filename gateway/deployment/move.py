@@ -22,6 +22,9 @@ from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.stores import require_file_log
 from gateway.audit.transfer import copy_to_database
 from gateway.config import GatewayConfig
+from gateway.contracts.sqlite import SqliteContractStore
+from gateway.contracts.store import write_version
+from gateway.contracts.version import Version
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseUnavailableError
 from gateway.database.privileges import require_guards, require_modest_role
@@ -49,6 +52,8 @@ class Moved:
     members: int
     details: int | None
     """Of how many entries details were moved; None if no file of details was there."""
+    contracts: int
+    """Versions of contracts."""
     files: tuple[Path, ...]
     """What the old files are called now."""
 
@@ -59,18 +64,19 @@ def move_to_postgres(
     progress: Progress = lambda _done, _total: None,
     stage: Stage = lambda _name: None,
 ) -> Moved:
-    """Copy log, members and details of a stopped gateway into the database at `address`; retire the files.
+    """Copy what a stopped gateway keeps in files into the database at `address`; retire the files.
 
-    The log is examined before and after; origin, key, entries and checkpoints are the same, so that
-    every receipt stays valid. The file of details is not kept as the others are, but destroyed: what is
-    erased later must not be left in it. Nothing can append to the log's file meanwhile. A move that was
-    interrupted is taken up again: what was committed is not copied twice. Raises `LogMismatchError` if
-    either log is not sound or they differ, `LogUnavailableError`, what `gateway.details.transfer` raises,
-    and `ConfigError`.
+    That is the log, members, contracts and details. The log is examined before and after; origin, key,
+    entries and checkpoints are the same, so that every receipt stays valid. The file of details is not kept
+    as the others are, but destroyed: what is erased later must not be left in it. Nothing can append to the
+    log's file meanwhile. A move that was interrupted is taken up again: what was committed is not copied
+    twice. Raises `LogMismatchError` if either log is not sound or they differ, `LogUnavailableError`, what
+    `gateway.details.transfer` raises, `ContractsUnavailableError`, and `ConfigError`.
     """
     log_file = require_file_log(config.log.database, "Moving")
     member_file = require_file_log(config.members.database, "Moving")
     details_file = _details_file(config)
+    contracts_file = _contracts_file(config)
     verifier = Ed25519Verifier(config.log.origin, SigningKey.load(config.log.key).verify_key.public)
     if not log_file.exists():
         raise ConfigError(f"The audit log {log_file} is missing; restore it first.")
@@ -78,10 +84,11 @@ def move_to_postgres(
         stage("examining the file")
         before = _require_sound(fsck(log_file, verifier, progress), "The log in the file")
         members = SqliteMemberStore(member_file).members()
+        contracts = _versions(contracts_file)
         with closing(SqliteReader(log_file)) as source:
             head = source.checkpoint()
         stage("copying")
-        _copy(address, config.log.origin, _Files(log_file, details_file), members, head, progress)
+        _copy(address, config.log.origin, _Files(log_file, details_file), members, contracts, head, progress)
         stage("examining the database")
         after = _require_sound(fsck_database(address, verifier, progress), "The log in the database")
         with PostgresReader(address) as target:
@@ -96,8 +103,20 @@ def move_to_postgres(
             stage("examining the details")
             details = _verify_details(address, details_file, config.log.origin)
             destroy(details_file, config.log.origin)
-        files = tuple(_retire(path) for path in (log_file, member_file))
-    return Moved(after.entries, after.checkpoints, len(members[1]), details, files)
+        retired = (log_file, member_file, *((contracts_file,) if contracts_file is not None else ()))
+        files = tuple(_retire(path) for path in retired)
+    return Moved(after.entries, after.checkpoints, len(members[1]), details, len(contracts), files)
+
+
+def _contracts_file(config: GatewayConfig) -> Path | None:
+    """Return the file of contracts; None if there were none yet."""
+    path = require_file_log(config.contracts_place, "Moving")
+    return path if path.exists() else None
+
+
+def _versions(path: Path | None) -> list[Version]:
+    """Return every version of every contract; raise `ContractsUnavailableError` if one was edited."""
+    return [] if path is None else SqliteContractStore(path).all_versions()
 
 
 def _details_file(config: GatewayConfig) -> Path | None:
@@ -133,6 +152,7 @@ def _copy(
     origin: str,
     files: _Files,
     members: tuple[int, list[Any]],
+    contracts: list[Version],
     head: str,
     progress: Progress,
 ) -> None:
@@ -148,6 +168,12 @@ def _copy(
                 copy_to_database(files.log, connection, progress)
                 if files.details is not None:
                     copy_details(files.details, origin, connection)
+                for version in contracts:
+                    connection.execute(
+                        "INSERT INTO contracts (id, contract, version, terms, signatures, standing)"
+                        " VALUES (%s, %s, %s, %s, %s, %s)",
+                        write_version(version),
+                    )
                 for member in members[1]:
                     connection.execute(
                         "INSERT INTO members (id, title, member_class, roles, uri, endpoint, state)"
@@ -162,7 +188,7 @@ def _copy(
     except DatabaseUnavailableError as error:
         raise LogUnavailableError(error.message) from error
     except psycopg.errors.UniqueViolation as error:
-        raise ConfigError("The database holds members already; name an empty one.") from error
+        raise ConfigError("The database holds members or contracts already; name an empty one.") from error
     except psycopg.Error as error:
         raise LogUnavailableError(
             f"The log was not moved, and the database is as before: {advice_for(error)}."

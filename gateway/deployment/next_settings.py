@@ -18,9 +18,9 @@ from gateway.errors import ConfigError
 def settings_of_next(text: str, config: GatewayConfig, rotation: Rotation, folder: Path) -> str:
     """Return the text of the configuration changed to go on in the next log.
 
-    That is `[log]`, `[details]`, and `[members]` where a database takes all. Everything else, comments
-    too, stays as it is. `folder` is that of the file: paths within it are written relative to it. Raises
-    `ConfigError` if the file's form is not one that can be changed safely.
+    That is `[log]`, `[details]`, and `[members]` and `[contracts]` where a database takes all. Everything
+    else, comments too, stays as it is. `folder` is that of the file: paths within it are written relative
+    to it. Raises `ConfigError` if the file's form is not one that can be changed safely.
     """
     database = _relative(rotation.database, folder)
     previous = [_relative(place, folder) for place in (*config.log.previous, config.log.database)]
@@ -29,6 +29,8 @@ def settings_of_next(text: str, config: GatewayConfig, rotation: Rotation, folde
     }
     if isinstance(rotation.database, PostgresAddress):
         changes["members"] = {"database": database}
+        if config.contracts.database is not None:
+            changes["contracts"] = {"database": database}
     if config.details is not None:
         # Details are sealed for their log, and stay with it.
         place = _next_details(config.details.database, rotation)

@@ -19,6 +19,7 @@ from gateway.audit.writer import AuditLog
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import ORIGIN_PATTERN, GatewayConfig
 from gateway.database import PostgresAddress
+from gateway.deployment.contracts import carry_contracts, missing_contracts
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
 from gateway.members import open_member_store
@@ -44,9 +45,9 @@ def close_and_go_on(
     """Close the log of `config` with a final entry and begin the next one with its final checkpoint.
 
     The next one is kept by the same engine: in a file that does not exist, or in a database that has the
-    schema and is empty; the members go there too. One that was broken off half-way is completed when it is
-    asked for again. The configuration is left as it is. Raises `ConfigError` (a gateway runs; the names
-    cannot be used) and `LogUnavailableError`.
+    schema and is empty; members and contracts go there too. One that was broken off half-way is completed
+    when it is asked for again. The configuration is left as it is. Raises `ConfigError` (a gateway runs; the
+    names cannot be used) and `LogUnavailableError`.
     """
     log = config.log
     _check_names(config, next_origin, next_database)
@@ -59,12 +60,14 @@ def close_and_go_on(
             raise _taken(next_database)
         if isinstance(next_database, PostgresAddress):
             _missing_members(config.members.database, next_database)
+            missing_contracts(config.contracts_place, next_database)
         note, size = _close(log.database, Ed25519Signer(log.origin, key), next_origin, clock)
         detail = opening_detail(note)
         if begun is not None and (begun.kind is not EntryKind.LOG_OPENED or begun.detail != detail):
             raise _taken(next_database)
         if isinstance(next_database, PostgresAddress):
             _carry_members(config.members.database, next_database)
+            carry_contracts(config.contracts_place, next_database)
         if begun is None:
             with AuditLog(open_store(next_database), next_signer, origin=next_origin, clock=clock) as writer:
                 writer.append_sync(_entry(EntryKind.LOG_OPENED, detail, clock))

@@ -71,6 +71,7 @@ def _examine_against_log(
     yield from _run("clock", lambda: log.examine_clock(config.log, reader, now))
     yield from _run("members", lambda: records.examine_members(config, entries))
     yield from _run("policy", lambda: records.examine_policy(config, now))
+    yield from _run("contracts", lambda: records.examine_contracts(config, entries))
     yield from _run("changes", lambda: records.examine_changes(config, entries))
     yield from _run("starts", lambda: records.examine_starts(config, entries, now))
 

@@ -44,7 +44,8 @@ def _watched(config: GatewayConfig, config_file: Path, trust_file: Path) -> Iter
         config.keys.keyring,
         config.keys.page_tokens,
     )
-    databases = [place for place in (config.log.database, config.members.database) if isinstance(place, Path)]
+    places = (config.log.database, config.members.database, config.contracts_place)
+    databases = [place for place in places if isinstance(place, Path)]
     if config.policy.activation is not None:
         databases.append(config.policy.activation.database)
     private = [*secrets, *(path for path in databases if path.exists())]

@@ -12,12 +12,15 @@ from gateway import __version__
 from gateway.audit.errors import LogUnavailableError
 from gateway.clock import parse_rfc3339
 from gateway.config import GatewayConfig
+from gateway.contracts.stores import open_contract_store
+from gateway.contracts.version import Version
 from gateway.deployment import export_trust
 from gateway.deployment.policy import bundle_in_force, policy_place
 from gateway.doctor.finding import Finding, State
 from gateway.evidence.keys import SigningKey
 from gateway.members import open_member_store
-from gateway.model import EntryKind, MemberState
+from gateway.model import ContractState, EntryKind, MemberState
+from gateway.recorded.contracts import RecordedContracts, told_contract
 from gateway.recorded.deployment import PartChange, changes_between, observe_deployment
 from gateway.recorded.entries import RecordedEntries
 from gateway.recorded.members import Contradiction, MemberContradiction, RecordedMembers, told
@@ -56,6 +59,30 @@ def _advice(contradiction: MemberContradiction) -> str:
         "It is not served. Unless you know why, somebody has written to the member store: restore it. If the "
         f"store is right, run `gateway member confirm {contradiction.member} --reason …`."
     )
+
+
+def examine_contracts(config: GatewayConfig, entries: RecordedEntries) -> Iterator[Finding]:
+    """Compare every version of every contract with the last entry about it."""
+    place = config.contracts_place
+    versions: list[Version] = []
+    if not isinstance(place, Path) or place.exists():
+        with closing(open_contract_store(place)) as store:
+            versions = store.versions()[1]
+    found = RecordedContracts(entries).contradictions(versions)
+    for contradiction in found:
+        if contradiction.is_proposal:
+            yield Finding("contracts", State.WARN, told_contract(contradiction), "It may be proposed anew.")
+        else:
+            yield Finding("contracts", State.FAIL, told_contract(contradiction), _ADVICE_OF_CONTRACT)
+    if not found:
+        active = sum(version.standing.state is ContractState.ACTIVE for version in versions)
+        yield Finding("contracts", State.OK, f"{len(versions)}, {active} of them active, all as recorded")
+
+
+_ADVICE_OF_CONTRACT: Final = (
+    "Nothing is served under it. After a crash a running gateway puts it right within seconds. If it stays, "
+    "somebody has written to the contract store: restore it from its newest copy."
+)
 
 
 def examine_changes(config: GatewayConfig, entries: RecordedEntries) -> Iterator[Finding]:

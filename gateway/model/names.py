@@ -1,4 +1,8 @@
-"""Resource names (AIP-122): `members/{member}`, `members/{member}/datasets/{dataset}`, `list-sets/{name}`."""
+"""Resource names (AIP-122).
+
+`members/{member}`, `members/{member}/datasets/{dataset}`, `list-sets/{name}`,
+`contracts/{contract}/versions/{version}`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ NAME_PATTERN: Final = r"[a-z][a-z0-9-]{0,39}"
 
 _MEMBER: Final = re.compile(rf"members/({NAME_PATTERN})")
 _LIST_SET: Final = re.compile(rf"list-sets/({NAME_PATTERN})")
+_CONTRACT: Final = re.compile(r"contracts/([a-z][a-z0-9-]{0,62})/versions/([1-9][0-9]{0,11})", re.ASCII)
 _DATASET: Final = re.compile(rf"members/({NAME_PATTERN})/datasets/({NAME_PATTERN})")
 
 
@@ -26,6 +31,19 @@ def dataset_name(member: str, dataset: str) -> str:
 def list_set_name(list_set: str) -> str:
     """Return the resource name of the list set that policy calls `list_set`."""
     return f"list-sets/{list_set}"
+
+
+def contract_name(contract: str, version: int) -> str:
+    """Return the resource name of a version of the contract called `contract`."""
+    return f"contracts/{contract}/versions/{version}"
+
+
+def parse_contract_name(name: str) -> tuple[str, int]:
+    """Return (contract, version); raise `ValueError` if `name` is not the name of a contract's version."""
+    match = _CONTRACT.fullmatch(name)
+    if match is None:
+        raise ValueError("not of the form contracts/{contract}/versions/{version}")
+    return match[1], int(match[2])
 
 
 def parse_list_set_name(name: str) -> str:

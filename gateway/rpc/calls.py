@@ -43,7 +43,7 @@ def describe_call(context: grpc.aio.ServicerContext[Any, Any], body: bytes, max_
     return Call(caller, timeout_s, fault, len(body))
 
 
-def parse_request(body: bytes, message_type: type[_Message], limit: int = MAX_REQUEST_BYTES) -> _Message:
+def parse_request(body: bytes, message_type: type[_Message], *, limit: int = MAX_REQUEST_BYTES) -> _Message:
     """Parse `body` strictly.
 
     Unknown fields, repeated singular fields and other surplus bytes are refused: every byte that was

@@ -144,6 +144,6 @@ def _receive(
     """
     call = describe_call(context, body, max_timeout_s)
     try:
-        return call, parse_request(body, message_type, limit)
+        return call, parse_request(body, message_type, limit=limit)
     except GatewayError as error:
         return replace(call, fault=call.fault or error), message_type()

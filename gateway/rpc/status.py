@@ -55,6 +55,8 @@ _BY_CODE: Final = {
         Reason.PURPOSE_UNKNOWN,
         Reason.TIER_UNKNOWN,
         Reason.COHORT_TOO_SMALL,
+        Reason.CONTRACT_NOT_PARTY,
+        Reason.CONTRACT_HELD,
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (
         Reason.REQUEST_MALFORMED,
@@ -67,6 +69,7 @@ _BY_CODE: Final = {
         Reason.IDENTIFIER_INVALID,
         Reason.SUBJECT_MISSING,
         Reason.FILTER_UNSUPPORTED,
+        Reason.CONTRACT_MALFORMED,
     ),
     grpc.StatusCode.NOT_FOUND: (
         Reason.DATASET_UNKNOWN,
@@ -74,8 +77,9 @@ _BY_CODE: Final = {
         Reason.DETAILS_MISSING,
         Reason.DETAILS_ERASED,
         Reason.CORRECTION_NOT_FOUND,
+        Reason.CONTRACT_UNKNOWN,
     ),
-    grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
+    grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED, Reason.CONTRACT_SIGNED_BEFORE),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.MESSAGE_TOO_LARGE,
         Reason.OVERLOADED,
@@ -96,6 +100,8 @@ _BY_CODE: Final = {
         Reason.DETAILS_UNAVAILABLE,
         Reason.LEDGER_UNAVAILABLE,
         Reason.CORRECTIONS_UNAVAILABLE,
+        Reason.CONTRACTS_UNAVAILABLE,
+        Reason.CONTRACT_CONTRADICTED,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -109,6 +115,10 @@ _BY_CODE: Final = {
         Reason.ACKNOWLEDGEMENT_OVERDUE,
         Reason.APPROVAL_INVALID,
         Reason.CORRECTIONS_NOT_KEPT,
+        Reason.CONTRACT_ALTERED,
+        Reason.CONTRACT_OUTDATED,
+        Reason.CONTRACT_ORDER,
+        Reason.CONTRACT_OVER,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),

@@ -18,7 +18,8 @@ from gateway.pseudonym import Keyring
 
 CHECKS = [
     "files", "TLS certificate", "members' authority", "keys", "key epoch", "log tables", "log", "log anchor",
-    "clock", "members", "policy", "changes", "crashes", "clock jumps", "version", "log disk", "trust file",
+    "clock", "members", "policy", "contracts", "changes", "crashes", "clock jumps", "version", "log disk",
+    "trust file",
 ]  # fmt: skip
 
 
