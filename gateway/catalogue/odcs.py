@@ -3,9 +3,10 @@
 What drives enforcement stands where the standard has a place for it (`classification` is the
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
 properties: on the contract `provider`, `owner`, `tier`, `datasetClass`, `catalogueCitation`,
-`retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records); on a property
-`identifierKind`, `lookup`, `generalise`, `mask` (`first:N,last:M`), `link`, `restriction`. Custom
-properties we do not know are refused: a misspelt one must not silently weaken a description.
+`retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records), `contract` (`required`:
+given under a contract in force only); on a property `identifierKind`, `lookup`, `generalise`,
+`mask` (`first:N,last:M`), `link`, `restriction`. Custom properties we do not know are refused: a
+misspelt one must not silently weaken a description.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _MASK: Final = re.compile(r"first:(?P<first>[0-9]{1,2}),last:(?P<last>[0-9]{1,2}
 _DATED: Final = re.compile(r"(?P<field>[a-z][a-z0-9_]{0,62}):(?P<count>[1-9][0-9]{0,3})", re.ASCII)
 _CONTRACT_PROPERTIES: Final = frozenset({
     "provider", "owner", "tier", "datasetClass", "catalogueCitation", "retention", "freshness", "cohort",
+    "contract",
 })  # fmt: skip
 _FIELD_PROPERTIES: Final = frozenset(
     {"identifierKind", "lookup", "generalise", "mask", "link", "restriction"}
@@ -74,58 +76,71 @@ def read_dataset(path: Path, tiers: Sequence[str]) -> Dataset:
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - safe, either
-        contract = OpenDataContractStandard(**content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CatalogueError(f"{path}: cannot be read as YAML ({type(error).__name__}).") from error
+    return describe_dataset(content, str(path), tiers)
+
+
+def describe_dataset(content: Any, where: str, tiers: Sequence[str]) -> Dataset:
+    """Return the dataset that `content` describes, the JSON value of an ODCS data contract.
+
+    `where` is what messages call it. Raises `CatalogueError` as `read_dataset` does.
+    """
+    try:
+        contract = OpenDataContractStandard(**content)
+    except TypeError as error:
+        raise CatalogueError(f"{where}: is not an object of an ODCS data contract.") from error
     except ValidationError as error:
         places = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
             for problem in error.errors()[:5]
         )
-        raise CatalogueError(f"{path}: is not ODCS 3.1: {places}") from error
-    return _dataset(contract, path, tiers)
+        raise CatalogueError(f"{where}: is not ODCS 3.1: {places}") from error
+    return _dataset(contract, where, tiers)
 
 
-def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str]) -> Dataset:
+def _dataset(contract: OpenDataContractStandard, where: str, tiers: Sequence[str]) -> Dataset:
     if contract.kind != "DataContract" or contract.apiVersion not in API_VERSIONS:
         raise CatalogueError(
-            f"{path}: kind must be DataContract and apiVersion one of {', '.join(API_VERSIONS)}."
+            f"{where}: kind must be DataContract and apiVersion one of {', '.join(API_VERSIONS)}."
         )
     custom = _custom(
         contract.customProperties,
         _CONTRACT_PROPERTIES,
-        path,
+        where,
         "the contract",
     )
-    provider = _text(custom, "provider", path)
+    provider = _text(custom, "provider", where)
     if not _SEGMENT.fullmatch(provider) or not _SEGMENT.fullmatch(contract.id or ""):
         raise CatalogueError(
-            f"{path}: id and customProperties.provider are lower case letters, digits and hyphens, "
+            f"{where}: id and customProperties.provider are lower case letters, digits and hyphens, "
             "at most 40."
         )
     owner = str(custom.get("owner", provider))
     if not _SEGMENT.fullmatch(owner):
-        raise CatalogueError(f"{path}: customProperties.owner is the id of a member.")
-    tier = _text(custom, "tier", path)
+        raise CatalogueError(f"{where}: customProperties.owner is the id of a member.")
+    tier = _text(custom, "tier", where)
     if tier not in tiers:
-        raise CatalogueError(f"{path}: tier must be one of {', '.join(tiers)}.")
+        raise CatalogueError(f"{where}: tier must be one of {', '.join(tiers)}.")
     dataset_class = str(custom.get("datasetClass", "record"))
     if dataset_class not in _DATASET_CLASSES:
-        raise CatalogueError(f"{path}: datasetClass must be one of {', '.join(sorted(_DATASET_CLASSES))}.")
+        raise CatalogueError(f"{where}: datasetClass must be one of {', '.join(sorted(_DATASET_CLASSES))}.")
     objects = contract.schema_ or []
     if len(objects) != 1 or not objects[0].properties:
-        raise CatalogueError(f"{path}: schema must hold exactly one object with properties.")
-    fields = [_field(item, path, tiers) for item in objects[0].properties]
+        raise CatalogueError(f"{where}: schema must hold exactly one object with properties.")
+    fields = [_field(item, where, tiers) for item in objects[0].properties]
     if len({field.name for field in fields}) != len(fields):
-        raise CatalogueError(f"{path}: a property name stands twice.")
-    retention = _dated(custom, "retention", "YEARS", fields, path)
-    freshness = _dated(custom, "freshness", "DAYS", fields, path)
+        raise CatalogueError(f"{where}: a property name stands twice.")
+    retention = _dated(custom, "retention", "YEARS", fields, where)
+    freshness = _dated(custom, "freshness", "DAYS", fields, where)
     cohort = custom.get("cohort", 0)
     if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
-        raise CatalogueError(f"{path}: cohort must be a whole number up to {MAX_COHORT}.")
+        raise CatalogueError(f"{where}: cohort must be a whole number up to {MAX_COHORT}.")
+    if custom.get("contract", "required") != "required":
+        raise CatalogueError(f"{where}: contract must be required, or left out.")
     restrictions = [field for field in fields if field.restriction]
     if len(restrictions) > 1 or (restrictions and dataset_class != "list"):
-        raise CatalogueError(f"{path}: restriction is for one property of a dataset of class list.")
+        raise CatalogueError(f"{where}: restriction is for one property of a dataset of class list.")
     purpose = contract.description.purpose if contract.description else None
     return Dataset(
         name=dataset_name(provider, contract.id or ""),
@@ -140,15 +155,16 @@ def _dataset(contract: OpenDataContractStandard, path: Path, tiers: Sequence[str
         retention=None if retention is None else Retention(field=retention[0], years=retention[1]),
         freshness=None if freshness is None else Freshness(field=freshness[0], days=freshness[1]),
         cohort=cohort,
+        needs_contract="contract" in custom,
         fields={field.name: field for field in fields},
     )
 
 
-def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
+def _field(item: SchemaProperty, described: str, tiers: Sequence[str]) -> Field:
     name = item.name or ""
     if not _FIELD_NAME.fullmatch(name):
-        raise CatalogueError(f"{path}: property names are lower case letters, digits and _, at most 63.")
-    where = f"{path}: property {name}"
+        raise CatalogueError(f"{described}: property names are lower case letters, digits and _, at most 63.")
+    where = f"{described}: property {name}"
     tier = item.classification
     if tier is None or tier not in tiers:
         raise CatalogueError(f"{where}: classification must be one of {', '.join(tiers)}.")
@@ -156,7 +172,7 @@ def _field(item: SchemaProperty, path: Path, tiers: Sequence[str]) -> Field:
         field_type = FieldType(item.logicalType or "string")
     except ValueError as error:
         raise CatalogueError(f"{where}: logicalType must be one of {', '.join(FieldType)}.") from error
-    custom = _custom(item.customProperties, _FIELD_PROPERTIES, path, f"property {name}")
+    custom = _custom(item.customProperties, _FIELD_PROPERTIES, described, f"property {name}")
     identifier = custom.get("identifierKind")
     if identifier is not None and (identifier not in KINDS or field_type is not FieldType.STRING):
         raise CatalogueError(f"{where}: identifierKind must be one of {', '.join(KINDS)}, on a string.")
@@ -205,7 +221,7 @@ def _mask(text: str, field_type: FieldType, where: str) -> Mask:
 
 
 def _dated(
-    custom: dict[str, Any], name: str, unit: str, fields: Sequence[Field], path: Path
+    custom: dict[str, Any], name: str, unit: str, fields: Sequence[Field], where: str
 ) -> tuple[str, int] | None:
     value = custom.get(name)
     if value is None:
@@ -213,7 +229,7 @@ def _dated(
     parts = _DATED.fullmatch(str(value))
     dates = {field.name for field in fields if field.type is FieldType.DATE}
     if parts is None or parts["field"] not in dates:
-        raise CatalogueError(f"{path}: {name} must be FIELD:{unit}, with a field of logicalType date.")
+        raise CatalogueError(f"{where}: {name} must be FIELD:{unit}, with a field of logicalType date.")
     return parts["field"], int(parts["count"])
 
 
@@ -227,22 +243,22 @@ def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str 
 
 
 def _custom(
-    properties: list[CustomProperty] | None, known: frozenset[str], path: Path, where: str
+    properties: list[CustomProperty] | None, known: frozenset[str], where: str, part: str
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in properties or []:
         if item.property not in known:
             raise CatalogueError(
-                f"{path}: {where} has an unknown custom property; known: {', '.join(sorted(known))}."
+                f"{where}: {part} has an unknown custom property; known: {', '.join(sorted(known))}."
             )
         if item.property in found:
-            raise CatalogueError(f"{path}: {where} has the custom property {item.property} twice.")
+            raise CatalogueError(f"{where}: {part} has the custom property {item.property} twice.")
         found[item.property] = item.value
     return found
 
 
-def _text(custom: dict[str, Any], name: str, path: Path) -> str:
+def _text(custom: dict[str, Any], name: str, where: str) -> str:
     value = custom.get(name)
     if not isinstance(value, str) or not value:
-        raise CatalogueError(f"{path}: customProperties.{name} is missing.")
+        raise CatalogueError(f"{where}: customProperties.{name} is missing.")
     return value

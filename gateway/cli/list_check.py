@@ -111,6 +111,7 @@ def list_check(
             at_least=at_least,
             legal_basis=legal_basis,
             memorandum=memorandum,
+            contract=contract,
             actor=Actor(id=actor, case=case) if actor else None,
             timeout_s=timeout_s,
         )

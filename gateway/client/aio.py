@@ -118,6 +118,7 @@ class AsyncClient:
         fields: Sequence[str] = (),
         legal_basis: str = "",
         memorandum: str = "",
+        contract: str = "",
         document: str = "",
         actor: Actor | None = None,
         page_size: int = 0,
@@ -138,6 +139,7 @@ class AsyncClient:
             fields=fields,
             legal_basis=legal_basis,
             memorandum=memorandum,
+            contract=contract,
             document=document,
             actor=actor,
         )

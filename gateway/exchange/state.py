@@ -15,7 +15,7 @@ from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
 from gateway.ledger import Account, DebtKind
-from gateway.model import NO_DUTIES, Decision, Duties, Member, Operation
+from gateway.model import NO_DUTIES, Contract, Decision, Duties, Member, Operation
 from gateway.telemetry.metrics import Stopwatch
 
 RESERVED_SHARE: Final = 0.1
@@ -37,6 +37,10 @@ class Exchange:
     statement: OpenedStatement | None = None
     resolved: Resolved | None = None
     provider: Member | None = None
+    contract: Contract | None = None
+    """The one under which it happens, as it is told of to others."""
+    contracts: tuple[Contract, ...] = ()
+    """All that must stay in force for it: `contract`, or those of the lists that are asked together."""
     decision: Decision | None = None
     plan: TransformPlan | None = None
     duties: Duties = NO_DUTIES

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from gateway.model.contract import Held
+
 
 class FieldType(StrEnum):
     """Logical types (ODCS 3.1) that a field may have; values travel as their JSON form."""
@@ -85,5 +87,9 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     freshness: Freshness | None = None
     cohort: int = 0
     """The fewest records that may be told about where no subject is named; 0: no such limit."""
+    needs_contract: bool = False
+    """Whether its records are given under a contract in force only."""
+    held: Held = Held.PROVIDER
+    """Where its records are."""
     fields: dict[str, Field]
     """By field name, in the order of the description."""
