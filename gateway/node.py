@@ -33,12 +33,15 @@ from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.acknowledging import Acknowledging
+from gateway.exchange.contracts import Contracts, NoContracts
+from gateway.exchange.contributed import ContributedDatasets, Refused
 from gateway.exchange.duties.overdue import Overdue
 from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.providers import Providers
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
@@ -173,8 +176,8 @@ class Node(ServingProcess):
 
         ledger, duties = self._open_ledger(reader)
 
-        providers = GrpcProviders(credentials)
-        enter.push_async_callback(providers.close)
+        providers = self._providers(directory, credentials)
+        contracts = await self._follow_contracts(directory, catalogue, tier_names(bundle))
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -193,6 +196,7 @@ class Node(ServingProcess):
                 witnessed_tiers=witnessed,
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
+                contracts=contracts,
             ),
             moving_streams=config.server.moving_streams,
         )
@@ -209,7 +213,7 @@ class Node(ServingProcess):
                 reader, directory, self._clock, log.append
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
-                catalogue, Grants(policy, directory, self._clock), directory, self._clock
+                catalogue, Grants(policy, providers, self._clock, contracts), directory, self._clock
             ),
         }
         server = RpcServer(
@@ -254,6 +258,28 @@ class Node(ServingProcess):
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
+
+    def _contracts(self, directory: Directory) -> Contracts:
+        """Return what knows the contracts of the members in `directory`."""
+        del directory
+        return NoContracts()
+
+    def _providers(self, directory: Directory, credentials: ReloadingCredentials) -> Providers:
+        members = GrpcProviders(credentials)
+        self._stack.push_async_callback(members.close)
+        return Providers(directory, members)
+
+    async def _follow_contracts(
+        self, directory: Directory, catalogue: Catalogue, tiers: Sequence[str]
+    ) -> Contracts:
+        """Return the contracts; those in force have their datasets in `catalogue`, now and from now on."""
+        contracts = self._contracts(directory)
+        contributed = ContributedDatasets(
+            catalogue, contracts, tiers, self._clock, added=self._know_datasets, refused=_tell_refused
+        )
+        await contributed.refresh()
+        self._watch(asyncio.create_task(contributed.keep_fresh()))
+        return contracts
 
     def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
         """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""
@@ -343,9 +369,7 @@ class Node(ServingProcess):
             providers=sorted({dataset.provider for dataset in catalogue}),
             identifier_kinds=list(KINDS),
         )
-        for dataset in catalogue:
-            if dataset.freshness is not None:
-                metrics.note_promise(dataset.name, dataset.freshness.days)
+        self._note_promises(catalogue)
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
@@ -354,6 +378,19 @@ class Node(ServingProcess):
             metrics.watch_timestamps(partial(_timestamp_age_s, self.config.log.timestamps, self._clock))
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
+
+    def _know_datasets(self, datasets: Iterable[Dataset]) -> None:
+        """Let contributed datasets, and those who hold them, stand in the metrics by name."""
+        self.metrics.know(
+            datasets=[dataset.name for dataset in datasets],
+            providers=sorted({dataset.provider for dataset in datasets}),
+        )
+        self._note_promises(datasets)
+
+    def _note_promises(self, datasets: Iterable[Dataset]) -> None:
+        for dataset in datasets:
+            if dataset.freshness is not None:
+                self.metrics.note_promise(dataset.name, dataset.freshness.days)
 
     async def _publish(self, log: Log, reader: AuditReader, witnessed: frozenset[str]) -> Witnessing | None:
         """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
@@ -532,6 +569,10 @@ def _timestamp_age_s(config: TimestampsConfig, clock: Clock) -> float:
     except TimestampStoreError:
         return math.inf
     return math.inf if latest is None else (clock() - latest.time).total_seconds()
+
+
+def _tell_refused(refused: Refused) -> None:
+    _log.error("contracts.dataset_refused", dataset=refused.dataset, message=refused.message)
 
 
 async def _follow_certificates(credentials: ReloadingCredentials) -> None:

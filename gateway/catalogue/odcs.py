@@ -133,9 +133,6 @@ def _dataset(contract: OpenDataContractStandard, where: str, tiers: Sequence[str
         raise CatalogueError(f"{where}: a property name stands twice.")
     retention = _dated(custom, "retention", "YEARS", fields, where)
     freshness = _dated(custom, "freshness", "DAYS", fields, where)
-    cohort = custom.get("cohort", 0)
-    if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
-        raise CatalogueError(f"{where}: cohort must be a whole number up to {MAX_COHORT}.")
     if custom.get("contract", "required") != "required":
         raise CatalogueError(f"{where}: contract must be required, or left out.")
     restrictions = [field for field in fields if field.restriction]
@@ -154,7 +151,7 @@ def _dataset(contract: OpenDataContractStandard, where: str, tiers: Sequence[str
         citation=str(custom.get("catalogueCitation", "")),
         retention=None if retention is None else Retention(field=retention[0], years=retention[1]),
         freshness=None if freshness is None else Freshness(field=freshness[0], days=freshness[1]),
-        cohort=cohort,
+        cohort=_cohort(custom, where),
         needs_contract="contract" in custom,
         fields={field.name: field for field in fields},
     )
@@ -231,6 +228,13 @@ def _dated(
     if parts is None or parts["field"] not in dates:
         raise CatalogueError(f"{where}: {name} must be FIELD:{unit}, with a field of logicalType date.")
     return parts["field"], int(parts["count"])
+
+
+def _cohort(custom: dict[str, Any], where: str) -> int:
+    cohort = custom.get("cohort", 0)
+    if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
+        raise CatalogueError(f"{where}: cohort must be a whole number up to {MAX_COHORT}.")
+    return cohort
 
 
 def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str | None, where: str) -> bool:

@@ -58,6 +58,14 @@ def list_check(
             rich_help_panel=_WHY,
         ),
     ] = "",
+    contract: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The contract, by name or identity; for a single list only.",
+            rich_help_panel=_WHY,
+        ),
+    ] = "",
     actor: Annotated[
         str, typer.Option(metavar="ID", help="Who asks, by your own name for them.", rich_help_panel=_WHY)
     ] = "",

@@ -25,12 +25,33 @@ class ContractsInForce(Protocol):
         ...
 
 
+class Contracts(ContractsInForce, Protocol):
+    """Knows all contracts, and which are in force (`gateway.contracts.register.ContractRegister`)."""
+
+    def in_force(self, now: datetime) -> Sequence[Contract]:
+        """Return those in force at `now`; raise `GatewayError` if it cannot tell."""
+        ...
+
+    def contracts(self) -> Sequence[Contract]:
+        """Return all, in whatever state; raise `GatewayError` if it cannot tell."""
+        ...
+
+
 class NoContracts:
-    """The `ContractsInForce` of a gateway without contracts."""
+    """The `Contracts` of a gateway that has none."""
 
     def covering(self, dataset: str, now: datetime) -> Sequence[Contract]:
         """Return none."""
         del dataset, now
+        return ()
+
+    def in_force(self, now: datetime) -> Sequence[Contract]:
+        """Return none."""
+        del now
+        return ()
+
+    def contracts(self) -> Sequence[Contract]:
+        """Return none."""
         return ()
 
 
@@ -49,16 +70,14 @@ def find_contract(
         named = [one for one in covering if query.contract in {one.id, one.terms.contract}]
         if len(named) != 1:
             raise GatewayError(
-                "No contract of this name or identity is in force for this dataset now. Leave `contract` out, "
-                "or ask the contributor which one is.",
+                "No contract of this name or identity is in force for this dataset now. Leave `contract` "
+                "out, or ask the contributor which one is.",
                 reason=Reason.CONTRACT_NOT_IN_FORCE,
             )
         return named[0]
     if len(covering) <= 1:
         return next(iter(covering), None)
-    serving = [
-        one for one in covering if is_recipient(one, consumer) and query.purpose in one.terms.purposes
-    ]
+    serving = [one for one in covering if is_recipient(one, consumer) and query.purpose in one.terms.purposes]
     if len(serving) == 1:
         return serving[0]
     if not serving:

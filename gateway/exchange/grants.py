@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.exchange.contracts import ContractsInForce, NoContracts, contract_facts, is_recipient
+from gateway.exchange.contracts import ContractsInForce, contract_facts, is_recipient
 from gateway.exchange.providers import Providers
 from gateway.exchange.resolution import CAPABILITIES, bound_facts, dataset_facts
 from gateway.model import Contract, Dataset, Decision, Member, Operation
@@ -40,7 +40,7 @@ class Grants:
         policy: PolicyEngine,
         providers: Providers,
         clock: Clock,
-        contracts: ContractsInForce = NoContracts(),
+        contracts: ContractsInForce,
     ) -> None:
         self._policy = policy
         self._providers = providers
@@ -54,15 +54,15 @@ class Grants:
         except GatewayError:
             return []  # nobody can ask a provider that is not connected
         now = self._clock()
-        covering = [
-            one for one in self._contracts.covering(dataset.name, now) if is_recipient(one, member)
-        ]
+        covering = [one for one in self._contracts.covering(dataset.name, now) if is_recipient(one, member)]
         under: Sequence[Contract | None] = covering if covering or dataset.needs_contract else [None]
         return [
             granted
             for contract in under
             for way in ways(self._policy.bundle.data, member, dataset)
-            if (granted := await grant(self._policy, member, provider, dataset, way, contract, now)).decision.allow
+            if (
+                granted := await grant(self._policy, member, provider, dataset, way, contract, now)
+            ).decision.allow
         ]
 
 

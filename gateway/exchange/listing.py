@@ -270,9 +270,9 @@ class Listing:
             "joint" if joint else "single",
             contract=asked.contract,
         )
-        records = self._with.providers.records(asked.resolved.dataset)
+        holder = self._with.providers.records(asked.resolved.dataset)
         try:
-            delivered, more = await records.fetch(asked.provider, order, size, b"", timeout_s)
+            delivered, more = await holder.fetch(asked.provider, order, size, b"", timeout_s)
         except GatewayError as error:
             if error.reason in _TRANSPORT_REASONS:
                 _log.warning("list.unavailable", provider=asked.provider.id, reason=error.reason.value)

@@ -35,7 +35,7 @@ from gateway.evidence.order import ORDER_TYPE, FetchOrder, encode_order
 from gateway.evidence.records import SEED_BYTES
 from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
-from gateway.exchange.contracts import ContractsInForce, NoContracts, find_contract, verify_in_force
+from gateway.exchange.contracts import ContractsInForce, find_contract, verify_in_force
 from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits
@@ -91,6 +91,8 @@ class Collaborators:
     page_tokens: PageTokens
     metrics: Metrics
     duties: DutyPerformer
+    contracts: ContractsInForce
+    """Under which records of contributors are given."""
     on_outcome: Callable[[Exchange, GatewayError | None, int], None]
     """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
     witnessed_tiers: frozenset[str] = frozenset()
@@ -99,8 +101,6 @@ class Collaborators:
     """Who sees to that; there, if there are such tiers."""
     list_limits: ListLimits | None = None
     """What bounds questions to lists; without it none is answered."""
-    contracts: ContractsInForce = NoContracts()
-    """Under which records of contributors are given."""
 
 
 class Steps:

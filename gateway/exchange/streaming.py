@@ -111,9 +111,7 @@ class Streaming:
         number, last, released = 0, False, 0
         size = duties.page_size(plan.duties, size, released)
         records = self._with.providers.records(present(exchange.resolved).dataset)
-        deliveries = records.stream(
-            provider, self._steps.order(exchange, plan), size, exchange.remaining_s()
-        )
+        deliveries = records.stream(provider, self._steps.order(exchange, plan), size, exchange.remaining_s())
         async with aclosing(deliveries):
             async for delivered in deliveries:
                 if last:
