@@ -22,19 +22,15 @@ terms := contract.fields if is_object(contract.fields)
 #   citation: Gateway policy 10.1
 #   owner: legal department
 #   remedy: State a contract in force that covers the dataset; its contributor says which there are.
-contract_proofs contains "contracts.stated" if {
-	input.dataset.contract == ""
-	input.contract == null
-}
+contract_proofs contains "contracts.stated" if input.dataset.contract == ""
 
 # METADATA
-# title: The dataset asks for a contract, and its contributor has given it under one
+# title: Its contributor has given the dataset under a contract
 # custom:
 #   citation: Gateway policy 10.1
 #   owner: legal department
 #   remedy: State a contract in force that covers the dataset; its contributor says which there are.
 contract_proofs contains "contracts.stated" if {
-	input.dataset.contract == "required"
 	input.provider.id == contract.contributor
 	agreed := {
 		"contributor", "fields", "id", "name", "onward_sharing", "parties", "purposes", "recipients",
@@ -120,7 +116,7 @@ coarser(one, other) := one if coarseness[one] >= coarseness[other]
 
 # METADATA
 # title: Of two ways of coarsening dates, the one that leaves less
-coarser(one, other) := other if coarseness[one] < coarseness[other]
+coarser(one, other) := other if coarseness[other] >= coarseness[one]
 
 # METADATA
 # title: Of two ways of coarsening numbers the one with the wider bands, if they consist of whole bands of the other

@@ -36,9 +36,9 @@ test_a_dataset_that_needs_a_contract_is_not_given_without if {
 	denials == {"contracts.stated"}
 }
 
-test_a_contract_for_a_dataset_that_is_not_marked_is_no_contract if {
-	denials := decision.denials with input as object.union(under({}), {"dataset": {"contract": ""}})
-	denials == {"contracts.stated"}
+test_a_contract_narrows_a_dataset_that_is_not_marked_all_the_same if {
+	denials := decision.denials with input as object.union(under({"purposes": ["licensing"]}), {"dataset": {"contract": ""}})
+	denials == {"contracts.purpose"}
 }
 
 test_a_mark_that_nobody_knows_denies if {

@@ -79,22 +79,22 @@ portions := {
 	named_apart := {name | some name in (plain & hashed); is_string(described[name].identifier)}
 	pseudonymised := (coded & (((free | generalised) | starred) | hashed)) | named_apart
 	masks := object.union(
-		{name: described[name].mask | some name in (maskable & free)},
+		{name: described[name].mask | some name in ((maskable & free) & considered)},
 		object.union(
-			{name: joint_mask(described[name].mask, agreed[name].params) | some name in (maskable & starred)},
+			{name: joint_mask(described[name].mask, agreed[name].params) | some name in ((maskable & starred) & considered)},
 			{name: {"keep_first": kept.keep_first, "keep_last": kept.keep_last} |
-				some name in (bare & starred)
+				some name in ((bare & starred) & considered)
 				kept := agreed[name].params
 			},
 		),
 	)
 	coarsenings := object.union(
-		{name: {"method": described[name].generalise} | some name in (coarse & free)},
+		{name: {"method": described[name].generalise} | some name in ((coarse & free) & considered)},
 		object.union(
 			{name: {"method": coarser(described[name].generalise, agreed[name].params.method)} |
-				some name in (coarse & generalised)
+				some name in ((coarse & generalised) & considered)
 			},
-			{name: {"method": agreed[name].params.method} | some name in (bare & generalised)},
+			{name: {"method": agreed[name].params.method} | some name in ((bare & generalised) & considered)},
 		),
 	)
 	exact := bare & free

@@ -14,14 +14,8 @@ obligations := object.union(
 	object.union(
 		{name: {"treatment": "pseudonymise", "params": {}} | some name in (portions.considered & portions.pseudonymised)},
 		object.union(
-			{name: {"treatment": "mask", "params": params} |
-				some name, params in portions.masks
-				name in portions.considered
-			},
-			{name: {"treatment": "generalise", "params": params} |
-				some name, params in portions.coarsenings
-				name in portions.considered
-			},
+			{name: {"treatment": "mask", "params": params} | some name, params in portions.masks},
+			{name: {"treatment": "generalise", "params": params} | some name, params in portions.coarsenings},
 		),
 	),
 )
