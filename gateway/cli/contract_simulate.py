@@ -39,7 +39,7 @@ def simulate_contract(
     ] = False,
     config: GatewayConfigOption = GATEWAY_CONFIG,
 ) -> None:
-    """Show who could see what under a draft: for each member, dataset and purpose, what becomes of each field.
+    """Show who could see what under a draft: what becomes of each field, by member, dataset and purpose.
 
     Policy itself is asked, as if the draft were in force. Nothing is sent, signed or recorded.
     """
@@ -61,7 +61,7 @@ def simulate_contract(
 
 
 def read_terms(path: Path) -> Terms:
-    """Return the terms in the file at `path`; raise `CommandError` unless they are the terms of a contract."""
+    """Return the terms in the file at `path`; raise `CommandError` unless they are those of a contract."""
     require_file(path, "The draft", "write the terms of the contract as YAML or JSON")
     try:
         return msgspec.convert(read_yaml(path), Terms)

@@ -55,7 +55,7 @@ class SimulatedContracts:
 
 
 def description(dataset: str = SELLERS, **custom: Any) -> dict[str, Any]:
-    """Return the ODCS description of a dataset of sellers; `custom` are further properties of the contract."""
+    """Return the ODCS description of a dataset of sellers; `custom` are further properties."""
     _, provider, _, name = dataset.split("/")
     properties = {
         "provider": provider,

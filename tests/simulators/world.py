@@ -22,8 +22,8 @@ from gateway.demo.world import COMPANIES, World, build_world
 from gateway.deployment import MemberFiles, add_member, change_endpoint, change_state
 from gateway.deployment.layout import member_uri
 from gateway.evidence.keys import SigningKey
-from gateway.exchange.contracts import Contracts
 from gateway.evidence.trust import Trust
+from gateway.exchange.contracts import Contracts
 from gateway.members import Directory
 from gateway.model import Entry, EntryKind, Member, MemberState, Role
 from gateway.node import Node
