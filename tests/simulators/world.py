@@ -35,7 +35,7 @@ from gateway.provider_node import ProviderNode
 from gateway.telemetry.logs import Level, configure_logging
 from tests.simulators.caller import Credentials, RawCaller
 from tests.simulators.clock import MovableClock
-from tests.simulators.contracts import SimulatedContracts
+from tests.simulators.in_force import SimulatedContracts
 from tests.simulators.outcome import Refusal
 from tests.simulators.policy import ScriptedPolicy
 from tests.simulators.provider import SimulatedProvider

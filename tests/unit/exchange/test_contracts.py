@@ -15,7 +15,7 @@ from gateway.exchange.providers import Providers
 from gateway.exchange.resolution import dataset_facts
 from gateway.exchange.treatments import keeping
 from gateway.model import ContractState, Held, Member, Role
-from tests.simulators.contracts import SELLERS, SimulatedContracts, description, sellers_terms
+from tests.simulators.in_force import SELLERS, SimulatedContracts, description, sellers_terms
 
 TIERS = ("public", "limited")
 BANK = Member(

@@ -19,7 +19,7 @@ from gateway.exchange.simulation import simulate
 from gateway.members import open_member_store
 from gateway.model import Member, Role
 from gateway.policy import EmbeddedEngine, load_bundle
-from tests.simulators.contracts import sellers_terms
+from tests.simulators.in_force import sellers_terms
 
 POLICIES = Path(__file__).parents[3] / "policies"
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from gateway.demo.world import COMPANIES
 from gateway.errors import Reason
 from gateway.exchange import steps
 from gateway.model import Contract, ContractState, EntryKind, MemberState
-from tests.simulators.contracts import RECIPIENT, SELLERS, description, sellers_terms
+from tests.simulators.in_force import RECIPIENT, SELLERS, description, sellers_terms
 from tests.simulators.outcome import refused
 from tests.simulators.provider import Fault
 from tests.simulators.waiting import until
