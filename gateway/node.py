@@ -49,12 +49,15 @@ from gateway.details.deployed import open_keeper, read_fields_key
 from gateway.errors import ConfigError, GatewayError, Reason
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.acknowledging import Acknowledging
+from gateway.exchange.contracts import Contracts
+from gateway.exchange.contributed import ContributedDatasets, Refused
 from gateway.exchange.duties.overdue import Overdue
 from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.providers import Providers
 from gateway.exchange.quotas.rebuilding import Leftovers
 from gateway.exchange.quotas.watching import QuotaUse
 from gateway.exchange.resolution import description
@@ -108,7 +111,6 @@ from gateway.telemetry.metrics import Metrics, Outcome
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
 from gateway.timestamps.store import TimestampStore, TimestampStoreError
-from gateway.usage.contracts import ContractSource
 
 _log: Final = structlog.get_logger()
 
@@ -208,8 +210,8 @@ class Node(ServingProcess):
             correction_keys,
             CorrectionParts(log, reader, directory, catalogue, Pseudonymiser(keyring), signing_key),
         )
-        providers = GrpcProviders(credentials)
-        enter.push_async_callback(providers.close)
+        providers = self._providers(directory, credentials)
+        contracts = await self._follow_contracts(directory, catalogue, tier_names(bundle))
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -231,13 +233,14 @@ class Node(ServingProcess):
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
                 recipients=None if corrections is None else corrections.noter,
+                contracts=contracts,
             ),
             moving_streams=config.server.moving_streams,
         )
         enter.callback(exchange.close)
         self._serve_metrics(config.metrics)
         telling = enter.enter_context(
-            Telling(config, reader, self._contracts(), directory, signing_key, log, self._clock)
+            Telling(config, reader, self.contracting.register, directory, signing_key, log, self._clock)
         )
         services: dict[ServiceDescriptor, object] = {
             _service(usage_service_pb2): telling.servicer,
@@ -248,7 +251,7 @@ class Node(ServingProcess):
             ),
             _service(audit_service_pb2): AuditServicer(reader, directory, self._clock, log.append),
             _service(catalog_service_pb2): CatalogServicer(
-                catalogue, Grants(policy, directory, self._clock), directory, self._clock
+                catalogue, Grants(policy, providers, self._clock, contracts), directory, self._clock
             ),
             _service(correction_service_pb2): CorrectionServicer(corrections),
             _service(contract_service_pb2): ContractServicer(self.contracting, directory, self._clock),
@@ -279,10 +282,6 @@ class Node(ServingProcess):
             entry=started,
         )
 
-    def _contracts(self) -> ContractSource:
-        """Return where usage learns of contracts."""
-        return self.contracting.register
-
     def _go_on(self, server: RpcServer, log: Log, telling: Telling) -> None:
         """Begin the work that goes on as long as the gateway serves."""
         self._watch(asyncio.create_task(self._follow_health(server, log)))
@@ -305,6 +304,28 @@ class Node(ServingProcess):
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
+
+    def _contracts(self, directory: Directory) -> Contracts:
+        """Return what knows the contracts of the members in `directory`."""
+        del directory
+        return self.contracting.register
+
+    def _providers(self, directory: Directory, credentials: ReloadingCredentials) -> Providers:
+        members = GrpcProviders(credentials)
+        self._stack.push_async_callback(members.close)
+        return Providers(directory, members)
+
+    async def _follow_contracts(
+        self, directory: Directory, catalogue: Catalogue, tiers: Sequence[str]
+    ) -> Contracts:
+        """Return the contracts; those in force have their datasets in `catalogue`, now and from now on."""
+        contracts = self._contracts(directory)
+        contributed = ContributedDatasets(
+            catalogue, contracts, tiers, self._clock, added=self._know_datasets, refused=_tell_refused
+        )
+        await contributed.refresh()
+        self._watch(asyncio.create_task(contributed.keep_fresh()))
+        return contracts
 
     def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
         """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""
@@ -443,9 +464,7 @@ class Node(ServingProcess):
             providers=sorted({dataset.provider for dataset in catalogue}),
             identifier_kinds=list(KINDS),
         )
-        for dataset in catalogue:
-            if dataset.freshness is not None:
-                metrics.note_promise(dataset.name, dataset.freshness.days)
+        self._note_promises(catalogue)
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
@@ -454,6 +473,19 @@ class Node(ServingProcess):
             metrics.watch_timestamps(partial(_timestamp_age_s, self.config.log.timestamps, self._clock))
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
+
+    def _know_datasets(self, datasets: Iterable[Dataset]) -> None:
+        """Let contributed datasets, and those who hold them, stand in the metrics by name."""
+        self.metrics.know(
+            datasets=[dataset.name for dataset in datasets],
+            providers=sorted({dataset.provider for dataset in datasets}),
+        )
+        self._note_promises(datasets)
+
+    def _note_promises(self, datasets: Iterable[Dataset]) -> None:
+        for dataset in datasets:
+            if dataset.freshness is not None:
+                self.metrics.note_promise(dataset.name, dataset.freshness.days)
 
     async def _publish(self, log: Log, reader: AuditReader, witnessed: frozenset[str]) -> Witnessing | None:
         """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
@@ -654,6 +686,10 @@ def _timestamp_age_s(config: TimestampsConfig, clock: Clock) -> float:
     except TimestampStoreError:
         return math.inf
     return math.inf if latest is None else (clock() - latest.time).total_seconds()
+
+
+def _tell_refused(refused: Refused) -> None:
+    _log.error("contracts.dataset_refused", dataset=refused.dataset, message=refused.message)
 
 
 async def _follow_certificates(credentials: ReloadingCredentials) -> None:

@@ -4,7 +4,8 @@ What drives enforcement stands where the standard has a place for it (`classific
 field's sharing tier, `logicalType` its type, `required`); the rest are documented custom
 properties: on the contract `provider`, `owner`, `tier`, `datasetClass`, `catalogueCitation`,
 `retention` (`FIELD:YEARS`), `freshness` (`FIELD:DAYS`), `cohort` (records), `corrections`
-(`FIELD,FIELD`: what names a record); on a property `identifierKind`, `lookup`, `generalise`, `mask`
+(`FIELD,FIELD`: what names a record), `contract` (`required`: given under a contract in force only); on a
+property `identifierKind`, `lookup`, `generalise`, `mask`
 (`first:N,last:M`), `link`, `restriction`. Custom properties we do not know are refused: a misspelt one
 must not silently weaken a description.
 """
@@ -50,7 +51,7 @@ _MASK: Final = re.compile(r"first:(?P<first>[0-9]{1,2}),last:(?P<last>[0-9]{1,2}
 _DATED: Final = re.compile(r"(?P<field>[a-z][a-z0-9_]{0,62}):(?P<count>[1-9][0-9]{0,3})", re.ASCII)
 _CONTRACT_PROPERTIES: Final = frozenset({
     "provider", "owner", "tier", "datasetClass", "catalogueCitation", "retention", "freshness", "cohort",
-    "corrections",
+    "corrections", "contract",
 })  # fmt: skip
 _FIELD_PROPERTIES: Final = frozenset(
     {"identifierKind", "lookup", "generalise", "mask", "link", "restriction"}
@@ -135,9 +136,8 @@ def _dataset(
         raise CatalogueError(f"{place}: a property name stands twice.")
     retention = _dated(custom, "retention", "YEARS", fields, place)
     freshness = _dated(custom, "freshness", "DAYS", fields, place)
-    cohort = custom.get("cohort", 0)
-    if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
-        raise CatalogueError(f"{place}: cohort must be a whole number up to {MAX_COHORT}.")
+    if custom.get("contract", "required") != "required":
+        raise CatalogueError(f"{place}: contract must be required, or left out.")
     restrictions = [field for field in fields if field.restriction]
     if len(restrictions) > 1 or (restrictions and dataset_class != "list"):
         raise CatalogueError(f"{place}: restriction is for one property of a dataset of class list.")
@@ -154,7 +154,8 @@ def _dataset(
         citation=str(custom.get("catalogueCitation", "")),
         retention=None if retention is None else Retention(field=retention[0], years=retention[1]),
         freshness=None if freshness is None else Freshness(field=freshness[0], days=freshness[1]),
-        cohort=cohort,
+        cohort=_cohort(custom, place),
+        needs_contract="contract" in custom,
         corrections=_corrections(custom, fields, place),
         fields={field.name: field for field in fields},
     )
@@ -257,6 +258,13 @@ def _corrections(custom: dict[str, Any], fields: Sequence[Field], where: str) ->
             "date, with commas between."
         )
     return names
+
+
+def _cohort(custom: dict[str, Any], where: str) -> int:
+    cohort = custom.get("cohort", 0)
+    if not isinstance(cohort, int) or isinstance(cohort, bool) or not 0 <= cohort <= MAX_COHORT:
+        raise CatalogueError(f"{where}: cohort must be a whole number up to {MAX_COHORT}.")
+    return cohort
 
 
 def _restriction(custom: dict[str, Any], field_type: FieldType, identifier: str | None, where: str) -> bool:

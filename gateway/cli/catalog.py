@@ -69,6 +69,7 @@ def describe_dataset(dataset: api.Dataset) -> dict[str, Any]:
                 "purpose": grant.purpose,
                 "legal_basis": grant.legal_basis,
                 "memorandum": grant.memorandum,
+                "contract": grant.contract,
                 "tier": grant.tier,
                 "treatments": {
                     item.field: {"treatment": item.treatment, "params": dict(item.params)}
@@ -100,7 +101,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 
 def _conditions(grant: dict[str, Any]) -> str:
-    options = (("--legal-basis", grant["legal_basis"]), ("--memorandum", grant["memorandum"]))
+    options = (
+        ("--legal-basis", grant["legal_basis"]),
+        ("--memorandum", grant["memorandum"]),
+        ("--contract", grant["contract"]),
+    )
     return "".join(f" {name} {value}" for name, value in options if value)
 
 

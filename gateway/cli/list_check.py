@@ -58,6 +58,14 @@ def list_check(
             rich_help_panel=_WHY,
         ),
     ] = "",
+    contract: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The contract, by name or identity; for a single list only.",
+            rich_help_panel=_WHY,
+        ),
+    ] = "",
     actor: Annotated[
         str, typer.Option(metavar="ID", help="Who asks, by your own name for them.", rich_help_panel=_WHY)
     ] = "",
@@ -111,6 +119,7 @@ def list_check(
             at_least=at_least,
             legal_basis=legal_basis,
             memorandum=memorandum,
+            contract=contract,
             actor=Actor(id=actor, case=case) if actor else None,
             timeout_s=timeout_s,
         )

@@ -70,6 +70,14 @@ def query(
     memorandum: Annotated[
         str, typer.Option(metavar="NAME", help="The agreement it rests on.", rich_help_panel=_WHY)
     ] = "",
+    contract: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The contract, by name or identity; needed where several give you the records.",
+            rich_help_panel=_WHY,
+        ),
+    ] = "",
     document: Annotated[
         str,
         typer.Option(metavar="REFERENCE", help="The official document it rests on.", rich_help_panel=_WHY),
@@ -143,6 +151,7 @@ def query(
         "purpose": purpose,
         "legal_basis": legal_basis,
         "memorandum": memorandum,
+        "contract": contract,
         "document": document,
         "actor": _actor(actor, case),
         "timeout_s": timeout_s,

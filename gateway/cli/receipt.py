@@ -278,6 +278,7 @@ def _entry_facts(index: int, entry: Entry) -> dict[str, Any]:
         "purpose": entry.purpose,
         "legal_basis": entry.legal_basis,
         "memorandum": entry.memorandum,
+        "contract": entry.contract,
         "tier": entry.tier,
         "records": entry.records,
         "pages": entry.pages,

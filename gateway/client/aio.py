@@ -132,6 +132,7 @@ class AsyncClient:
         fields: Sequence[str] = (),
         legal_basis: str = "",
         memorandum: str = "",
+        contract: str = "",
         document: str = "",
         actor: Actor | None = None,
         page_size: int = 0,
@@ -152,6 +153,7 @@ class AsyncClient:
             fields=fields,
             legal_basis=legal_basis,
             memorandum=memorandum,
+            contract=contract,
             document=document,
             actor=actor,
         )

@@ -34,6 +34,7 @@ def build_query(
     fields: Sequence[str] = (),
     legal_basis: str = "",
     memorandum: str = "",
+    contract: str = "",
     document: str = "",
     match: Mapping[str, str] | None = None,
     actor: Actor | None = None,
@@ -52,6 +53,8 @@ def build_query(
         fields=tuple(fields),
         legal_basis=legal_basis,
         memorandum=memorandum,
+        # Left out where none is stated: gateways that know no contracts understand the statement.
+        contract=contract or msgspec.UNSET,
         document=document,
         match=dict(match or {}),
         actor=actor,

@@ -92,6 +92,7 @@ class Journal:
                 exchange=exchange.id,
                 consumer=exchange.consumer.id if exchange.consumer else "",
                 provider=exchange.provider.id if exchange.provider else "",
+                contract=exchange.contract.id if exchange.contract else "",
                 page=number,
                 records=records,
                 bytes=size,

@@ -113,6 +113,11 @@ def _joint(
             "A list set says itself under which memoranda its lists are asked; leave the memorandum out.",
             reason=Reason.STATEMENT_MALFORMED,
         )
+    if query.contract:
+        raise GatewayError(
+            "The lists of a list set are asked under the contracts that cover them; leave the contract out.",
+            reason=Reason.STATEMENT_MALFORMED,
+        )
     if query.at_least != list_set["at_least"]:
         raise _other_number()
     lists = []

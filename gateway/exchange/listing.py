@@ -40,7 +40,7 @@ from gateway.exchange.resolution import Resolved, policy_input
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import POLICY_TIMEOUT_S, Collaborators, Steps, denial, present
 from gateway.exchange.transform import AskedFor, ReleasedPage, TransformPlan, plan_transform
-from gateway.model import Decision, Member, Operation, Treatment, strictest
+from gateway.model import Contract, Decision, Member, Operation, Treatment, strictest
 
 MAX_ENTRIES: Final = 100
 """Entries of one subject on one list that are read for their classes of restriction."""
@@ -69,6 +69,7 @@ class _AskedList:
 
     resolved: Resolved
     provider: Member
+    contract: Contract | None
     decision: Decision
     plan: TransformPlan
     restriction: str
@@ -102,13 +103,14 @@ class Listing:
                     "Questions to lists are signed, whatever the list's tier.",
                     reason=Reason.SIGNATURE_REQUIRED,
                 )
-            question, providers = self._resolve(exchange)
-            asked = await self._decide(exchange, question, providers)
+            question, givers = self._resolve(exchange)
+            asked = await self._decide(exchange, question, givers)
             limits = self._limits()
             schedule = Schedule(exchange, limits.rules.answer_after_s)
             await self._with.duties.accept(exchange, exchange.duties)
             await self._steps.record_request(exchange)
-            if await self._with.duties.hold(exchange, exchange.duties):
+            held = self._with.duties.hold(exchange, exchange.duties)
+            if await self._steps.while_in_force(exchange, held):
                 self._steps.still_permitted(exchange)
             now = self._with.clock()
             name = question.asked.dataset.name
@@ -142,8 +144,8 @@ class Listing:
             )
         return self._with.list_limits
 
-    def _resolve(self, exchange: Exchange) -> tuple[ListQuestion, list[Member]]:
-        """Step 3: turn names into lists, their providers, and a valid subject."""
+    def _resolve(self, exchange: Exchange) -> tuple[ListQuestion, list[tuple[Member, Contract | None]]]:
+        """Step 3: turn names into lists, their providers with the contracts they give by, a valid subject."""
         question = resolve_list_question(
             present(exchange.statement).query,
             self._with.catalogue,
@@ -152,18 +154,28 @@ class Listing:
         )
         exchange.resolved = question.asked
         try:
-            providers = [self._with.directory.provider(one.dataset.provider) for one in question.lists]
+            providers = [self._with.providers.holder(one.dataset) for one in question.lists]
         except GatewayError as error:
             if error.reason is Reason.PROVIDER_UNAVAILABLE:
                 raise list_unavailable() from error
             raise
+        try:
+            contracts = [self._steps.find_contract(exchange, one) for one in question.lists]
+        except GatewayError as error:
+            if question.joint:
+                raise list_unavailable() from error
+            raise
+        exchange.contracts = tuple(one for one in contracts if one is not None)
         if not question.joint:
-            [exchange.provider] = providers
+            [exchange.provider], [exchange.contract] = providers, contracts
         exchange.stopwatch.mark("resolve")
-        return question, providers
+        return question, [*zip(providers, contracts, strict=True)]
 
     async def _decide(
-        self, exchange: Exchange, question: ListQuestion, providers: Sequence[Member]
+        self,
+        exchange: Exchange,
+        question: ListQuestion,
+        givers: Sequence[tuple[Member, Contract | None]],
     ) -> list[_AskedList]:
         """Step 4: ask policy about every list, also after a denial: nobody sees which list it was."""
         facts = [
@@ -173,8 +185,9 @@ class Listing:
                 provider.member_class,
                 signed=bool(present(exchange.statement).key_id),
                 now=exchange.started,
+                contract=contract,
             )
-            for one, provider in zip(question.lists, providers, strict=True)
+            for one, (provider, contract) in zip(question.lists, givers, strict=True)
         ]
         try:
             async with asyncio.timeout(min(exchange.remaining_s(), POLICY_TIMEOUT_S)):
@@ -188,8 +201,8 @@ class Listing:
         if not decision.allow:
             raise denial(decision.reasons)
         asked = [
-            _prepare(one, provider, verdict, joint=question.joint)
-            for one, provider, verdict in zip(question.lists, providers, decisions, strict=True)
+            _prepare(one, giver, verdict, joint=question.joint)
+            for one, giver, verdict in zip(question.lists, givers, decisions, strict=True)
         ]
         exchange.duties = strictest([one.plan.duties for one in asked])
         exchange.told = ("listed", "restrictions") if any(one.restriction for one in asked) else ("listed",)
@@ -255,16 +268,22 @@ class Listing:
         # An entry that is too old to count may stand before one that is not.
         size = MAX_ENTRIES if asked.restriction or plan.duties.retention is not None else 1
         order = self._steps.order_of(
-            exchange, asked.resolved, asked.decision, plan.fetched, "joint" if joint else "single"
+            exchange,
+            asked.resolved,
+            asked.decision,
+            plan.fetched,
+            "joint" if joint else "single",
+            contract=asked.contract,
         )
+        holder = self._with.providers.records(asked.resolved.dataset)
         try:
-            delivered, more = await self._with.providers.fetch(asked.provider, order, size, b"", timeout_s)
+            delivered, more = await holder.fetch(asked.provider, order, size, b"", timeout_s)
         except GatewayError as error:
             if error.reason in _TRANSPORT_REASONS:
                 _log.warning("list.unavailable", provider=asked.provider.id, reason=error.reason.value)
             raise
         statement, _ = self._steps.verified_delivery(
-            exchange.id, asked.provider, asked.resolved.dataset.name, delivered, 0
+            exchange.id, asked.provider, asked.resolved.dataset, delivered, 0
         )
         if statement.total is msgspec.UNSET:
             raise GatewayError(
@@ -287,7 +306,9 @@ class Listing:
         return _Found(bool(records), frozenset(one for one in classes if one), tokens)
 
 
-def _prepare(resolved: Resolved, provider: Member, decision: Decision, *, joint: bool) -> _AskedList:
+def _prepare(
+    resolved: Resolved, giver: tuple[Member, Contract | None], decision: Decision, *, joint: bool
+) -> _AskedList:
     """Return the list ready to be asked: by what fields, and whether for its class of restriction too."""
     restriction = "" if joint else restriction_field(resolved.dataset)
     obligation = decision.obligations.get(restriction)
@@ -299,7 +320,7 @@ def _prepare(resolved: Resolved, provider: Member, decision: Decision, *, joint:
         raise GatewayError(
             "Policy does not let a list be asked by this kind of identifier.", reason=Reason.NOTHING_PERMITTED
         )
-    return _AskedList(resolved, provider, decision, plan, restriction)
+    return _AskedList(resolved, *giver, decision, plan, restriction)
 
 
 def _answer(question: ListQuestion, found: Sequence[_Found]) -> bytes:

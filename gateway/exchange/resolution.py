@@ -8,10 +8,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from gateway.catalogue import Catalogue
 from gateway.errors import GatewayError, Reason
+from gateway.exchange.contracts import contract_facts
 from gateway.identifiers import identifier_kind
-from gateway.model import DUTY_NAMES, Dataset, Field, FieldType, Member, Operation, Query, Treatment
+from gateway.model import DUTY_NAMES, Contract, Dataset, Field, FieldType, Member, Operation, Query, Treatment
 from gateway.policy.policy_input import (
     DatasetFacts,
     FieldFacts,
@@ -88,9 +91,18 @@ def resolve(query: Query, catalogue: Catalogue) -> Resolved:
 
 
 def policy_input(
-    resolved: Resolved, consumer: Member, provider_class: str, *, signed: bool, now: datetime
+    resolved: Resolved,
+    consumer: Member,
+    provider_class: str,
+    *,
+    signed: bool,
+    now: datetime,
+    contract: Contract | None = None,
 ) -> PolicyInput:
-    """Build what policy sees: verified facts only, none of them about a subject."""
+    """Build what policy sees: verified facts only, none of them about a subject.
+
+    `contract` is one in force that covers the dataset.
+    """
     query, dataset = resolved.query, resolved.dataset
     # A match releases one bit about each attribute, so policy must grant each of them by name.
     fields: Iterable[str] = query.match if query.operation is Operation.MATCH else query.fields
@@ -100,7 +112,7 @@ def policy_input(
         signed=signed,
         consumer=PartyFacts(id=consumer.id, member_class=consumer.member_class),
         provider=PartyFacts(id=dataset.provider, member_class=provider_class),
-        dataset=dataset_facts(dataset),
+        dataset=dataset_facts(dataset) if contract is None else bound_facts(dataset),
         purpose=query.purpose,
         legal_basis=query.legal_basis,
         memorandum=query.memorandum,
@@ -109,6 +121,7 @@ def policy_input(
         capabilities=CAPABILITIES,
         document=query.document,
         subjects=len(resolved.subjects),
+        contract=None if contract is None else contract_facts(contract, dataset),
     )
 
 
@@ -133,6 +146,7 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
         catalogue=dataset.citation,
         retention=dataset.retention,
         cohort=dataset.cohort,
+        contract="required" if dataset.needs_contract else "",
     )
 
 
@@ -140,6 +154,12 @@ def dataset_facts(dataset: Dataset) -> DatasetFacts:
 def description(dataset: Dataset) -> Description:
     """Return what policy may know of a dataset, as the log keeps it."""
     return describe(dataset_facts(dataset))
+
+
+@lru_cache(maxsize=4096)
+def bound_facts(dataset: Dataset) -> DatasetFacts:
+    """Return the same of a dataset that is under a contract: from then on it needs one."""
+    return msgspec.structs.replace(dataset_facts(dataset), contract="required")
 
 
 def _field(dataset: Dataset, name: str) -> Field:

@@ -15,8 +15,7 @@ from gateway.exchange.resolution import Resolved
 from gateway.exchange.statement import OpenedStatement
 from gateway.exchange.transform import ReleasedPage, TransformPlan
 from gateway.ledger import DebtKind
-from gateway.model import NO_DUTIES, Decision, Duties, Member, Operation
-from gateway.model.contract import Contract
+from gateway.model import NO_DUTIES, Contract, Decision, Duties, Member, Operation
 from gateway.policy.policy_input import PolicyInput
 from gateway.telemetry.metrics import Stopwatch
 
@@ -41,6 +40,8 @@ class Exchange:
     contract: Contract | None = None
     """The contract under which the dataset is asked for, if it is under one."""
     provider: Member | None = None
+    contracts: tuple[Contract, ...] = ()
+    """All that must stay in force for it: `contract`, or those of the lists that are asked together."""
     policy_input: PolicyInput | None = None
     """What policy was asked."""
     decision: Decision | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -35,11 +35,13 @@ from gateway.evidence.order import ORDER_TYPE, FetchOrder, encode_order
 from gateway.evidence.records import SEED_BYTES
 from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
+from gateway.exchange.contracts import ContractsInForce, find_contract, verify_in_force
 from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits
+from gateway.exchange.list_question import list_unavailable
 from gateway.exchange.paging import PageTokens
-from gateway.exchange.providers import DeliveredPage, RecordProvider
+from gateway.exchange.providers import DeliveredPage, Providers
 from gateway.exchange.recipients import RecipientRegister
 from gateway.exchange.resolution import Resolved, policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
@@ -53,7 +55,7 @@ from gateway.exchange.transform import (
 )
 from gateway.exchange.witnessing import Witnessing
 from gateway.members import Directory
-from gateway.model import Dataset, Decision, Member, Operation
+from gateway.model import Contract, Dataset, Decision, Member, Operation
 from gateway.model.duties import DELIVERIES_WITHHELD
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.recorded_input import as_recordable
@@ -68,6 +70,9 @@ ORDER_LIFETIME: Final = timedelta(minutes=5)
 
 POLICY_TIMEOUT_S: Final = 1.0
 """The longest that policy may think about one exchange; the product's engines give up before."""
+
+CONTRACT_INTERVAL_S: Final = 0.25
+"""How often contracts are looked at while an exchange under them waits for something."""
 
 SECOND_WAIT_S: Final = 0.25
 """How long a caller whom the log has already kept waiting in vain waits for the entry that says so."""
@@ -88,12 +93,14 @@ class Collaborators:
     catalogue: Catalogue
     policy: PolicyEngine
     journal: Journal
-    providers: RecordProvider
+    providers: Providers
     pseudonymiser: Pseudonymiser
     signing_key: SigningKey
     page_tokens: PageTokens
     metrics: Metrics
     duties: DutyPerformer
+    contracts: ContractsInForce
+    """Under which records of contributors are given."""
     on_outcome: Callable[[Exchange, GatewayError | None, int], None]
     """Told of each ended exchange: its state, what refused it, the index of its closing entry."""
     is_witnessed: Callable[[Decision], bool] = lambda _: False
@@ -156,7 +163,7 @@ class Steps:
         plan = self.plan(exchange)
         await self._with.duties.accept(exchange, plan.duties)
         await self.record_request(exchange)
-        if await self._with.duties.hold(exchange, plan.duties):
+        if await self.while_in_force(exchange, self._with.duties.hold(exchange, plan.duties)):
             self.still_permitted(exchange)
         return plan
 
@@ -180,11 +187,23 @@ class Steps:
         exchange.stopwatch.mark("envelope")
 
     def resolve(self, exchange: Exchange) -> None:
-        """Step 3: turn names into a dataset, fields, valid identifiers, and the provider."""
+        """Step 3: turn names into a dataset, fields, valid identifiers, the contract, and the provider."""
         statement = present(exchange.statement)
-        exchange.resolved = resolve(statement.query, self._with.catalogue)
-        exchange.provider = self._with.directory.provider(exchange.resolved.dataset.provider)
+        resolved = exchange.resolved = resolve(statement.query, self._with.catalogue)
+        contract = exchange.contract = self.find_contract(exchange, resolved)
+        exchange.contracts = () if contract is None else (contract,)
+        exchange.provider = self._with.providers.holder(resolved.dataset)
         exchange.stopwatch.mark("resolve")
+
+    def find_contract(self, exchange: Exchange, resolved: Resolved) -> Contract | None:
+        """Return the contract in force that `resolved` is asked under; see `contracts.find_contract`."""
+        return find_contract(
+            resolved.query,
+            resolved.dataset,
+            present(exchange.consumer),
+            self._with.contracts,
+            exchange.started,
+        )
 
     async def decide(self, exchange: Exchange) -> None:
         """Step 4: ask policy, for `POLICY_TIMEOUT_S` at most; raise its denial."""
@@ -195,6 +214,7 @@ class Steps:
             present(exchange.provider).member_class,
             signed=bool(statement.key_id),
             now=exchange.started,
+            contract=exchange.contract,
         )
         facts = as_recordable(facts, self._with.policy.bundle.data)
         exchange.policy_input = facts
@@ -244,7 +264,13 @@ class Steps:
 
     def order(self, exchange: Exchange, plan: TransformPlan) -> dsse.Envelope:
         """Return the signed order by which the provider can check for itself what it is asked."""
-        return self.order_of(exchange, present(exchange.resolved), present(exchange.decision), plan.fetched)
+        return self.order_of(
+            exchange,
+            present(exchange.resolved),
+            present(exchange.decision),
+            plan.fetched,
+            contract=exchange.contract,
+        )
 
     def order_of(
         self,
@@ -253,6 +279,8 @@ class Steps:
         decision: Decision,
         fields: tuple[str, ...],
         list_question: Literal["single", "joint"] | msgspec.UnsetType = msgspec.UNSET,
+        *,
+        contract: Contract | None,
     ) -> dsse.Envelope:
         """Return the signed order for `resolved`, which `decision` allows."""
         query = resolved.query
@@ -272,6 +300,7 @@ class Steps:
             purpose=query.purpose,
             legal_basis=query.legal_basis,
             memorandum=query.memorandum,
+            contract=msgspec.UNSET if contract is None else contract.id,
             tier=decision.tier,
             decision=decision.id,
             bundle=decision.bundle_digest,
@@ -282,11 +311,13 @@ class Steps:
 
     async def fetch(self, exchange: Exchange, size: int, cursor: bytes) -> tuple[DeliveredPage, bytes]:
         """Step 6: ask the provider for one page; return it, verified, and where the next begins."""
-        provider = present(exchange.provider)
+        provider, resolved = present(exchange.provider), present(exchange.resolved)
+        records = self._with.providers.records(resolved.dataset)
         asked_s = time.monotonic()
         try:
-            delivered, next_cursor = await self._with.providers.fetch(
-                provider, present(exchange.order), size, cursor, exchange.remaining_s()
+            delivered, next_cursor = await self.while_in_force(
+                exchange,
+                records.fetch(provider, present(exchange.order), size, cursor, exchange.remaining_s()),
             )
         finally:
             exchange.provider_seconds = time.monotonic() - asked_s
@@ -298,24 +329,24 @@ class Steps:
         """Check the provider's signature over the page; return whether it says this is the last."""
         provider, resolved = present(exchange.provider), present(exchange.resolved)
         statement, exchange.provider_key = self.verified_delivery(
-            exchange.id, provider, resolved.dataset.name, delivered, number
+            exchange.id, provider, resolved.dataset, delivered, number
         )
         exchange.deliveries.append(delivered.delivery)
         return statement.last
 
     def verified_delivery(
-        self, exchange: str, provider: Member, dataset: str, delivered: DeliveredPage, number: int
+        self, exchange: str, provider: Member, dataset: Dataset, delivered: DeliveredPage, number: int
     ) -> tuple[DeliveryStatement, str]:
         """Return the provider's statement over the page, verified, and the id of the key that signed it."""
         try:
             payload, key_id = dsse.verify(
-                delivered.delivery, DELIVERY_TYPE, self._with.directory.signing_keys(provider.id)
+                delivered.delivery, DELIVERY_TYPE, self._with.providers.signing_keys(dataset)
             )
             statement = parse_delivery(payload)
             verify_delivery(
                 statement,
                 exchange=exchange,
-                dataset=dataset,
+                dataset=dataset.name,
                 page=number,
                 at=self._with.clock(),
             )
@@ -374,12 +405,42 @@ class Steps:
         """Ask again what may have changed since the exchange was decided; raise `GatewayError`."""
         now = self._with.clock()
         admit(exchange.call, self._with.directory, now)
+        self.verify_contracts(exchange)
         valid_until = present(exchange.decision).valid_until
         if valid_until is not None and now > parse_rfc3339(valid_until):
             raise GatewayError(
                 "What policy granted has ended while the answer was under way.",
                 reason=Reason.MEMORANDUM_NOT_IN_FORCE,
             )
+
+    def verify_contracts(self, exchange: Exchange) -> None:
+        """Raise `GatewayError` unless the contracts of the exchange are in force still."""
+        try:
+            for contract in exchange.contracts:
+                verify_in_force(contract, self._with.contracts, self._with.clock())
+        except GatewayError as error:
+            if exchange.contract is None:
+                # Nobody is told which of the lists that are asked together is under a contract.
+                raise list_unavailable() from error
+            raise
+
+    async def while_in_force(self, exchange: Exchange, work: Coroutine[Any, Any, _Value]) -> _Value:
+        """Return what `work` does; give it up when a contract of the exchange is no longer in force.
+
+        Suspension bites within a second, also while a provider is silent or an answer is held. Raises
+        `GatewayError` with `CONTRACT_NOT_IN_FORCE`.
+        """
+        if not exchange.contracts:
+            return await work
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=CONTRACT_INTERVAL_S))[0]:
+                self.verify_contracts(exchange)
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     def pseudonymiser(self, exchange: Exchange, plan: TransformPlan) -> DomainPseudonymiser | None:
         """Return what makes this exchange's pseudonyms, and note its key epoch; None if there are none."""
@@ -412,6 +473,9 @@ class Steps:
 
         With `once`, a claim that must be free for it.
         """
+        if exchange.operation is not Operation.STREAM:
+            # Of a stream everything has left by now, and each page was asked about before it did.
+            self.verify_contracts(exchange)
         async with self._with.duties.releasing(exchange):
             committed = await self._with.journal.released(exchange, once)
             exchange.stopwatch.mark("log_released")

@@ -54,7 +54,9 @@ class Streaming:
             ready: _Ready = asyncio.Queue(PAGES_AHEAD)
             producer = asyncio.create_task(self._produce(exchange, plan, size, ready))
             try:
-                while (task := await _next_ready(ready, producer)) is not None:
+                while (
+                    task := await self._steps.while_in_force(exchange, _next_ready(ready, producer))
+                ) is not None:
                     page = await task
                     self._steps.still_permitted(exchange)
                     # Counted as left before it is handed over: the entries never say too little.
@@ -114,9 +116,8 @@ class Streaming:
         provider, duties = present(exchange.provider), self._with.duties
         number, last, released = 0, False, 0
         size = duties.page_size(plan.duties, size, released)
-        deliveries = self._with.providers.stream(
-            provider, self._steps.order(exchange, plan), size, exchange.remaining_s()
-        )
+        records = self._with.providers.records(present(exchange.resolved).dataset)
+        deliveries = records.stream(provider, self._steps.order(exchange, plan), size, exchange.remaining_s())
         async with aclosing(deliveries):
             async for delivered in deliveries:
                 if last:

@@ -18,7 +18,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.evidence.records import page_digest
 from gateway.exchange.screening import Screen, newest_day, screen_of, subject_field
-from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, keeping, masking
+from gateway.exchange.treatments import ColumnTreatment, ObligationError, generalisation, keeping
 from gateway.identifiers import AREA_CODE, CheckedColumn, IdentifierKind, identifier_kind
 from gateway.model import Dataset, Decision, Duties, Field, FieldType, Obligation, Treatment, read_duties
 from gateway.pseudonym import DomainPseudonymiser
@@ -359,6 +359,11 @@ def plan_transform(dataset: Dataset, decision: Decision, requested: tuple[str, .
     )
 
 
+def verify_treatment(described: Field, obligation: Obligation) -> None:
+    """Raise `ObligationError` unless `obligation` can be carried out on values of `described`."""
+    _step("", described, obligation)
+
+
 def _needed(dataset: Dataset, duties: Duties) -> list[str]:
     """Return the fields that the gateway must see to do its duties, whether or not they are released."""
     needed = []
@@ -412,17 +417,7 @@ def _generalise(described: Field, method: str) -> ColumnTreatment:
 def _mask(described: Field, obligation: Obligation) -> ColumnTreatment:
     if described.type is not FieldType.STRING:
         raise ObligationError("Policy masks a field that is no text.", field=described.name)
-    if set(obligation.params) == {"method"}:
-        return masking(str(obligation.params["method"]))
-    if not {"keep_first", "keep_last"} >= set(obligation.params):
-        raise ObligationError("Policy asks for a mask that this gateway does not know.")
-    return keeping(*(_length(obligation.params.get(name, 0)) for name in ("keep_first", "keep_last")))
-
-
-def _length(value: str | int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ObligationError("Policy asks for a mask without whole lengths.")
-    return value
+    return keeping(obligation.params)
 
 
 def _record_type(dataset: Dataset, names: list[str], duties: Duties) -> type[msgspec.Struct]:

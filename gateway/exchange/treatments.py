@@ -51,15 +51,40 @@ def masking(method: str) -> ColumnTreatment:
     `method` is `first:N`, `last:N`, `first:N,last:M` or `all`; raise `ObligationError` for anything else.
     A text too short to hide at least half of itself is masked whole. The length stays visible.
     """
-    found = _MASK.fullmatch(method)
-    if found is None:
-        raise ObligationError("Policy asks for a mask that this gateway does not know.")
-    return keeping(int(found["first"] or 0), int(found["last"] or found["only"] or 0))
+    return keeping({"method": method})
 
 
-def keeping(first: int, last: int) -> ColumnTreatment:
-    """Return the mask that keeps so many characters at the beginning and the end; none are below 0."""
-    return partial(_masked, keep_first=first, keep_last=last)
+def keeping(params: Mapping[str, str | int]) -> ColumnTreatment:
+    """Return the mask that `mask_lengths` reads in `params`.
+
+    Beside the lengths there may be `shortest`: a text of fewer characters is masked whole as well. Raises
+    `ObligationError`.
+    """
+    lengths = dict(params)
+    shortest = _length(lengths.pop("shortest", 0))
+    first, last = mask_lengths(lengths)
+    return partial(_masked, keep_first=first, keep_last=last, shortest=max(shortest, 2 * (first + last)))
+
+
+def mask_lengths(params: Mapping[str, str | int]) -> tuple[int, int]:
+    """Return how many characters a mask keeps at the beginning and at the end.
+
+    Either `method` alone says so, as `first:N`, `last:N`, `first:N,last:M` or `all`, or `keep_first` and
+    `keep_last` do, where one that is left out is 0. Raises `ObligationError` for anything else.
+    """
+    if set(params) == {"method"}:
+        found = _MASK.fullmatch(str(params["method"]))
+        if found is not None:
+            return int(found["first"] or 0), int(found["last"] or found["only"] or 0)
+    elif {"keep_first", "keep_last"} >= set(params):
+        return _length(params.get("keep_first", 0)), _length(params.get("keep_last", 0))
+    raise ObligationError("Policy asks for a mask that this gateway does not know.")
+
+
+def _length(value: str | int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ObligationError("Policy asks for a mask without whole lengths.")
+    return value
 
 
 def _years(values: Sequence[date | None]) -> Column:
@@ -97,13 +122,13 @@ def _bands(values: Sequence[int | float | None], width: int) -> Column:
     return column
 
 
-def _masked(values: Sequence[str | None], keep_first: int, keep_last: int) -> Column:
+def _masked(values: Sequence[str | None], keep_first: int, keep_last: int, shortest: int) -> Column:
     kept = keep_first + keep_last
     column: Column = []
     for value in values:
         if value is None:
             column.append(None)
-        elif len(value) < 2 * kept or not kept:
+        elif len(value) < shortest or not kept:
             column.append("*" * len(value))
         else:
             hidden = "*" * (len(value) - kept)

@@ -74,6 +74,18 @@ class Directory:
             )
         return member
 
+    def contributor(self, member_id: str) -> Member:
+        """Return the active member whose records the gateway keeps; raise `GatewayError` if it is none."""
+        self._check_fresh()
+        member = self._snapshot.by_id.get(member_id)
+        if member is None or member.state is not MemberState.ACTIVE:
+            raise GatewayError(
+                "The contributor of this dataset takes no part in the exchange now.",
+                reason=Reason.PROVIDER_UNAVAILABLE,
+                provider=member_id,
+            )
+        return member
+
     def is_active(self, member_id: str) -> bool:
         """Whether the member may be served at this moment (asked again during long streams)."""
         self._check_fresh()

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from gateway.model.contract import Held
+
 
 class FieldType(StrEnum):
     """Logical types (ODCS 3.1) that a field may have; values travel as their JSON form."""
@@ -88,5 +90,9 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     corrections: tuple[str, ...] = ()
     """The fields that name a record, if it is remembered who received which record, so that corrections
     reach them; empty if it is not."""
+    needs_contract: bool = False
+    """Whether its records are given under a contract in force only."""
+    held: Held = Held.PROVIDER
+    """Where its records are."""
     fields: dict[str, Field]
     """By field name, in the order of the description."""

@@ -62,5 +62,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     match: dict[str, str] = {}
     """`MATCH` only: field name to the value the consumer believes; answered yes or no."""
     actor: Actor | None = None
+    contract: Annotated[str, msgspec.Meta(max_length=80)] | msgspec.UnsetType = msgspec.UNSET
+    """Identity or name of the contract under which records of a contributor are asked for. Left out or empty:
+    the one that covers the dataset for this consumer and purpose, if it is exactly one."""
     at_least: Annotated[int, msgspec.Meta(ge=1, le=1000)] | msgspec.UnsetType = msgspec.UNSET
     """`LIST` only: on how many of the lists the subject must be for a yes. Left out means 1."""

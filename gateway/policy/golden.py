@@ -6,6 +6,7 @@ Where `given` has a list for `purpose` or `operation`, the case stands for each 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -20,7 +21,15 @@ from gateway.policy.bundle import Bundle
 from gateway.policy.documents import DUTY_NAMES, Document
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.errors import BundleError
-from gateway.policy.policy_input import DatasetFacts, FieldFacts, PartyFacts, PolicyInput
+from gateway.policy.policy_input import (
+    ContractFacts,
+    DatasetFacts,
+    FieldFacts,
+    PartyFacts,
+    PolicyInput,
+    RecipientFacts,
+    TermFacts,
+)
 from gateway.policy.strict_yaml import read_yaml
 
 CAPABILITIES: Final = tuple(sorted([*Treatment, *(f"duty:{name}" for name in DUTY_NAMES)]))
@@ -52,6 +61,19 @@ class WorldDataset(Document, frozen=True):
     catalogue: str = ""
     retention: Retention | None = None
     cohort: int = 0
+    needs_contract: bool = False
+
+
+class WorldContract(Document, frozen=True, kw_only=True):
+    """A contract in `world.yaml`; its parties are the contributor and the members named as recipients."""
+
+    contributor: str
+    purposes: tuple[str, ...]
+    members: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    fields: dict[str, TermFacts] = msgspec.field(default_factory=dict)
+    valid_from: str
+    valid_until: str
 
 
 class World(Document, frozen=True):
@@ -61,6 +83,8 @@ class World(Document, frozen=True):
     """When a case happens that does not say."""
     datasets: dict[str, WorldDataset]
     """By the last segment of their names, or by `PROVIDER/DATASET`."""
+    contracts: dict[str, WorldContract] = msgspec.field(default_factory=dict)
+    """By name."""
     strangers: dict[str, str] = msgspec.field(default_factory=dict)
     """Members that the bundle does not name, with their classes."""
 
@@ -74,6 +98,8 @@ class Given(Document, frozen=True):
     purpose: str | tuple[str, ...]
     legal_basis: str = ""
     memorandum: str = ""
+    contract: str = ""
+    """Name of the contract in force that the gateway found; left out: none."""
     fields: tuple[str, ...] = ()
     reads: tuple[str, ...] = ("uscc",)
     signed: bool = True
@@ -91,6 +117,8 @@ class Expected(Document, frozen=True):
     reasons: tuple[Reason, ...] = ()
     tier: str = ""
     treatments: dict[Treatment, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    params: dict[str, dict[str, str | int]] = msgspec.field(default_factory=dict)
+    """How a field is masked or coarsened; of a field that is left out nothing is said."""
     duties: dict[str, dict[str, str | int]] = msgspec.field(default_factory=dict)
     until: str | msgspec.UnsetType | None = msgspec.UNSET
     """When the decision ends; null: never. Left out: not said."""
@@ -196,6 +224,7 @@ def _expand(bundle: Bundle, world: World, row: CaseRow, title: str) -> Iterable[
                     dataset.catalogue,
                     dataset.retention,
                     dataset.cohort,
+                    "required" if dataset.needs_contract else "",
                 ),
                 purpose=purpose,
                 legal_basis=given.legal_basis,
@@ -205,9 +234,33 @@ def _expand(bundle: Bundle, world: World, row: CaseRow, title: str) -> Iterable[
                 capabilities=tuple(sorted(given.capabilities)),
                 document=given.document,
                 subjects=min(len(given.reads), 1) if given.subjects is None else given.subjects,
+                contract=_contract(world, dataset, given.contract, title),
             ),
             expect=row.expect,
         )
+
+
+def _contract(world: World, dataset: WorldDataset, name: str, title: str) -> ContractFacts | None:
+    if not name:
+        return None
+    if name not in world.contracts:
+        raise BundleError(f"The case '{title}' names a contract that {WORLD_FILE} does not know.")
+    if not dataset.needs_contract:
+        raise BundleError(f"The case '{title}' names a contract for a dataset that needs none.")
+    contract = world.contracts[name]
+    return ContractFacts(
+        id=f"sha256:{hashlib.sha256(name.encode()).hexdigest()}",
+        name=name,
+        version=1,
+        contributor=contract.contributor,
+        parties=tuple(sorted({contract.contributor, *contract.members})),
+        purposes=tuple(sorted(contract.purposes)),
+        recipients=RecipientFacts(tuple(sorted(contract.members)), tuple(sorted(contract.classes))),
+        fields=contract.fields,
+        valid_from=contract.valid_from,
+        valid_until=contract.valid_until,
+        onward_sharing="forbidden",
+    )
 
 
 def _as_list(value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -235,17 +288,28 @@ def _differences(case: GoldenCase, decision: Decision) -> Iterable[str]:
     if expect.until is not msgspec.UNSET and expect.until != decision.valid_until:
         yield f"until: expected {expect.until}, got {decision.valid_until}"
     if expect.allow and decision.allow:
-        stated = {case.policy_input.purpose, case.policy_input.legal_basis, case.policy_input.memorandum}
-        named = {rule.partition(".")[2] for rule in decision.rule_ids} - {decision.tier}
-        if named != stated - {""}:
-            yield f"rules: expected what is stated to carry it, got {list(decision.rule_ids)}"
-        wanted_fields = {name: treatment for treatment, names in expect.treatments.items() for name in names}
-        considered = case.policy_input.fields or case.policy_input.dataset.fields
-        for name in sorted({*considered, *decision.obligations}):
-            wanted_treatment = wanted_fields.get(name, Treatment.DROP)
-            obligation = decision.obligations.get(name)
-            if obligation is None or obligation.treatment is not wanted_treatment:
-                yield f"{name}: expected {wanted_treatment}, got {obligation and obligation.treatment}"
+        yield from _differences_of_allowed(case, decision)
     missing = sorted({*expect.rules} - {*decision.rule_ids})
     if missing:
         yield f"rules: expected {missing} among {list(decision.rule_ids)}"
+
+
+def _differences_of_allowed(case: GoldenCase, decision: Decision) -> Iterable[str]:
+    expect = case.expect
+    asked = case.policy_input
+    contract = "" if asked.contract is None else asked.contract.name
+    stated = {asked.purpose, asked.legal_basis, asked.memorandum, contract}
+    named = {rule.partition(".")[2] for rule in decision.rule_ids} - {decision.tier}
+    if named != stated - {""}:
+        yield f"rules: expected what is stated to carry it, got {list(decision.rule_ids)}"
+    wanted_fields = {name: treatment for treatment, names in expect.treatments.items() for name in names}
+    considered = case.policy_input.fields or case.policy_input.dataset.fields
+    for name in sorted({*considered, *decision.obligations}):
+        wanted_treatment = wanted_fields.get(name, Treatment.DROP)
+        obligation = decision.obligations.get(name)
+        if obligation is None or obligation.treatment is not wanted_treatment:
+            yield f"{name}: expected {wanted_treatment}, got {obligation and obligation.treatment}"
+    for name, params in expect.params.items():
+        obligation = decision.obligations.get(name)
+        if obligation is None or obligation.params != params:
+            yield f"{name}: expected {params}, got {obligation and obligation.params}"

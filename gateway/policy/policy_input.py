@@ -6,7 +6,7 @@ import hashlib
 import re
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -51,13 +51,55 @@ class DatasetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention: Retention | None = None
     cohort: int = 0
     """The fewest records that may be told about where no subject is named."""
+    contract: Literal["", "required"] = ""
+    """`required`: its records are given under a contract in force only."""
+
+
+class RecipientFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may receive under a contract; both sorted."""
+
+    members: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+class TermFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mildest treatment of a field that a contract allows.
+
+    `params`: of a mask `keep_first` and `keep_last`, of a generalisation its `method`; else none.
+    """
+
+    treatment: str
+    params: dict[str, str | int] = {}
+
+
+class ContractFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The contract under which records of the dataset are asked for. It is in force."""
+
+    id: str
+    """`sha256:<hex>`."""
+    name: str
+    version: int
+    contributor: str
+    """The id of the member that gives the records."""
+    parties: tuple[str, ...]
+    """Ids of those who signed, sorted."""
+    purposes: tuple[str, ...]
+    """Sorted."""
+    recipients: RecipientFacts
+    fields: dict[str, TermFacts]
+    """The terms for fields of this dataset; a field that is left out is treated as policy says."""
+    valid_from: str
+    valid_until: str
+    """RFC 3339 in UTC with whole seconds, as `valid_from`; from then on the contract is over."""
+    onward_sharing: str
 
 
 class PolicyInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The input of one decision. The exchange builds it from verified facts only.
 
     Lists are sorted and free of repetition, so that equal questions have equal bytes. Raises `ValueError`
-    otherwise, or if `time` is not of the form `YYYY-MM-DDTHH:MM:00Z`.
+    otherwise, if `time` is not of the form `YYYY-MM-DDTHH:MM:00Z`, or if there is a contract and the dataset
+    is not marked as needing one.
     """
 
     operation: str
@@ -84,6 +126,8 @@ class PolicyInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Reference of an official document; empty when none is stated."""
     subjects: int = 0
     """How many subjects the query names."""
+    contract: ContractFacts | None = None
+    """None where the dataset is under no contract, or under none in force."""
 
     def __post_init__(self) -> None:
         if _MINUTE.fullmatch(self.time) is None:
@@ -91,6 +135,8 @@ class PolicyInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for names in (self.fields, self.reads, self.capabilities):
             if any(left >= right for left, right in pairwise(names)):
                 raise ValueError("fields, reads and capabilities must be sorted and free of repetition")
+        if self.contract is not None and self.dataset.contract != "required":
+            raise ValueError("only a dataset that is marked as needing a contract is asked for under one")
 
 
 def policy_minute(moment: datetime) -> str:

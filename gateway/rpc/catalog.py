@@ -102,6 +102,7 @@ def _grant(granted: Granted, dataset: Dataset) -> api.Grant:
         purpose=granted.purpose,
         legal_basis=granted.legal_basis,
         memorandum=granted.memorandum,
+        contract=granted.contract,
         tier=granted.decision.tier,
         treatments=[
             api.FieldTreatment(

@@ -18,7 +18,8 @@ CAUGHT = 0.95
 
 SPREAD = 17
 FIELD_FACT_DEPTH = 4
-"""Of `dataset.fields.NAME.FACT`."""
+"""Of `dataset.fields.NAME.FACT`, and of `contract.fields.NAME.treatment`."""
+FIELD_MAPS = {("dataset", "fields"), ("contract", "fields")}
 KEPT = {"treatment": "release"}
 
 COMPARISONS = {" == ": " != ", " != ": " == ", " <= ": " > ", " >= ": " < ", " < ": " <= ", " > ": " >= "}
@@ -91,15 +92,25 @@ def with_gaps(cases: Sequence[GoldenCase]) -> list[tuple[bytes, str]]:
     allowed = [case for case in cases if case.expect.allow]
     chosen = [
         next(case for case in allowed if case.title.startswith(title))
-        for title in ("public", "limited", "system-05")
+        for title in ("public", "limited", "system-05", "contracts")
     ]
     contents = [msgspec.to_builtins(case.policy_input) for case in chosen]
     return [
-        (msgspec.json.encode(without(content, path)), path[2] if path[:2] == ("dataset", "fields") else "")
+        (msgspec.json.encode(without(content, path)), path[2] if path[:2] in FIELD_MAPS else "")
         for content in contents
         for path in keys(content)
-        if path[:2] != ("dataset", "fields") or len(path) == FIELD_FACT_DEPTH
+        if is_needed(path)
     ]
+
+
+def is_needed(path: tuple[str, ...]) -> bool:
+    """Whether each question without the fact must be denied, or its field dropped."""
+    if path[:2] == ("dataset", "fields"):
+        return len(path) == FIELD_FACT_DEPTH
+    if path[:2] == ("contract", "fields"):
+        return path[-1] == "treatment"
+    # Without a kind of recipient there are fewer, and the others are given theirs.
+    return path[:-1] != ("contract", "recipients")
 
 
 async def test_the_policy_as_it_stands_gives_nothing_to_notice(bundle, cases):

@@ -47,6 +47,7 @@ EXPRESSIONS = {
     "split": ('split("a.b", ".")', ["a", "b"]),
     "startswith": ('startswith("gateway", "gate")', True),
     "sum": ("sum([1, 2])", 3),
+    "to_number": ('to_number("-12")', -12),
     "trim_space": ('trim_space(" a ")', "a"),
     "upper": ('upper("abc")', "ABC"),
 }

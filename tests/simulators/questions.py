@@ -44,6 +44,7 @@ class Questions:
             }
         if random.random() < 0.3:
             self._spoil_dataset(content["dataset"], random)
+        self._agree(content, random)
         # The dataset may have changed under them.
         for name in ("fields", "reads", "capabilities"):
             content[name] = sorted(set(content[name]))
@@ -70,6 +71,56 @@ class Questions:
             ],
         }  # fmt: skip
 
+    def under_contract(self, random: Random) -> dict[str, Any]:
+        """Return the facts of an allowed case, of a dataset that needs a contract and has one."""
+        allowed = [case for case in self._cases if case.expect.allow]
+        content: dict[str, Any] = copy.deepcopy(msgspec.to_builtins(random.choice(allowed).policy_input))
+        content["dataset"]["contract"] = "required"
+        content["contract"] = self._contract(content, random)
+        msgspec.convert(content, PolicyInput)
+        return content
+
+    def _agree(self, content: dict[str, Any], random: Random) -> None:
+        """Put a dataset under a contract, take it from under one, or only mark it."""
+        if content["contract"] is None and random.random() < 0.8:
+            return
+        content["dataset"]["contract"] = random.choice(["", "required", "required"])
+        content["contract"] = None
+        if content["dataset"]["contract"] and random.random() < 0.9:
+            content["contract"] = self._contract(content, random)
+            if random.random() < 0.3:
+                name, value = random.choice(
+                    [
+                        ("contributor", random.choice([*self._data["members"]])),
+                        ("purposes", [random.choice([*self._data["purposes"]])]),
+                        ("recipients", {"members": [random.choice([*self._data["members"]])], "classes": []}),
+                        ("recipients", {"members": [], "classes": [content["consumer"]["class"]]}),
+                        ("valid_from", random.choice(MOMENTS)),
+                        ("valid_until", random.choice(MOMENTS)),
+                    ]
+                )
+                content["contract"][name] = value
+
+    def _contract(self, content: dict[str, Any], random: Random) -> dict[str, Any]:
+        """Return a contract that covers the question, with terms for some of the dataset's fields."""
+        names = sorted(content["dataset"]["fields"])
+        return {
+            "id": "sha256:" + "0" * 64,
+            "name": "drawn",
+            "version": 1,
+            "contributor": content["provider"]["id"],
+            "parties": sorted({content["provider"]["id"], content["consumer"]["id"]}),
+            "purposes": [content["purpose"]],
+            "recipients": {"members": [content["consumer"]["id"]], "classes": []},
+            "fields": {
+                name: term(content["dataset"]["fields"][name], random)
+                for name in random.sample(names, random.randint(0, len(names)))
+            },
+            "valid_from": "2020-01-01T00:00:00Z",
+            "valid_until": "2041-01-01T00:00:00Z",
+            "onward_sharing": "forbidden",
+        }
+
     def _spoil_dataset(self, dataset: dict[str, Any], random: Random) -> None:
         field = dataset["fields"][random.choice(sorted(dataset["fields"]))]
         tiers = [*self._data["tier_names"], "cosmic"]
@@ -94,6 +145,21 @@ class Questions:
             ]
         )
         dataset[part] = value
+
+
+def term(field: dict[str, Any], random: Random) -> dict[str, Any]:
+    """Return a term for a field, of those that the gateway may tell policy of."""
+    lengths = {"keep_first": random.randint(0, 6), "keep_last": random.randint(0, 6)}
+    methods = ["year", "month", "decade", "province", "band:10", "band:100", "band:150", "band:1000000"]
+    choices: list[dict[str, Any]] = [
+        {"treatment": "release", "params": {}},
+        {"treatment": "drop", "params": {}},
+        {"treatment": "mask", "params": lengths},
+        {"treatment": "generalise", "params": {"method": random.choice(methods)}},
+    ]
+    if field["identifier"] not in {None, "area-code"}:
+        choices.append({"treatment": "pseudonymise", "params": {}})
+    return random.choice(choices)
 
 
 def keys(content: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

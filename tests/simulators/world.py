@@ -23,6 +23,8 @@ from gateway.deployment import MemberFiles, add_member, change_endpoint, change_
 from gateway.deployment.layout import member_uri
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.trust import Trust
+from gateway.exchange.contracts import Contracts
+from gateway.members import Directory
 from gateway.model import Entry, EntryKind, Member, MemberState, Role
 from gateway.node import Node
 from gateway.pki.authority import CertificateAuthority
@@ -33,6 +35,7 @@ from gateway.provider_node import ProviderNode
 from gateway.telemetry.logs import Level, configure_logging
 from tests.simulators.caller import Credentials, RawCaller
 from tests.simulators.clock import MovableClock
+from tests.simulators.in_force import SimulatedContracts
 from tests.simulators.outcome import Refusal
 from tests.simulators.policy import ScriptedPolicy
 from tests.simulators.provider import SimulatedProvider
@@ -46,10 +49,15 @@ class SimulatedNode(Node):
     """The gateway as it is, with a policy engine that a test can make fail."""
 
     scripted: ScriptedPolicy
+    contracts: SimulatedContracts
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         self.scripted = ScriptedPolicy(super()._policy(bundle))
         return self.scripted
+
+    def _contracts(self, directory: Directory) -> Contracts:
+        self.contracts = SimulatedContracts(directory.is_active, super()._contracts(directory))
+        return self.contracts
 
 
 class LogView:

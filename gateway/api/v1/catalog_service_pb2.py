@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gateway/api/v1/catalog_service.proto\x12\x0egateway.api.v1\x1a\x1fgoogle/api/field_behavior.proto\"H\n\x13ListDatasetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Z\n\x14ListDatasetsResponse\x12)\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x17.gateway.api.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x11GetDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xc0\x01\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\x10\n\x08\x63itation\x18\x06 \x01(\t\x12%\n\x06\x66ields\x18\x07 \x03(\x0b\x32\x15.gateway.api.v1.Field\x12%\n\x06grants\x18\x08 \x03(\x0b\x32\x15.gateway.api.v1.Grant\"o\n\x05\x46ield\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x17\n\x0fidentifier_kind\x18\x05 \x01(\t\x12\x0e\n\x06lookup\x18\x06 \x01(\x08\"\x98\x01\n\x05Grant\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x13\n\x0blegal_basis\x18\x02 \x01(\t\x12\x12\n\nmemorandum\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x32\n\ntreatments\x18\x05 \x03(\x0b\x32\x1e.gateway.api.v1.FieldTreatment\x12\x13\n\x0bvalid_until\x18\x06 \x01(\t\"\x9d\x01\n\x0e\x46ieldTreatment\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\ttreatment\x18\x02 \x01(\t\x12:\n\x06params\x18\x03 \x03(\x0b\x32*.gateway.api.v1.FieldTreatment.ParamsEntry\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xb5\x01\n\x0e\x43\x61talogService\x12Y\n\x0cListDatasets\x12#.gateway.api.v1.ListDatasetsRequest\x1a$.gateway.api.v1.ListDatasetsResponse\x12H\n\nGetDataset\x12!.gateway.api.v1.GetDatasetRequest\x1a\x17.gateway.api.v1.Datasetb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gateway/api/v1/catalog_service.proto\x12\x0egateway.api.v1\x1a\x1fgoogle/api/field_behavior.proto\"H\n\x13ListDatasetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Z\n\x14ListDatasetsResponse\x12)\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x17.gateway.api.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x11GetDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xc0\x01\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\x10\n\x08\x63itation\x18\x06 \x01(\t\x12%\n\x06\x66ields\x18\x07 \x03(\x0b\x32\x15.gateway.api.v1.Field\x12%\n\x06grants\x18\x08 \x03(\x0b\x32\x15.gateway.api.v1.Grant\"o\n\x05\x46ield\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x17\n\x0fidentifier_kind\x18\x05 \x01(\t\x12\x0e\n\x06lookup\x18\x06 \x01(\x08\"\xaa\x01\n\x05Grant\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x13\n\x0blegal_basis\x18\x02 \x01(\t\x12\x12\n\nmemorandum\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x32\n\ntreatments\x18\x05 \x03(\x0b\x32\x1e.gateway.api.v1.FieldTreatment\x12\x13\n\x0bvalid_until\x18\x06 \x01(\t\x12\x10\n\x08\x63ontract\x18\x07 \x01(\t\"\x9d\x01\n\x0e\x46ieldTreatment\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\ttreatment\x18\x02 \x01(\t\x12:\n\x06params\x18\x03 \x03(\x0b\x32*.gateway.api.v1.FieldTreatment.ParamsEntry\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xb5\x01\n\x0e\x43\x61talogService\x12Y\n\x0cListDatasets\x12#.gateway.api.v1.ListDatasetsRequest\x1a$.gateway.api.v1.ListDatasetsResponse\x12H\n\nGetDataset\x12!.gateway.api.v1.GetDatasetRequest\x1a\x17.gateway.api.v1.Datasetb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,11 +55,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FIELD']._serialized_start=491
   _globals['_FIELD']._serialized_end=602
   _globals['_GRANT']._serialized_start=605
-  _globals['_GRANT']._serialized_end=757
-  _globals['_FIELDTREATMENT']._serialized_start=760
-  _globals['_FIELDTREATMENT']._serialized_end=917
-  _globals['_FIELDTREATMENT_PARAMSENTRY']._serialized_start=872
-  _globals['_FIELDTREATMENT_PARAMSENTRY']._serialized_end=917
-  _globals['_CATALOGSERVICE']._serialized_start=920
-  _globals['_CATALOGSERVICE']._serialized_end=1101
+  _globals['_GRANT']._serialized_end=775
+  _globals['_FIELDTREATMENT']._serialized_start=778
+  _globals['_FIELDTREATMENT']._serialized_end=935
+  _globals['_FIELDTREATMENT_PARAMSENTRY']._serialized_start=890
+  _globals['_FIELDTREATMENT_PARAMSENTRY']._serialized_end=935
+  _globals['_CATALOGSERVICE']._serialized_start=938
+  _globals['_CATALOGSERVICE']._serialized_end=1119
 # @@protoc_insertion_point(module_scope)

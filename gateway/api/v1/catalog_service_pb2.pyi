@@ -202,6 +202,7 @@ class Grant(_message.Message):
     TIER_FIELD_NUMBER: _builtins.int
     TREATMENTS_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """The purpose to state."""
     legal_basis: _builtins.str
@@ -212,6 +213,8 @@ class Grant(_message.Message):
     """The tier granted."""
     valid_until: _builtins.str
     """RFC 3339 time after which the grant must be asked for again; empty when it has no end."""
+    contract: _builtins.str
+    """The contract under which it is given, by name; empty when none is needed."""
     @_builtins.property
     def treatments(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldTreatment]:
         """What becomes of each field, in the order of the dataset's fields."""
@@ -225,10 +228,11 @@ class Grant(_message.Message):
         tier: _builtins.str = ...,
         treatments: _abc.Iterable[Global___FieldTreatment] | None = ...,
         valid_until: _builtins.str = ...,
+        contract: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["legal_basis", b"legal_basis", "memorandum", b"memorandum", "purpose", b"purpose", "tier", b"tier", "treatments", b"treatments", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "legal_basis", b"legal_basis", "memorandum", b"memorandum", "purpose", b"purpose", "tier", b"tier", "treatments", b"treatments", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

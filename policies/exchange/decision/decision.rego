@@ -27,6 +27,10 @@ conditions := {
 	"catalogue.known": {"reason": "CATALOGUE_ENTRY_UNKNOWN", "after": []},
 	"catalogue.class": {"reason": "CATALOGUE_ENTRY_BREACHED", "after": ["catalogue.known"]},
 	"catalogue.retention": {"reason": "CATALOGUE_ENTRY_BREACHED", "after": ["catalogue.known"]},
+	"contracts.stated": {"reason": "CONTRACT_MISSING", "after": []},
+	"contracts.period": {"reason": "CONTRACT_NOT_IN_FORCE", "after": ["contracts.stated"]},
+	"contracts.purpose": {"reason": "CONTRACT_NOT_APPLICABLE", "after": ["contracts.stated"]},
+	"contracts.recipient": {"reason": "CONTRACT_NOT_APPLICABLE", "after": ["contracts.stated"]},
 	"memoranda.known": {"reason": "MEMORANDUM_UNKNOWN", "after": []},
 	"memoranda.scope": {"reason": "MEMORANDUM_NOT_APPLICABLE", "after": ["memoranda.known"]},
 	"memoranda.period": {"reason": "MEMORANDUM_NOT_IN_FORCE", "after": ["memoranda.known"]},
@@ -80,6 +84,13 @@ conditions := {
 			"obligations.treatable",
 		],
 	},
+	"contracts.fields": {
+		"reason": "CONTRACT_NOT_APPLICABLE",
+		"after": [
+			"contracts.stated", "tiers.granted", "obligations.classified", "obligations.within_tier",
+			"obligations.links", "obligations.treatable",
+		],
+	},
 	"duties.known": {"reason": "OBLIGATION_UNSUPPORTED", "after": ["tiers.granted", "catalogue.known"]},
 	"duties.capabilities": {
 		"reason": "OBLIGATION_UNSUPPORTED",
@@ -90,7 +101,7 @@ conditions := {
 
 # METADATA
 # title: Whatever is proven
-proofs := (((fact_proofs | purpose_proofs) | (memorandum_proofs | tier_proofs)) | (basis_proofs | field_proofs)) | (catalogue_proofs | duty_proofs)
+proofs := (((fact_proofs | purpose_proofs) | (memorandum_proofs | tier_proofs)) | (basis_proofs | field_proofs)) | ((catalogue_proofs | duty_proofs) | contract_proofs)
 
 # METADATA
 # title: What is not proven
@@ -132,12 +143,20 @@ grounds contains concat(".", ["memoranda", input.memorandum]) if memorandum_usab
 grounds contains concat(".", ["legal_bases", input.legal_basis]) if input.legal_basis != ""
 
 # METADATA
+# title: The contract carries the exchange
+grounds contains concat(".", ["contracts", contract.name])
+
+# METADATA
 # title: The days on which what carries the exchange ends
 ends contains memorandum.valid_until if is_string(memorandum.valid_until)
 
 # METADATA
 # title: The days on which what carries the exchange ends
 ends contains basis.valid_until if is_string(basis.valid_until)
+
+# METADATA
+# title: The days on which what carries the exchange ends
+ends contains contract.valid_until if is_string(contract.valid_until)
 
 # METADATA
 # title: Nothing that carries the exchange has an end

@@ -17,6 +17,7 @@ asked := {
 		"catalogue": "National catalogue of public credit information, item C-01",
 		"retention": null,
 		"cohort": 0,
+		"contract": "",
 		"fields": {
 			"uscc": {"tier": "public", "identifier": "uscc", "generalise": null, "mask": null, "link": null},
 			"capital": {"tier": "limited", "identifier": null, "generalise": "band:1000000", "mask": null, "link": null},
@@ -31,6 +32,7 @@ asked := {
 	"reads": ["uscc"],
 	"document": "",
 	"subjects": 1,
+	"contract": null,
 	"capabilities": ["drop", "generalise", "mask", "pseudonymise", "release"],
 }
 

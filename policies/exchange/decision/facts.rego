@@ -11,12 +11,12 @@ package exchange.decision
 #   remedy: Report this to the operator; the gateway and the policy bundle do not fit together.
 fact_proofs contains "facts.whole" if {
 	facts := {
-		"capabilities", "consumer", "dataset", "document", "fields", "legal_basis", "memorandum", "operation",
+		"capabilities", "consumer", "contract", "dataset", "document", "fields", "legal_basis", "memorandum", "operation",
 		"provider", "purpose", "reads", "signed", "subjects", "time",
 	}
 	count(facts - object.keys(input)) == 0
 	count({"id", "class"} - object.keys(input.consumer)) == 0
 	count({"id", "class"} - object.keys(input.provider)) == 0
-	described := {"catalogue", "class", "cohort", "fields", "name", "owner", "retention", "tier"}
+	described := {"catalogue", "class", "cohort", "contract", "fields", "name", "owner", "retention", "tier"}
 	count(described - object.keys(input.dataset)) == 0
 }

@@ -1,5 +1,5 @@
 # Fields. What may become of each: not visible, shown under a pseudonym, masked, coarsened, or as it is; the strictest
-# holds. (Gateway policy 6, data minimisation; owner: data protection officer.)
+# holds, of the tier's treatment and the contract's too. (Gateway policy 6, data minimisation; owner: data protection officer.)
 
 package exchange.decision
 
@@ -13,11 +13,12 @@ portions := {
 	"unclassified": named - classified,
 	"above": named - within,
 	"closed": closed,
-	"untreated": named - shown,
+	"untreated": named - tiered,
+	"withdrawn": (named & tiered) - shown,
 	"personal": personal,
 	"shown": shown,
-	"masked": masked,
-	"coarsened": coarsened,
+	"masks": masks,
+	"coarsenings": coarsenings,
 	"pseudonymised": pseudonymised,
 	"exact": exact,
 	"read": read,
@@ -52,10 +53,10 @@ portions := {
 
 	# Identifiers of persons go out as pseudonyms, or as they are, where the tier says so; else not at all.
 	personal := {name | some name in visible; identifiers[described[name].identifier].person != false}
-	pseudonymised := {name | requirements.person_identifiers == "pseudonymise"; some name in personal}
+	coded := {name | requirements.person_identifiers == "pseudonymise"; some name in personal}
 	disclosed := {name | requirements.person_identifiers == "release"; some name in personal}
 	plain := (visible - personal) | disclosed
-	shown := plain | pseudonymised
+	tiered := plain | coded
 
 	# At the very tier granted, members of a coarse class see no field exactly that can be masked or coarsened.
 	blurred := {name |
@@ -63,7 +64,39 @@ portions := {
 		some name in plain
 		described[name].tier == tier
 	}
-	masked := {name | some name in blurred; is_object(described[name].mask)}
-	coarsened := {name | some name in (blurred - masked); is_string(described[name].generalise)}
-	exact := (plain - masked) - coarsened
+	maskable := {name | some name in blurred; is_object(described[name].mask)}
+	coarse := {name | some name in (blurred - maskable); is_string(described[name].generalise)}
+	bare := (plain - maskable) - coarse
+
+	# Where the contract says nothing, or no more than that, the tier decides; else the stricter of the two. What the
+	# contract says and nobody understands is to be dropped. A mask and a coarsening cannot be compared.
+	agreed := terms
+	released := {name | some name, term in agreed; term.treatment == "release"}
+	generalised := {name | some name, term in agreed; term.treatment == "generalise"}
+	hashed := {name | some name, term in agreed; term.treatment == "pseudonymise"}
+	starred := {name | some name, term in agreed; term.treatment == "mask"}
+	free := (considered | read) - (object.keys(agreed) - released)
+	named_apart := {name | some name in (plain & hashed); is_string(described[name].identifier)}
+	pseudonymised := (coded & (((free | generalised) | starred) | hashed)) | named_apart
+	masks := object.union(
+		{name: described[name].mask | some name in ((maskable & free) & considered)},
+		object.union(
+			{name: joint_mask(described[name].mask, agreed[name].params) | some name in ((maskable & starred) & considered)},
+			{name: {"keep_first": kept.keep_first, "keep_last": kept.keep_last} |
+				some name in ((bare & starred) & considered)
+				kept := agreed[name].params
+			},
+		),
+	)
+	coarsenings := object.union(
+		{name: {"method": described[name].generalise} | some name in ((coarse & free) & considered)},
+		object.union(
+			{name: {"method": coarser(described[name].generalise, agreed[name].params.method)} |
+				some name in ((coarse & generalised) & considered)
+			},
+			{name: {"method": agreed[name].params.method} | some name in ((bare & generalised) & considered)},
+		),
+	)
+	exact := bare & free
+	shown := ((exact | pseudonymised) | object.keys(masks)) | object.keys(coarsenings)
 }

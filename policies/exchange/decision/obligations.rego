@@ -14,12 +14,8 @@ obligations := object.union(
 	object.union(
 		{name: {"treatment": "pseudonymise", "params": {}} | some name in (portions.considered & portions.pseudonymised)},
 		object.union(
-			{name: {"treatment": "mask", "params": input.dataset.fields[name].mask} |
-				some name in (portions.considered & portions.masked)
-			},
-			{name: {"treatment": "generalise", "params": {"method": input.dataset.fields[name].generalise}} |
-				some name in (portions.considered & portions.coarsened)
-			},
+			{name: {"treatment": "mask", "params": params} | some name, params in portions.masks},
+			{name: {"treatment": "generalise", "params": params} | some name, params in portions.coarsenings},
 		),
 	),
 )

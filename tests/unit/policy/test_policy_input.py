@@ -20,8 +20,8 @@ def test_the_encoding_is_the_documented_shape_with_sorted_keys(allowed_input):
         "tier": "limited",
     }
     assert set(content) == {
-        "capabilities", "consumer", "dataset", "document", "fields", "legal_basis", "memorandum", "operation",
-        "provider", "purpose", "reads", "signed", "subjects", "time",
+        "capabilities", "consumer", "contract", "dataset", "document", "fields", "legal_basis", "memorandum",
+        "operation", "provider", "purpose", "reads", "signed", "subjects", "time",
     }  # fmt: skip
 
 
