@@ -49,7 +49,7 @@ EXAMINED_EVERY = {"sqlite": 1, "postgres": 10}
 SERVES_AGAIN_WITHIN_S = 60.0
 COMMIT_LATE = "from tests.simulators.late_commit import commit_late; commit_late()"
 
-TOLERATED = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
+TOLERATED = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 """What a client may be told while a process is gone, by the gateway or by its own connection."""
 
 

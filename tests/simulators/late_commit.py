@@ -18,20 +18,29 @@ class _LateConnection:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._held = 0
+        self._inside = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     @property
     def in_transaction(self) -> bool:
-        return not self._held and self._connection.in_transaction
+        return self._inside
 
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        if statement == "BEGIN IMMEDIATE" and self._held:
-            statement = "SELECT 1"
-        elif statement == "COMMIT":
-            self._held = (self._held + 1) % _APPENDS_AT_ONCE
-            statement = "SELECT 1" if self._held else statement
+        if statement in {"BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"}:
+            self._inside = statement == "BEGIN IMMEDIATE"
+            # What is held is one transaction, in which each of theirs is a savepoint.
+            if self._held:
+                statement = {"BEGIN IMMEDIATE": "SAVEPOINT one", "ROLLBACK": "ROLLBACK TO one"}.get(
+                    statement, "RELEASE one"
+                )
+            if statement in {"COMMIT", "RELEASE one"}:
+                self._held = (self._held + 1) % _APPENDS_AT_ONCE
+                if not self._held:
+                    statement = "COMMIT"
+                elif statement == "COMMIT":
+                    statement = "SELECT 1"
         return self._connection.execute(statement, *values)
 
 

