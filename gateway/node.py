@@ -92,7 +92,7 @@ from gateway.recorded.contracts import (
     told_contract,
 )
 from gateway.recorded.deployment import DeploymentState, observe_deployment
-from gateway.recorded.descriptions import record_descriptions
+from gateway.recorded.descriptions import DescriptionRecorder
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
 from gateway.recorded.starts import Instance, announce, node_name
@@ -161,6 +161,7 @@ class Node(ServingProcess):
             self.metrics.watch_losses(losses)
         self._clock = clock
         self._details: DetailsKeeper | None = None
+        self._descriptions: DescriptionRecorder | None = None
 
     async def _start(self) -> None:
         # The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
@@ -211,7 +212,9 @@ class Node(ServingProcess):
             CorrectionParts(log, reader, directory, catalogue, Pseudonymiser(keyring), signing_key),
         )
         providers = self._providers(directory, credentials)
-        contracts = await self._follow_contracts(directory, catalogue, tier_names(bundle))
+        contracts = await self._follow_contracts(
+            directory, catalogue, tier_names(bundle), passes_on_corrections=corrections is not None
+        )
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -263,7 +266,8 @@ class Node(ServingProcess):
         )
         state = observe_deployment(config, bundle.digest, signing_key.key_id)
         started = await self._record_start(log, recorded, policy, state)
-        await record_descriptions(log, config.log.origin, map(description, catalogue), self._clock)
+        self._descriptions = DescriptionRecorder(log, config.log.origin, self._clock)
+        await self._describe(catalogue)
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
         enter.push_async_callback(self._await_last_entries, exchange)
@@ -316,12 +320,19 @@ class Node(ServingProcess):
         return Providers(directory, members)
 
     async def _follow_contracts(
-        self, directory: Directory, catalogue: Catalogue, tiers: Sequence[str]
+        self, directory: Directory, catalogue: Catalogue, tiers: Sequence[str], *, passes_on_corrections: bool
     ) -> Contracts:
         """Return the contracts; those in force have their datasets in `catalogue`, now and from now on."""
         contracts = self._contracts(directory)
         contributed = ContributedDatasets(
-            catalogue, contracts, tiers, self._clock, added=self._know_datasets, refused=_tell_refused
+            catalogue,
+            contracts,
+            tiers,
+            self._clock,
+            added=self._know_datasets,
+            served=partial(self._describe, catalogue),
+            refused=_tell_refused,
+            passes_on_corrections=passes_on_corrections,
         )
         await contributed.refresh()
         self._watch(asyncio.create_task(contributed.keep_fresh()))
@@ -481,6 +492,11 @@ class Node(ServingProcess):
             providers=sorted({dataset.provider for dataset in datasets}),
         )
         self._note_promises(datasets)
+
+    async def _describe(self, catalogue: Catalogue) -> None:
+        """Have the log hold what policy knows of each dataset, once the start is recorded."""
+        if self._descriptions is not None:
+            await self._descriptions.record(map(description, catalogue))
 
     def _note_promises(self, datasets: Iterable[Dataset]) -> None:
         for dataset in datasets:

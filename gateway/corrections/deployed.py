@@ -75,13 +75,13 @@ class CorrectionParts:
 
 
 def load_keys(config: CorrectionsConfig, datasets: Iterable[Dataset]) -> CorrectionKeys | None:
-    """Return the keys in the secret file; None if none of `datasets` asks for corrections.
+    """Return the keys in the secret file; None if there is none, and none of `datasets` asks for corrections.
 
     Raises `ConfigError`, which says how to make the file.
     """
-    if not any(dataset.corrections for dataset in datasets):
-        return None
     if not config.key.exists():
+        if not any(dataset.corrections for dataset in datasets):
+            return None
         raise ConfigError(
             "A dataset asks for its corrections to be passed on (`corrections`), and there is no key for it: "
             f"make {config.key} of 32 random bytes, mode 0600: "

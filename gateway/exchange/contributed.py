@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -41,19 +41,24 @@ class ContributedDatasets:
         clock: Clock,
         *,
         added: Callable[[Sequence[Dataset]], None],
+        served: Callable[[], Awaitable[None]],
         refused: Callable[[Refused], None],
+        passes_on_corrections: bool,
     ) -> None:
         """Take the catalogue, the contracts, and the sharing tiers that policy knows.
 
-        `added` is told of datasets before they are served for the first time, `refused` of those that
-        are not served, once each.
+        `added` is told of datasets before they are served for the first time, `served` that the catalogue
+        is another now, `refused` of those that are not served, once each. With `passes_on_corrections` the
+        gateway remembers who received which of their records.
         """
         self._catalogue = catalogue
         self._contracts = contracts
         self._tiers = tiers
         self._clock = clock
         self._added = added
+        self._served = served
         self._refused = refused
+        self._passes_on_corrections = passes_on_corrections
         self._shown: tuple[frozenset[str], frozenset[str]] | None = None
         self._described: dict[str, tuple[Dataset | Refused, ...]] = {}
         self._told: frozenset[Refused] = frozenset()
@@ -87,7 +92,7 @@ class ContributedDatasets:
         new = [contract for identity, contract in in_force.items() if identity not in self._described]
         if new:
             # A description takes milliseconds to read, and there may be hundreds at the start.
-            described = await asyncio.to_thread(lambda: [_described(one.terms, self._tiers) for one in new])
+            described = await asyncio.to_thread(lambda: [self._described_by(one.terms) for one in new])
             self._described |= {one.id: found for one, found in zip(new, described, strict=True)}
             self._added([item for found in described for item in found if isinstance(item, Dataset)])
         self._described = {identity: self._described[identity] for identity in in_force}
@@ -96,7 +101,20 @@ class ContributedDatasets:
             _once([item for item in found if isinstance(item, Dataset)]), bound
         )
         self._tell([*(item for item in found if isinstance(item, Refused)), *map(_clash, clashing)])
+        await self._served()
         self._shown = shown
+
+    def _described_by(self, terms: Terms) -> tuple[Dataset | Refused, ...]:
+        return tuple(self._describe(terms, dataset) for dataset in terms.datasets)
+
+    def _describe(self, terms: Terms, dataset: DatasetTerms) -> Dataset | Refused:
+        try:
+            described = contributed_dataset(terms, dataset, self._tiers)
+        except CatalogueError as error:
+            return Refused(dataset.name, error.message)
+        if self._passes_on_corrections:
+            return described
+        return msgspec.structs.replace(described, corrections=())
 
     def _tell(self, refused: Sequence[Refused]) -> None:
         now = frozenset(refused)
@@ -110,24 +128,15 @@ def contributed_dataset(terms: Terms, dataset: DatasetTerms, tiers: Sequence[str
 
     Its name and provider must be those of the terms.
     """
-    described = describe_dataset(dataset.description, dataset.name, tiers)
-    if described.name != dataset.name or described.provider != terms.contributor:
-        raise CatalogueError(
-            f"{dataset.name}: the description is of another dataset, or of another provider than the "
-            "contributor."
-        )
-    return msgspec.structs.replace(described, needs_contract=True, held=dataset.held)
-
-
-def _described(terms: Terms, tiers: Sequence[str]) -> tuple[Dataset | Refused, ...]:
-    return tuple(_describe(terms, dataset, tiers) for dataset in terms.datasets)
-
-
-def _describe(terms: Terms, dataset: DatasetTerms, tiers: Sequence[str]) -> Dataset | Refused:
-    try:
-        return contributed_dataset(terms, dataset, tiers)
-    except CatalogueError as error:
-        return Refused(dataset.name, error.message)
+    described = describe_dataset(dataset.description, dataset.name, tiers, provider=terms.contributor)
+    if described.name != dataset.name:
+        raise CatalogueError(f"{dataset.name}: the description is of another dataset.")
+    return msgspec.structs.replace(
+        described,
+        needs_contract=True,
+        held=dataset.held,
+        corrections=described.corrections or dataset.key,
+    )
 
 
 def _once(datasets: Sequence[Dataset]) -> list[Dataset]:

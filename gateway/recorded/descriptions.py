@@ -51,6 +51,22 @@ async def record_descriptions(
     return made
 
 
+class DescriptionRecorder:
+    """Has a log hold the descriptions of one process's datasets, as they come."""
+
+    def __init__(self, log: Log, origin: str, clock: Clock) -> None:
+        self._log = log
+        self._origin = origin
+        self._clock = clock
+        self._recorded: set[str] = set()
+
+    async def record(self, descriptions: Iterable[Description]) -> None:
+        """Append what the log does not hold yet; raise `LogUnavailableError`."""
+        new = {one.digest: one for one in descriptions if one.digest not in self._recorded}
+        await record_descriptions(self._log, self._origin, new.values(), self._clock)
+        self._recorded |= new.keys()
+
+
 def recorded_descriptions(readers: Iterable[AuditReader]) -> dict[str, str]:
     """Return the descriptions that the logs hold: canonical JSON of the facts by digest.
 

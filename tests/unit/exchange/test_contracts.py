@@ -109,6 +109,10 @@ def test_of_several_contracts_none_of_which_serves_none_is_taken(contracts, make
 # -- contributed datasets --------------------------------------------------------------------------
 
 
+async def told_nobody():
+    """Take no note that the catalogue is another."""
+
+
 @pytest.fixture
 def follow(catalogue, contracts, now):
     told = {"added": [], "refused": []}
@@ -118,7 +122,9 @@ def follow(catalogue, contracts, now):
         TIERS,
         lambda: now,
         added=lambda datasets: told["added"].extend(item.name for item in datasets),
+        served=told_nobody,
         refused=lambda refused: told["refused"].append(refused.dataset),
+        passes_on_corrections=False,
     )
     return contributed.refresh, told
 
