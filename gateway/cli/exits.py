@@ -50,6 +50,7 @@ _UNREACHED: Final = (
     Reason.LOG_UNAVAILABLE,
     Reason.WITNESS_UNAVAILABLE,
     Reason.DETAILS_UNAVAILABLE,
+    Reason.VAULT_UNAVAILABLE,
     Reason.OVERLOADED,
     Reason.CANCELLED,
 )
@@ -90,4 +91,5 @@ _OF_LOCAL: Final = {
     Reason.ENTRY_NOT_FOUND: Exit.NO,
     Reason.DETAILS_MISSING: Exit.NO,
     Reason.DETAILS_ERASED: Exit.NO,
+    Reason.RECORDS_DESTROYED: Exit.NO,
 }

@@ -15,7 +15,7 @@ from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
 
 SCHEMA: Final = "sluicegate"
-SCHEMA_REVISION: Final = "0002"
+SCHEMA_REVISION: Final = "0011"
 """The schema this release knows: the newest in `gateway.database.migrations`. Others are refused."""
 
 MIN_SERVER_VERSION: Final = 140000

@@ -73,6 +73,7 @@ _BY_CODE: Final = {
         Reason.ENTRY_NOT_FOUND,
         Reason.DETAILS_MISSING,
         Reason.DETAILS_ERASED,
+        Reason.RECORDS_DESTROYED,
     ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
@@ -92,6 +93,7 @@ _BY_CODE: Final = {
         Reason.WITNESS_UNAVAILABLE,
         Reason.DETAILS_UNAVAILABLE,
         Reason.LEDGER_UNAVAILABLE,
+        Reason.VAULT_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -104,6 +106,7 @@ _BY_CODE: Final = {
         Reason.ACKNOWLEDGEMENT_LATE,
         Reason.ACKNOWLEDGEMENT_OVERDUE,
         Reason.APPROVAL_INVALID,
+        Reason.BATCH_CLOSED,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),
