@@ -157,6 +157,20 @@ class DetailsConfig(_Section):
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
 
 
+class VaultConfig(_Section):
+    """The vault: records that contributors hand over, kept sealed. Absent: none are taken."""
+
+    database: Place = Path("data/vault.db")
+    kek: Path = Path("keys/vault.key")
+    """The key-encryption key: 32 random bytes, mode 0600."""
+    signing: Path = Path("keys/vault-signing.key")
+    """Ed25519 key that signs what is delivered from the vault, PEM, mode 0600."""
+    staged_hours: Annotated[int, Field(ge=1, le=8760)] = 168
+    """After how many hours without a record an upload that nobody ended is removed."""
+    upkeep_hours: Annotated[float, Field(ge=0.01, le=168)] = 24.0
+    """How often records past retention, and keys of contracts that ended, are destroyed."""
+
+
 class DisclosureConfig(_Section):
     """What lets chosen fields of an entry be shown to an outsider. Absent: they cannot be."""
 
@@ -287,6 +301,7 @@ class GatewayConfig(_File):
     duties: DutiesConfig = DutiesConfig()
     details: DetailsConfig | None = None
     disclosure: DisclosureConfig | None = None
+    vault: VaultConfig | None = None
     lists: ListsConfig = ListsConfig()
     metrics: MetricsConfig = MetricsConfig()
     tiles: TilesConfig = TilesConfig()
@@ -299,6 +314,8 @@ class GatewayConfig(_File):
         others: dict[str, Path | PostgresAddress] = {"members.database": self.members.database}
         if self.details is not None:
             others["details.database"] = self.details.database
+        if self.vault is not None:
+            others["vault.database"] = self.vault.database
         for name, place in others.items():
             if (isinstance(log, PostgresAddress) or isinstance(place, PostgresAddress)) and log != place:
                 raise ValueError(

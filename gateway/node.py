@@ -39,6 +39,7 @@ from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
 from gateway.exchange.paging import PageTokens
+from gateway.exchange.providers import RecordProvider
 from gateway.exchange.service import ExchangeService
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
@@ -80,6 +81,9 @@ from gateway.telemetry.metrics import Metrics, Outcome
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
 from gateway.timestamps.store import TimestampStore, TimestampStoreError
+from gateway.vault import Holdings, ProvidersAndVault, open_vault
+from gateway.vault.deployed import delivery_key
+from gateway.vault.upkeep import Kept
 
 _log: Final = structlog.get_logger()
 
@@ -173,8 +177,9 @@ class Node(ServingProcess):
 
         ledger, duties = self._open_ledger(reader)
 
-        providers = GrpcProviders(credentials)
-        enter.push_async_callback(providers.close)
+        connected = GrpcProviders(credentials)
+        enter.push_async_callback(connected.close)
+        providers, entrusted = self._with_vault(connected, log, signing_key, page_token_key)
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -192,6 +197,7 @@ class Node(ServingProcess):
                 on_outcome=self._tell_outcome,
                 witnessed_tiers=witnessed,
                 witnessing=witnessing,
+                entrusted=entrusted,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
             ),
             moving_streams=config.server.moving_streams,
@@ -209,7 +215,7 @@ class Node(ServingProcess):
                 reader, directory, self._clock, log.append
             ),
             catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"]: CatalogServicer(
-                catalogue, Grants(policy, directory, self._clock), directory, self._clock
+                catalogue, Grants(policy, directory, self._clock, entrusted), directory, self._clock
             ),
         }
         server = RpcServer(
@@ -251,6 +257,35 @@ class Node(ServingProcess):
             registry = workers.registry
         server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
         self._stack.callback(server.close)
+
+    def _with_vault(
+        self, connected: RecordProvider, log: Log, gateway_key: SigningKey, cursor_secret: bytes
+    ) -> tuple[RecordProvider, Holdings | None]:
+        """Return where records come from, and what of it the vault holds; None without a vault."""
+        config = self.config.vault
+        if config is None:
+            return connected, None
+        signing_key = delivery_key(config, demo=self.config.demo)
+        vault = open_vault(config, demo=self.config.demo, clock=self._clock)
+        self._stack.callback(vault.close)
+        holdings = Holdings(vault.store, signing_key.verify_key)
+        order_keys = {gateway_key.key_id: gateway_key.verify_key}
+        provider = vault.provider(holdings, signing_key, order_keys, cursor_secret)
+        self._watch(asyncio.create_task(holdings.keep_fresh(self._vault_failed)))
+        # One worker looks after it for all.
+        if self._siblings is None or self._siblings.own == 0:
+            self._watch(asyncio.create_task(vault.keep_up(log, None, self._vault_kept, self._vault_failed)))
+        return ProvidersAndVault(connected, provider, holdings), holdings
+
+    def _vault_failed(self, error: GatewayError) -> None:
+        _log.error("vault.failed", reason=error.reason.value)
+
+    def _vault_kept(self, kept: Kept) -> None:
+        _log.info(
+            "vault.kept",
+            records=sum(one.records for one in kept.purged),
+            count=len(kept.destroyed),
+        )
 
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)

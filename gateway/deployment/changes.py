@@ -6,8 +6,9 @@ officer, a change without its entry would be a hole in the log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 from gateway.audit.note import Ed25519Signer
 from gateway.audit.store import Once
@@ -19,6 +20,14 @@ from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
 from gateway.log_node import log_guards, verified_anchor
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
+
+
+class Append(Protocol):
+    """Appends an entry to the log, and returns its index."""
+
+    def __call__(self, entry: Entry, once: Once | None = None) -> int:
+        """Append it; raise `LogUnavailableError` and, if `once` was claimed before, `OnceTakenError`."""
+        ...
 
 
 def record_change(
@@ -40,6 +49,23 @@ def record_change(
     for `clock.jumped`. Raises `ConfigError`, `LogUnavailableError` and, if `once` was claimed before,
     `OnceTakenError`; then nothing may be changed.
     """
+    entry = Entry(
+        v=ENTRY_VERSION,
+        kind=kind,
+        time=rfc3339(clock()),
+        subject=subject,
+        detail={name: value for name, value in detail.items() if value},
+        key_epoch=key_epoch,
+        exchange=exchange,
+        commitments=dict(commitments or {}),
+    )
+    with appending(config, clock, accepts_clock=accepts_clock) as append:
+        return append(entry, once)
+
+
+@contextmanager
+def appending(config: GatewayConfig, clock: Clock, *, accepts_clock: bool = False) -> Iterator[Append]:
+    """Hold the log open; yield what appends an entry to it and returns its index. Raises as `record_change`."""
     try:
         require_log(config.log.database)
     except ConfigError as error:
@@ -59,16 +85,8 @@ def record_change(
         )
         # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
         opened.callback(reader.close)
-        return log.append_sync(
-            Entry(
-                v=ENTRY_VERSION,
-                kind=kind,
-                time=rfc3339(clock()),
-                subject=subject,
-                detail={name: value for name, value in detail.items() if value},
-                key_epoch=key_epoch,
-                exchange=exchange,
-                commitments=dict(commitments or {}),
-            ),
-            once,
-        ).index
+
+        def append(entry: Entry, once: Once | None = None) -> int:
+            return log.append_sync(entry, once).index
+
+        yield append

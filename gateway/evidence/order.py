@@ -54,6 +54,8 @@ class FetchOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     purpose: _Short
     legal_basis: _Optional = ""
     memorandum: _Optional = ""
+    contract: _Short | msgspec.UnsetType = msgspec.UNSET
+    """Identity of the contract under which the records may be given. Left out: under none."""
     decision: _Short
     """Id of the decision that allowed it."""
     bundle: _Short

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
+from gateway.exchange.providers import EntrustedRecords, provider_of
 from gateway.exchange.resolution import CAPABILITIES, dataset_facts
 from gateway.members import Directory
 from gateway.model import Dataset, Decision, Member, Operation
@@ -31,7 +32,14 @@ class Granted:
 class Grants:
     """Finds the grants of members by asking policy itself: what is listed is what is enforced."""
 
-    def __init__(self, policy: PolicyEngine, directory: Directory, clock: Clock) -> None:
+    def __init__(
+        self,
+        policy: PolicyEngine,
+        directory: Directory,
+        clock: Clock,
+        entrusted: EntrustedRecords | None = None,
+    ) -> None:
+        self._entrusted = entrusted
         self._policy = policy
         self._directory = directory
         self._clock = clock
@@ -39,7 +47,7 @@ class Grants:
     async def of(self, member: Member, dataset: Dataset) -> list[Granted]:
         """Return every grant of `member` on `dataset`, in order of purpose."""
         try:
-            provider = self._directory.provider(dataset.provider)
+            provider = provider_of(dataset, self._directory, self._entrusted)
         except GatewayError:
             return []  # nobody can ask a provider that is not connected
         found = []

@@ -36,6 +36,7 @@ from gateway.exchange.list_question import (
     resolve_list_question,
     restriction_field,
 )
+from gateway.exchange.providers import provider_of
 from gateway.exchange.resolution import Resolved, policy_input
 from gateway.exchange.state import Exchange
 from gateway.exchange.steps import POLICY_TIMEOUT_S, Collaborators, Steps, denial, present
@@ -145,7 +146,9 @@ class Listing:
         )
         exchange.resolved = question.asked
         try:
-            providers = [self._with.directory.provider(one.dataset.provider) for one in question.lists]
+            providers = [
+                provider_of(one.dataset, self._with.directory, self._with.entrusted) for one in question.lists
+            ]
         except GatewayError as error:
             if error.reason is Reason.PROVIDER_UNAVAILABLE:
                 raise list_unavailable() from error

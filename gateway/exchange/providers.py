@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.evidence.dsse import Envelope
-from gateway.model import Member
+from gateway.evidence.keys import VerifyKey
+from gateway.members import Directory
+from gateway.model import Dataset, Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,23 @@ class RecordProvider(Protocol):
     ) -> AsyncGenerator[DeliveredPage, None]:
         """Yield all pages."""
         ...
+
+
+class EntrustedRecords(Protocol):
+    """The datasets whose records the gateway keeps itself, on behalf of the members that gave them."""
+
+    @property
+    def delivery_keys(self) -> Mapping[str, VerifyKey]:
+        """The gateway's keys that sign deliveries of these datasets, and of no others."""
+        ...
+
+    def holds(self, dataset: str) -> bool:
+        """Whether this is one of them."""
+        ...
+
+
+def provider_of(dataset: Dataset, directory: Directory, entrusted: EntrustedRecords | None) -> Member:
+    """Return the member whose dataset it is; raise `GatewayError` if its records cannot be had now."""
+    if entrusted is not None and entrusted.holds(dataset.name):
+        return directory.contributor(dataset.provider)
+    return directory.provider(dataset.provider)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from gateway.evidence.delivery import (
     verify_delivery,
     verify_records,
 )
-from gateway.evidence.keys import SignatureError, SigningKey
+from gateway.evidence.keys import SignatureError, SigningKey, VerifyKey
 from gateway.evidence.order import ORDER_TYPE, FetchOrder, encode_order
 from gateway.evidence.records import SEED_BYTES
 from gateway.exchange.admission import admit
@@ -39,7 +39,7 @@ from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits
 from gateway.exchange.paging import PageTokens
-from gateway.exchange.providers import DeliveredPage, RecordProvider
+from gateway.exchange.providers import DeliveredPage, EntrustedRecords, RecordProvider, provider_of
 from gateway.exchange.resolution import Resolved, policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
@@ -92,6 +92,8 @@ class Collaborators:
     """Tiers at which nothing leaves before witnesses have cosigned the log with its entry."""
     witnessing: Witnessing | None = None
     """Who sees to that; there, if there are such tiers."""
+    entrusted: EntrustedRecords | None = None
+    """What the gateway keeps for members; without it every provider is asked."""
     list_limits: ListLimits | None = None
     """What bounds questions to lists; without it none is answered."""
 
@@ -169,7 +171,8 @@ class Steps:
         """Step 3: turn names into a dataset, fields, valid identifiers, and the provider."""
         statement = present(exchange.statement)
         exchange.resolved = resolve(statement.query, self._with.catalogue)
-        exchange.provider = self._with.directory.provider(exchange.resolved.dataset.provider)
+        dataset = exchange.resolved.dataset
+        exchange.provider = provider_of(dataset, self._with.directory, self._with.entrusted)
         exchange.stopwatch.mark("resolve")
 
     async def decide(self, exchange: Exchange) -> None:
@@ -293,7 +296,7 @@ class Steps:
         """Return the provider's statement over the page, verified, and the id of the key that signed it."""
         try:
             payload, key_id = dsse.verify(
-                delivered.delivery, DELIVERY_TYPE, self._with.directory.signing_keys(provider.id)
+                delivered.delivery, DELIVERY_TYPE, self._delivery_keys(provider, dataset)
             )
             statement = parse_delivery(payload)
             verify_delivery(
@@ -311,6 +314,13 @@ class Steps:
                 provider=provider.id,
             ) from error
         return statement, key_id
+
+    def _delivery_keys(self, provider: Member, dataset: str) -> Mapping[str, VerifyKey]:
+        """Return the keys that count for a delivery: the provider's, or ours for what is entrusted to us."""
+        entrusted = self._with.entrusted
+        if entrusted is not None and entrusted.holds(dataset):
+            return entrusted.delivery_keys
+        return self._with.directory.signing_keys(provider.id)
 
     async def transform(
         self,

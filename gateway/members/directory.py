@@ -74,6 +74,21 @@ class Directory:
             )
         return member
 
+    def contributor(self, member_id: str) -> Member:
+        """Return the active member whose records the gateway keeps; raise `GatewayError` if it is not one.
+
+        It needs no endpoint: nobody asks it.
+        """
+        self._check_fresh()
+        member = self._snapshot.by_id.get(member_id)
+        if member is None or member.state is not MemberState.ACTIVE:
+            raise GatewayError(
+                "The contributor of this dataset is no active member now; ask the operator of the gateway.",
+                reason=Reason.PROVIDER_UNAVAILABLE,
+                provider=member_id,
+            )
+        return member
+
     def is_active(self, member_id: str) -> bool:
         """Whether the member may be served at this moment (asked again during long streams)."""
         self._check_fresh()

@@ -30,7 +30,9 @@ class HoldingKeys:
     def key(self, number: int) -> bytes:
         """Return a data key; raise `VaultUnavailableError` if there is none of this number."""
         if number not in self.by_number:
-            raise VaultUnavailableError("A data key of the vault is missing. Restore the vault from a backup.")
+            raise VaultUnavailableError(
+                "A data key of the vault is missing. Restore the vault from a backup."
+            )
         return self.by_number[number]
 
 
@@ -67,9 +69,7 @@ def rotate_kek(store: VaultStore, keys: DataKeys) -> int:
     def rewrap(old: WrappedKey) -> WrappedKey:
         if old.kek == following.id:
             return old
-        return WrappedKey(
-            old.number, following.id, following.wrap(key_file.key(old.kek).unwrap(old.wrapped))
-        )
+        return WrappedKey(old.number, following.id, following.wrap(key_file.key(old.kek).unwrap(old.wrapped)))
 
     changed = store.rewrap(rewrap)
     key_file.adopt_next()

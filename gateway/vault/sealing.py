@@ -75,7 +75,9 @@ def index_key(first_data_key: bytes) -> bytes:
 
 def bind_batch(key: bytes, place: Place, facts: Sequence[Any]) -> bytes:
     """Return what shows later that `facts` about a committed batch were not changed."""
-    return hmac.digest(key, encode_canonical((_LABEL, "batch", place.contract, place.dataset, place.batch, *facts)), "sha256")
+    return hmac.digest(
+        key, encode_canonical((_LABEL, "batch", place.contract, place.dataset, place.batch, *facts)), "sha256"
+    )
 
 
 def verify_batch(key: bytes, place: Place, facts: Sequence[Any], bound: bytes) -> None:

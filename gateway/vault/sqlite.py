@@ -68,6 +68,7 @@ CREATE TABLE vault_batch (
 CREATE TABLE vault_run (
     number INTEGER PRIMARY KEY,
     batch INTEGER NOT NULL REFERENCES vault_batch (number),
+    first INTEGER NOT NULL,
     digests BLOB NOT NULL
 ) STRICT;
 CREATE INDEX vault_run_batch ON vault_run (batch, number);

@@ -139,15 +139,27 @@ class VaultStore:
         elsewhere, and `sweep`, for the pages that nobody can read any more. Returns the holdings.
         """
         destroyed = []
-        for holding in self.holdings():
-            if holding.contract != contract or holding.destroyed is not None:
+        for known in self.holdings():
+            if known.contract != contract:
                 continue
-            entry = record(holding)
             with self.engine.writing() as session:
+                # An update takes the row's lock: one node destroys, and one entry says so.
+                session.change(
+                    "UPDATE vault_holding SET version = version WHERE number = :holding",
+                    {"holding": known.number},
+                )
+                holding = _present(_holding(session, contract, known.dataset))
+                if holding.destroyed is not None:
+                    continue
+                entry = record(holding)
                 for key in _keys(session, holding.number):
                     session.change(
                         "UPDATE vault_key SET wrapped = :noise WHERE holding = :holding AND number = :number",
-                        {"noise": os.urandom(len(key.wrapped)), "holding": holding.number, "number": key.number},
+                        {
+                            "noise": os.urandom(len(key.wrapped)),
+                            "holding": holding.number,
+                            "number": key.number,
+                        },
                     )
                 session.change("DELETE FROM vault_key WHERE holding = :holding", {"holding": holding.number})
                 session.change(
@@ -156,7 +168,8 @@ class VaultStore:
                     {"entry": entry, "time": time, "holding": holding.number},
                 )
                 session.change(
-                    "UPDATE vault_batch SET discarded = 1 WHERE holding = :holding", {"holding": holding.number}
+                    "UPDATE vault_batch SET discarded = 1 WHERE holding = :holding",
+                    {"holding": holding.number},
                 )
             destroyed.append(holding)
         return destroyed
@@ -243,13 +256,13 @@ class VaultStore:
                 raise _closed()
             # Of records with one key the last counts; of those before this batch, none.
             dead = session.change(
-                "INSERT INTO vault_dead (place, holding, version) SELECT place, :holding, :version FROM"
+                "INSERT INTO vault_dead (place, holding, version) SELECT place, :holding, :version FROM"  # noqa: S608
                 " (SELECT place, row_number() OVER (PARTITION BY token ORDER BY place DESC) AS rank"
                 f" {_OF_BATCH}) AS ranked WHERE rank > 1",
                 {**facts, "batch": batch.number},
             )
             dead += session.change(
-                "INSERT INTO vault_dead (place, holding, version)"
+                "INSERT INTO vault_dead (place, holding, version)"  # noqa: S608
                 " SELECT live.place, :holding, :version"
                 f" FROM (SELECT DISTINCT token {_OF_BATCH}) AS added"
                 " JOIN vault_live AS live ON live.holding = :holding AND live.token = added.token",
@@ -289,8 +302,8 @@ class VaultStore:
                 return version - 1, 0
             session.change(
                 "INSERT INTO vault_batch (holding, name, identity, key, layout, records, pages, resume,"
-                " evidence, touched, version, bound, discarded) VALUES (:holding, :name, :identity, 1, :layout, 0, 0,"
-                " :nothing, :nothing, :time, :version, :bound, 0)",
+                " evidence, touched, version, bound, discarded) VALUES (:holding, :name, :identity, 1, :layout, 0,"
+                " 0, :nothing, :nothing, :time, :version, :bound, 0)",
                 {
                     "holding": holding,
                     "name": f"{name}/{version}",
@@ -326,25 +339,32 @@ class VaultStore:
         with self.engine.reading() as session:
             holdings = {row[0]: read_holding(row) for row in session.rows(_HOLDING, {})}
             rows = session.rows(
-                f"SELECT touched, {BATCH_COLUMNS} FROM vault_batch AS batch"
+                f"SELECT touched, {BATCH_COLUMNS} FROM vault_batch AS batch"  # noqa: S608
                 " WHERE batch.version IS NULL AND discarded = 0 ORDER BY touched, batch.number",
                 {},
             )
-        found = [(read_batch(row), touched) for touched, *row in rows]
+        found = [(read_batch(tuple(row)), touched) for touched, *row in rows]
         return [(holdings[batch.holding], batch, touched) for batch, touched in found]
 
     # -- removing --------------------------------------------------------------------------------
 
-    def rewrite(self, holding: int, page: int, content: bytes, gone: Sequence[Purged]) -> None:
-        """Replace a page by one without the records that go, and remove what led to them."""
+    def rewrite(self, holding: int, page: int, records: int, content: bytes, gone: Sequence[Purged]) -> bool:
+        """Replace a page of so many records by one without those that go, and remove what led to them.
+
+        Returns whether it was done: not if somebody else did meanwhile.
+        """
         places = [record.place for record in gone]
         if any(place // PLACES != page for place in places):
             raise ValueError("a record that goes is not in the page")
         with self.engine.writing() as session:
-            row = session.rows("SELECT run FROM vault_page WHERE number = :page", {"page": page})
-            if not row:
-                return
-            ((run,),) = row
+            changed = session.change(
+                "UPDATE vault_page SET content = :content, records = records - :gone"
+                " WHERE number = :page AND records = :records",
+                {"content": content, "gone": len(gone), "page": page, "records": records},
+            )
+            if not changed:
+                return False
+            ((run,),) = session.rows("SELECT run FROM vault_page WHERE number = :page", {"page": page})
             for record in gone:
                 for token in record.tokens:
                     session.change(
@@ -365,15 +385,12 @@ class VaultStore:
                 session.change("DELETE FROM vault_dead WHERE place = :place", {"place": place})
                 for place in places
             )
-            session.change(
-                "UPDATE vault_page SET content = :content, records = records - :gone WHERE number = :page",
-                {"content": content, "gone": len(gone), "page": page},
-            )
             session.change("DELETE FROM vault_page WHERE number = :page AND records = 0", {"page": page})
             session.change(
                 "UPDATE vault_holding SET alive = alive - :gone WHERE number = :holding",
                 {"gone": len(gone) - was_dead, "holding": holding},
             )
+        return True
 
     def sweep(self) -> int:
         """Remove the pages of discarded batches and destroyed holdings, run by run; return how many pages."""
@@ -431,8 +448,8 @@ def _add_pages(session: Session, batch: Batch, pages: Sequence[SealedPage], dige
             session.change("UPDATE vault_page SET run = :run WHERE number = :run", {"run": run})
         numbers.append(number)
     session.change(
-        "INSERT INTO vault_run (number, batch, digests) VALUES (:run, :batch, :digests)",
-        {"run": run, "batch": batch.number, "digests": digests},
+        "INSERT INTO vault_run (number, batch, first, digests) VALUES (:run, :batch, :first, :digests)",
+        {"run": run, "batch": batch.number, "first": batch.pages, "digests": digests},
     )
     # In the order of their tables, so that this only ever appends to them.
     at = [number * PLACES for number in numbers]
@@ -473,7 +490,7 @@ def _holding(session: Session, contract: str, dataset: str) -> Holding | None:
 
 def _batch(session: Session, holding: int, name: str) -> Batch | None:
     rows = session.rows(
-        f"SELECT {BATCH_COLUMNS} FROM vault_batch AS batch WHERE batch.holding = :holding AND name = :name",
+        f"SELECT {BATCH_COLUMNS} FROM vault_batch AS batch WHERE batch.holding = :holding AND name = :name",  # noqa: S608
         {"holding": holding, "name": name},
     )
     return read_batch(rows[0]) if rows else None
@@ -510,6 +527,6 @@ def _closed() -> BatchError:
 
 def _destroyed() -> RecordsDestroyedError:
     return RecordsDestroyedError(
-        "The keys of this dataset under this contract were destroyed, as its retention clause says; contribute "
-        "under a contract of another name."
+        "The keys of this dataset under this contract were destroyed, as its retention clause says; "
+        "contribute under a contract of another name."
     )

@@ -29,7 +29,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         *("number", "holding", "name", "identity", "key", "layout", "records", "pages", "resume", "evidence"),
         *("touched", "version", "bound", "discarded"),
     ),
-    "vault_run": ("number", "batch", "digests"),
+    "vault_run": ("number", "batch", "first", "digests"),
     "vault_page": ("number", "run", "batch", "place", "records", "content"),
     "vault_token": ("run", "token", "place"),
     "vault_keyed": ("run", "token", "place"),

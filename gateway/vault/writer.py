@@ -17,7 +17,7 @@ from gateway.vault.keys import DataKeys, HoldingKeys
 from gateway.vault.layout import RecordError, Scalar, layout_of, retention_of, text_of, vault_terms
 from gateway.vault.sealing import Place, bind_batch, key_tokens, lookup_tokens, seal
 from gateway.vault.store import SealedPage, VaultStore
-from gateway.vault.tables import Batch, Layout
+from gateway.vault.tables import Batch, Holding, Layout
 
 PAGE_RECORDS: Final = 256
 PAGE_BYTES: Final = 64 * 1024
@@ -109,9 +109,8 @@ class VaultWriter:
         if digests and len(digests) != len(records):
             raise ValueError("there is a digest for each record, or none")
         keys = self._keys.unwrap(self._store.keys(batch.row.holding))
-        sealed = seal(
-            keys.key(batch.row.key), b"".join(digests), batch.place, "digests", batch.records
-        )
+        key = keys.key(batch.row.key)
+        sealed = seal(key, b"".join(digests), batch.place, "digests", batch.row.pages)
         pages = _seal_pages(batch, records, keys)
         row = self._store.stage(batch.row, pages, sealed, resume, rfc3339(self._clock()))
         return _staged(batch.contract, batch.dataset, row)
@@ -187,7 +186,29 @@ class VaultWriter:
 
 def batch_facts(row: Batch, version: int) -> tuple[Any, ...]:
     """Return what is bound of a batch that became `version`."""
-    return ("batch", version, row.identity, row.key, row.records, row.pages, row.layout.lookup, row.layout.key)
+    return (
+        "batch",
+        version,
+        row.identity,
+        row.key,
+        row.records,
+        row.pages,
+        row.layout.lookup,
+        row.layout.key,
+    )
+
+
+def purged_tokens(row: Batch, record: bytes, keys: HoldingKeys) -> tuple[tuple[int, ...], bytes | None]:
+    """Return the look-up tokens of a record that goes, and its key token if it has a key."""
+    tokens, keyed = record_tokens(row.layout, [record], keys.index)
+    found = tuple(token for of_field in tokens for token in of_field if token is not None)
+    return found, keyed[0] if keyed else None
+
+
+def resealed(holding: Holding, row: Batch, at: int, lines: Sequence[bytes], keys: HoldingKeys) -> bytes:
+    """Return page `at` of a batch, sealed anew with these lines."""
+    place = Place(holding.contract, holding.dataset, row.name)
+    return seal(keys.key(row.key), b"\n".join(lines), place, "page", at)
 
 
 def _staged(contract: str, dataset: str, row: Batch) -> StagedBatch:
@@ -197,7 +218,7 @@ def _staged(contract: str, dataset: str, row: Batch) -> StagedBatch:
 def _seal_pages(batch: StagedBatch, records: Sequence[bytes], keys: HoldingKeys) -> list[SealedPage]:
     key, place = keys.key(batch.row.key), batch.place
     tokens, keyed = record_tokens(batch.row.layout, records, keys.index)
-    pages = []
+    pages: list[SealedPage] = []
     for first, last in _cut(records):
         found = [
             (token, position)

@@ -52,6 +52,7 @@ CREATE TABLE sluicegate.vault_batch (
 CREATE TABLE sluicegate.vault_run (
     number bigint PRIMARY KEY,
     batch bigint NOT NULL REFERENCES sluicegate.vault_batch (number),
+    first bigint NOT NULL,
     digests bytea NOT NULL
 );
 CREATE INDEX vault_run_batch ON sluicegate.vault_run (batch, number);
