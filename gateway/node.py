@@ -177,9 +177,7 @@ class Node(ServingProcess):
 
         ledger, duties = self._open_ledger(reader)
 
-        connected = GrpcProviders(credentials)
-        enter.push_async_callback(connected.close)
-        providers, entrusted = self._with_vault(connected, log, signing_key, page_token_key)
+        providers, entrusted = self._open_providers(credentials, log, signing_key, page_token_key)
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -258,10 +256,12 @@ class Node(ServingProcess):
         server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
         self._stack.callback(server.close)
 
-    def _with_vault(
-        self, connected: RecordProvider, log: Log, gateway_key: SigningKey, cursor_secret: bytes
+    def _open_providers(
+        self, credentials: ReloadingCredentials, log: Log, gateway_key: SigningKey, cursor_secret: bytes
     ) -> tuple[RecordProvider, Holdings | None]:
         """Return where records come from, and what of it the vault holds; None without a vault."""
+        connected = GrpcProviders(credentials)
+        self._stack.push_async_callback(connected.close)
         config = self.config.vault
         if config is None:
             return connected, None

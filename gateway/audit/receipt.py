@@ -149,8 +149,9 @@ def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None 
     5. The pages' digests make up the records root that the entry commits to.
     6. Each delivery is signed by the provider named in the entry, for this exchange, in order, and
        the last says that it is the last. Where the entry names a key of the gateway's vault as the one
-       that signed, the provider had put its records there, and the vault signed in its stead: `from_vault`. Under a duty that keeps exact counts back, there may be none. With
-       the answer to a list question there is none: it would tell which list has the subject.
+       that signed, the provider had put its records there, and the vault signed in its stead: `from_vault`.
+       Under a duty that keeps exact counts back, there may be none. With the answer to a list question
+       there is none: it would tell which list has the subject.
     7. If the entry commits to its members one by one, it does so to the members that it has: what the
        gateway shows others of this exchange is what stands in this entry.
     8. With a witness policy: a quorum of its witnesses has cosigned the checkpoint.

@@ -127,9 +127,9 @@ def purge(
             "uploads": kept.leftovers,
         },
         [
-            f"Purged {counted(records, 'record')} of {counted(len(kept.purged), 'dataset')}, destroyed the keys "
-            f"of {counted(len(kept.destroyed), 'dataset')}, removed {counted(kept.leftovers, 'upload')} that "
-            "nobody ended."
+            f"Purged {counted(records, 'record')} of {counted(len(kept.purged), 'dataset')}.",
+            f"Destroyed the keys of {counted(len(kept.destroyed), 'dataset')}.",
+            f"Removed {counted(kept.leftovers, 'upload')} that nobody ended.",
         ],
     )
 

@@ -65,7 +65,7 @@ def record_change(
 
 @contextmanager
 def appending(config: GatewayConfig, clock: Clock, *, accepts_clock: bool = False) -> Iterator[Append]:
-    """Hold the log open; yield what appends an entry to it and returns its index. Raises as `record_change`."""
+    """Hold the log open; yield what appends an entry and returns its index. Raises as `record_change`."""
     try:
         require_log(config.log.database)
     except ConfigError as error:

@@ -86,8 +86,8 @@ def rotate_vault_key(config: GatewayConfig, *, clock: Clock = system_clock) -> t
         key_file = vault.keys.key_file
         if isinstance(vault_config_of(config).database, PostgresAddress) and not key_file.next_path.exists():
             raise ConfigError(
-                "Nodes share this vault: run `gateway vault rotate --prepare`, copy the file that it makes to "
-                "every node (mode 0600), and run `gateway vault rotate` then."
+                "Nodes share this vault: run `gateway vault rotate --prepare`, copy the file that it makes "
+                "to every node (mode 0600), and run `gateway vault rotate` then."
             )
         before, after = key_file.current.id, key_file.prepare_next().id
         with appending(config, clock) as record:

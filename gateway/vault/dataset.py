@@ -154,7 +154,7 @@ def _reads(raw: msgspec.Raw, texts: frozenset[str]) -> bool:
 
 @lru_cache(maxsize=256)
 def _projection(fields: tuple[str, ...], conditions: tuple[str, ...]) -> tuple[Any, dict[str, int], Any]:
-    """Return what reads these fields as they are written, where each is then, and what writes those wanted."""
+    """Return what reads these fields as they are written, where each is then, and what writes the wanted."""
     names = (*fields, *(name for name in conditions if name not in fields))
     record = msgspec.defstruct(
         "Held",

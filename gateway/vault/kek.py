@@ -46,7 +46,8 @@ class KeyEncryptionKey:
             return aes_key_unwrap(self._secret, wrapped)
         except (InvalidUnwrap, ValueError) as error:
             raise VaultUnavailableError(
-                "A data key of the vault does not unwrap: its row was changed. Restore the vault from a backup."
+                "A data key of the vault does not unwrap: its row was changed. Restore the vault from its "
+                "backup."
             ) from error
 
 

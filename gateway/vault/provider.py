@@ -233,7 +233,8 @@ def _as_provider(provider: Member) -> Iterator[None]:
         yield
     except VaultUnavailableError as error:
         raise GatewayError(
-            "The vault of contributed records cannot be read now; nothing more was released. Try again later.",
+            "The vault of contributed records cannot be read now; nothing more was released. Try again "
+            "later.",
             reason=Reason.PROVIDER_UNAVAILABLE,
             provider=provider.id,
         ) from error

@@ -121,7 +121,8 @@ class VaultReader:
                 rows = session.rows(
                     "SELECT page.number FROM vault_batch AS batch JOIN vault_page AS page"
                     " ON page.batch = batch.number WHERE batch.holding = :holding"
-                    " AND batch.version IS NOT NULL AND page.number > :after ORDER BY page.number LIMIT :limit",
+                    " AND batch.version IS NOT NULL AND page.number > :after"
+                    " ORDER BY page.number LIMIT :limit",
                     {"holding": holding.number, "after": after, "limit": _PAGES_AT_ONCE},
                 )
             yield from (number for (number,) in rows)
@@ -140,7 +141,7 @@ class VaultReader:
         return str(rows[0][0]) if rows else ""
 
     def alive(self, page: int, positions: Sequence[int], version: int) -> list[int]:
-        """Return those of the positions in a page whose records were not replaced or withdrawn by `version`."""
+        """Return those of the positions whose records were not replaced or withdrawn by `version`."""
         with self._engine.reading() as session:
             rows = session.rows(
                 "SELECT place FROM vault_dead WHERE place BETWEEN :first AND :last AND version <= :version",

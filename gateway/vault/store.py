@@ -1,4 +1,4 @@
-"""What is written into the vault: keys, staged pages, versions. Nothing here sees a record or a key in clear."""
+"""What is written into the vault: keys, staged pages, versions. Nothing here sees anything in clear."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class VaultStore:
     def add_holding(
         self, contract: str, dataset: str, retention: str, first_key: WrappedKey, time: str
     ) -> Holding:
-        """Return the holding, made with its first key if there is none; its retention is the one given now."""
+        """Return the holding, made with its first key if there is none; its retention is the one given."""
         with self.engine.writing() as session:
             session.change(
                 "INSERT INTO vault_holding (contract, dataset, version, alive, retention, time)"
@@ -190,8 +190,8 @@ class VaultStore:
                 raise _destroyed()
             session.change(
                 "INSERT INTO vault_batch (holding, name, identity, key, layout, records, pages, resume,"
-                " evidence, touched, bound, discarded) VALUES (:holding, :name, :identity, :key, :layout, 0, 0,"
-                " :nothing, :nothing, :time, :nothing, 0) ON CONFLICT (holding, name) DO NOTHING",
+                " evidence, touched, bound, discarded) VALUES (:holding, :name, :identity, :key, :layout, 0,"
+                " 0, :nothing, :nothing, :time, :nothing, 0) ON CONFLICT (holding, name) DO NOTHING",
                 {
                     "holding": holding.number,
                     "name": name,
@@ -302,8 +302,8 @@ class VaultStore:
                 return version - 1, 0
             session.change(
                 "INSERT INTO vault_batch (holding, name, identity, key, layout, records, pages, resume,"
-                " evidence, touched, version, bound, discarded) VALUES (:holding, :name, :identity, 1, :layout, 0,"
-                " 0, :nothing, :nothing, :time, :version, :bound, 0)",
+                " evidence, touched, version, bound, discarded) VALUES (:holding, :name, :identity, 1,"
+                " :layout, 0, 0, :nothing, :nothing, :time, :version, :bound, 0)",
                 {
                     "holding": holding,
                     "name": f"{name}/{version}",
