@@ -161,6 +161,7 @@ class VaultConfig(_Section):
     """The vault: records that contributors hand over, kept sealed. Absent: none are taken."""
 
     database: Place = Path("data/vault.db")
+    """Several nodes share a vault only in PostgreSQL."""
     kek: Path = Path("keys/vault.key")
     """The key-encryption key: 32 random bytes, mode 0600."""
     signing: Path = Path("keys/vault-signing.key")
@@ -314,13 +315,17 @@ class GatewayConfig(_File):
         others: dict[str, Path | PostgresAddress] = {"members.database": self.members.database}
         if self.details is not None:
             others["details.database"] = self.details.database
-        if self.vault is not None:
-            others["vault.database"] = self.vault.database
         for name, place in others.items():
             if (isinstance(log, PostgresAddress) or isinstance(place, PostgresAddress)) and log != place:
                 raise ValueError(
                     f"log.database and {name} must be the same PostgreSQL address, or both files"
                 )
+        if (
+            self.vault is not None
+            and isinstance(self.vault.database, PostgresAddress)
+            and not isinstance(log, PostgresAddress)
+        ):
+            raise ValueError("vault.database may be a PostgreSQL address only if log.database is one")
         return self
 
 

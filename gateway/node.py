@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -266,6 +267,8 @@ class Node(ServingProcess):
         if config is None:
             return connected, None
         signing_key = delivery_key(config, demo=self.config.demo)
+        if isinstance(self.config.log.database, PostgresAddress) and isinstance(config.database, Path):
+            _log.warning("vault.of_this_node_alone")
         vault = open_vault(config, demo=self.config.demo, clock=self._clock)
         self._stack.callback(vault.close)
         holdings = Holdings(vault.store, signing_key.verify_key)

@@ -66,7 +66,9 @@ def read(vault, *, name="acme-harbour", page_size=1000, **wanted):
     assert [page.next_cursor is None for page in streamed] == [False] * (len(streamed) - 1) + [True]
     fetched, cursor = [], None
     while True:
-        page = source.fetch(FetchRequest(**{"fields": FIELDS, "page_size": page_size, **wanted}, cursor=cursor))
+        page = source.fetch(
+            FetchRequest(**{"fields": FIELDS, "page_size": page_size, **wanted}, cursor=cursor)
+        )
         assert page.count == page.records.count(b"\n") <= page_size
         fetched += page.records.splitlines()
         cursor = page.next_cursor
@@ -156,7 +158,15 @@ def test_leftovers_are_listed_and_removed_after_a_time(vault, clock):
 
 @pytest.mark.parametrize(
     "record",
-    [b"{", b"[]", b'{"number":1}\n{"number":2}', b'{"number":[1]}', b'{"uscc":"x"}', b'{"number":null}', b"\xff"],
+    [
+        b"{",
+        b"[]",
+        b'{"number":1}\n{"number":2}',
+        b'{"number":[1]}',
+        b'{"uscc":"x"}',
+        b'{"number":null}',
+        b"\xff",
+    ],
 )
 def test_a_record_that_cannot_be_kept_is_refused_and_nothing_is_staged(vault, record):
     staged = vault.writer.begin(TERMS, LOANS, "b1")
@@ -181,7 +191,9 @@ def test_a_later_record_of_the_same_key_takes_the_place_of_the_earlier(vault):
     found = {record["number"]: record["amount"] for record in read(vault)}
     assert found == {1: 1000, 2: 5, 3: 3000, 4: 6}
     assert held(vault).count_records() == 4
-    assert [record["amount"] for record in read(vault, subject_field="uscc", subject_values=(loan(2)["uscc"],))] == [5]
+    assert [
+        record["amount"] for record in read(vault, subject_field="uscc", subject_values=(loan(2)["uscc"],))
+    ] == [5]
 
 
 def test_keys_of_several_fields_are_told_apart(vault):
@@ -346,7 +358,9 @@ def test_destroyed_keys_leave_nothing_to_read(vault, open_engine, tmp_path, cloc
     with closing(open_engine()) as engine:
         other = OpenedVault(engine, tmp_path, clock)
         assert numbers(other) == [1]
-        upkeep = Upkeep(vault.store, vault.keys, clock, lambda entry: entries.append(entry) or 41, Contracts())
+        upkeep = Upkeep(
+            vault.store, vault.keys, clock, lambda entry: entries.append(entry) or 41, Contracts()
+        )
         kept = upkeep.run(timedelta(days=1))
         assert [one.contract for one in kept.destroyed] == ["acme-harbour"]
         assert [(entry.kind.value, entry.subject, entry.records) for entry in entries] == [
@@ -445,7 +459,12 @@ def test_records_past_retention_are_purged_and_the_log_says_how_many(vault, cloc
     [purge] = upkeep.run(timedelta(days=1)).purged
     assert (purge.records, purge.entry) == (3, 7)
     [entry] = entries
-    assert (entry.kind.value, entry.subject, entry.provider, entry.records) == ("records.purged", LOANS, "acme", 3)
+    assert (entry.kind.value, entry.subject, entry.provider, entry.records) == (
+        "records.purged",
+        LOANS,
+        "acme",
+        3,
+    )
     assert entry.contract == terms.id
     assert numbers(vault) == [3, 5, 6, 4]
     assert held(vault).count_records() == 4
