@@ -410,7 +410,7 @@ def test_without_its_entry_no_key_is_destroyed(vault, clock):
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE vault_page SET content = (SELECT content FROM vault_page ORDER BY number DESC LIMIT 1) WHERE number = 1",
+        "UPDATE vault_page SET content = (SELECT content FROM vault_page WHERE number = 2) WHERE number = 1",
         "UPDATE vault_page SET place = place + 1 WHERE number = 1",
         "UPDATE vault_batch SET name = 'b9' WHERE number = 1",
         "UPDATE vault_batch SET version = 7 WHERE version = 1",

@@ -38,15 +38,20 @@ def contribute(folder: Path, kill_at: int, *, careless: bool) -> None:
     while staged.records < PIECE * PIECES and staged.version is None:
         first = staged.records
         if careless:
-            print("staged", first + PIECE, flush=True)
+            _tell("staged", first + PIECE)
         piece = lines([loan(number) for number in range(first, first + PIECE)])
         staged = vault.writer.stage(staged, piece, resume=str(first + PIECE).encode())
-        print("staged", staged.records, flush=True)
+        _tell("staged", staged.records)
     if careless:
-        print("committed 1", flush=True)
+        _tell("committed", 1)
     version = staged.version or vault.writer.commit(staged)
-    print("committed", version, flush=True)
-    print("statements", statements, flush=True)
+    _tell("committed", version)
+    _tell("statements", statements)
+
+
+def _tell(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
