@@ -22,6 +22,8 @@ class DeliveredPage:
     salt: bytes
     delivery: Envelope
     """The provider's signed delivery statement."""
+    entrusted: bool = False
+    """Whether it is from what the gateway keeps itself (`EntrustedRecords`), which no provider can say."""
 
 
 class RecordProvider(Protocol):

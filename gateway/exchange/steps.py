@@ -296,7 +296,7 @@ class Steps:
         """Return the provider's statement over the page, verified, and the id of the key that signed it."""
         try:
             payload, key_id = dsse.verify(
-                delivered.delivery, DELIVERY_TYPE, self._delivery_keys(provider, dataset)
+                delivered.delivery, DELIVERY_TYPE, self._delivery_keys(provider, delivered)
             )
             statement = parse_delivery(payload)
             verify_delivery(
@@ -315,11 +315,13 @@ class Steps:
             ) from error
         return statement, key_id
 
-    def _delivery_keys(self, provider: Member, dataset: str) -> Mapping[str, VerifyKey]:
-        """Return the keys that count for a delivery: the provider's, or ours for what is entrusted to us."""
-        entrusted = self._with.entrusted
-        if entrusted is not None and entrusted.holds(dataset):
-            return entrusted.delivery_keys
+    def _delivery_keys(self, provider: Member, delivered: DeliveredPage) -> Mapping[str, VerifyKey]:
+        """Return the keys that count for a delivery: the provider's, or ours for what is entrusted to us.
+
+        Where it comes from tells, not what is held now: that may have changed since it was asked for.
+        """
+        if delivered.entrusted and self._with.entrusted is not None:
+            return self._with.entrusted.delivery_keys
         return self._with.directory.signing_keys(provider.id)
 
     async def transform(

@@ -171,7 +171,7 @@ class VaultProvider:
             total=total,
         )
         envelope = dsse.sign(delivery.statement, DELIVERY_TYPE, [self._signing_key])
-        return DeliveredPage(page.records, page.count, delivery.salt, envelope)
+        return DeliveredPage(page.records, page.count, delivery.salt, envelope, entrusted=True)
 
 
 class ProvidersAndVault:
