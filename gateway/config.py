@@ -166,6 +166,21 @@ class DetailsConfig(_Section):
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
 
 
+class VaultConfig(_Section):
+    """The vault: records that contributors hand over, kept sealed. Absent: none are taken."""
+
+    database: Place = Path("data/vault.db")
+    """Several nodes share a vault only in PostgreSQL."""
+    kek: Path = Path("keys/vault.key")
+    """The key-encryption key: 32 random bytes, mode 0600."""
+    signing: Path = Path("keys/vault-signing.key")
+    """Ed25519 key that signs what is delivered from the vault, PEM, mode 0600."""
+    staged_hours: Annotated[int, Field(ge=1, le=8760)] = 168
+    """After how many hours without a record an upload that nobody ended is removed."""
+    upkeep_hours: Annotated[float, Field(ge=0.01, le=168)] = 24.0
+    """How often records past retention, and keys of contracts that ended, are destroyed."""
+
+
 class DisclosureConfig(_Section):
     """What lets chosen fields of an entry be shown to an outsider. Absent: they cannot be."""
 
@@ -379,6 +394,7 @@ class GatewayConfig(_File):
     duties: DutiesConfig = DutiesConfig()
     details: DetailsConfig | None = None
     disclosure: DisclosureConfig | None = None
+    vault: VaultConfig | None = None
     lists: ListsConfig = ListsConfig()
     corrections: CorrectionsConfig = CorrectionsConfig()
     metrics: MetricsConfig = MetricsConfig()
@@ -408,6 +424,12 @@ class GatewayConfig(_File):
                 raise ValueError(
                     f"log.database and {name} must be the same PostgreSQL address, or both files"
                 )
+        if (
+            self.vault is not None
+            and isinstance(self.vault.database, PostgresAddress)
+            and not isinstance(log, PostgresAddress)
+        ):
+            raise ValueError("vault.database may be a PostgreSQL address only if log.database is one")
         return self
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -111,6 +112,9 @@ from gateway.telemetry.metrics import Metrics, Outcome
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
 from gateway.timestamps.store import TimestampStore, TimestampStoreError
+from gateway.vault import Holdings, open_vault
+from gateway.vault.deployed import delivery_key
+from gateway.vault.upkeep import Kept
 
 _log: Final = structlog.get_logger()
 
@@ -211,10 +215,10 @@ class Node(ServingProcess):
             correction_keys,
             CorrectionParts(log, reader, directory, catalogue, Pseudonymiser(keyring), signing_key),
         )
-        providers = self._providers(directory, credentials)
         contracts = await self._follow_contracts(
             directory, catalogue, tier_names(bundle), passes_on_corrections=corrections is not None
         )
+        providers = self._open_providers(directory, credentials, log, signing_key, page_token_key, contracts)
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -306,6 +310,51 @@ class Node(ServingProcess):
         server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
         self._stack.callback(server.close)
 
+    def _open_providers(
+        self,
+        directory: Directory,
+        credentials: ReloadingCredentials,
+        log: Log,
+        gateway_key: SigningKey,
+        cursor_secret: bytes,
+        contracts: Contracts,
+    ) -> Providers:
+        """Return where records come from: from connected members, and from the vault if there is one."""
+        connected = GrpcProviders(credentials)
+        self._stack.push_async_callback(connected.close)
+        config = self.config.vault
+        if config is None:
+            return Providers(directory, connected)
+        signing_key = delivery_key(config, demo=self.config.demo)
+        if isinstance(self.config.log.database, PostgresAddress) and isinstance(config.database, Path):
+            _log.warning("vault.of_this_node_alone")
+        vault = self.vault = open_vault(config, demo=self.config.demo, clock=self._clock)
+        self._stack.callback(vault.close)
+        holdings = Holdings(vault.store)
+        provider = vault.provider(
+            holdings,
+            signing_key,
+            {gateway_key.key_id: gateway_key.verify_key},
+            cursor_secret,
+            lambda identity: contracts.contract(identity).terms.contract,
+        )
+        self._watch(asyncio.create_task(holdings.keep_fresh(self._vault_failed)))
+        # One worker looks after it for all.
+        if self._siblings is None or self._siblings.own == 0:
+            keeping = vault.keep_up(log, contracts, self._vault_kept, self._vault_failed)
+            self._watch(asyncio.create_task(keeping))
+        return Providers(directory, connected, provider, {signing_key.key_id: signing_key.verify_key})
+
+    def _vault_failed(self, error: GatewayError) -> None:
+        _log.error("vault.failed", reason=error.reason.value)
+
+    def _vault_kept(self, kept: Kept) -> None:
+        _log.info(
+            "vault.kept",
+            records=sum(one.records for one in kept.purged),
+            count=len(kept.destroyed),
+        )
+
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
@@ -313,11 +362,6 @@ class Node(ServingProcess):
         """Return what knows the contracts of the members in `directory`."""
         del directory
         return self.contracting.register
-
-    def _providers(self, directory: Directory, credentials: ReloadingCredentials) -> Providers:
-        members = GrpcProviders(credentials)
-        self._stack.push_async_callback(members.close)
-        return Providers(directory, members)
 
     async def _follow_contracts(
         self, directory: Directory, catalogue: Catalogue, tiers: Sequence[str], *, passes_on_corrections: bool

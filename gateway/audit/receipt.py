@@ -93,6 +93,8 @@ class VerifiedReceipt:
     page_digests: tuple[bytes, ...]
     openings: Mapping[str, str]
     deliveries: tuple[DeliveryStatement, ...]
+    from_vault: bool = False
+    """Whether the gateway's vault signed the deliveries, on behalf of the provider, and not the provider."""
     witnessed: tuple[Cosignature, ...] = ()
     """The cosignatures that make up the quorum of the witness policy, if it was verified with one."""
 
@@ -146,8 +148,10 @@ def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None 
     4. The inclusion proof leads from the entry's leaf hash, at the stated index, to the checkpoint.
     5. The pages' digests make up the records root that the entry commits to.
     6. Each delivery is signed by the provider named in the entry, for this exchange, in order, and
-       the last says that it is the last. Under a duty that keeps exact counts back, there may be none. With
-       the answer to a list question there is none: it would tell which list has the subject.
+       the last says that it is the last. Where the entry names a key of the gateway's vault as the one
+       that signed, the provider had put its records there, and the vault signed in its stead: `from_vault`.
+       Under a duty that keeps exact counts back, there may be none. With the answer to a list question
+       there is none: it would tell which list has the subject.
     7. If the entry commits to its members one by one, it does so to the members that it has: what the
        gateway shows others of this exchange is what stands in this entry.
     8. With a witness policy: a quorum of its witnesses has cosigned the checkpoint.
@@ -169,8 +173,19 @@ def verify_receipt(receipt: Receipt, trust: Trust, policy: WitnessPolicy | None 
     if policy is not None:  # 8
         witnessed = policy.verify(proof.checkpoint, origin=trust.origin, log_verifiers=verifiers).cosignatures
     return VerifiedReceipt(
-        entry, statement.index, checkpoint, digests, statement.openings, deliveries, witnessed
+        entry,
+        statement.index,
+        checkpoint,
+        digests,
+        statement.openings,
+        deliveries,
+        from_vault=_is_from_vault(entry, trust),
+        witnessed=witnessed,
     )
+
+
+def _is_from_vault(entry: Entry, trust: Trust) -> bool:
+    return entry.provider_key in trust.vault_keys
 
 
 def _parse_statement(payload: bytes) -> ReceiptStatement:
@@ -226,6 +241,8 @@ def _verify_deliveries(
     if not deliveries and DELIVERIES_WITHHELD & entry.duties.keys():
         return ()
     keys = trust.member_verify_keys(entry.provider)
+    if _is_from_vault(entry, trust):
+        keys = trust.vault_verify_keys
     if not keys:
         raise ReceiptError(
             "The trust file does not know the provider's signing key; ask the operator for a new trust file."

@@ -54,6 +54,7 @@ _UNREACHED: Final = (
     Reason.CORRECTIONS_UNAVAILABLE,
     Reason.CONTRACTS_UNAVAILABLE,
     Reason.CONTRACT_CONTRADICTED,
+    Reason.VAULT_UNAVAILABLE,
     Reason.OVERLOADED,
     Reason.CANCELLED,
 )
@@ -95,4 +96,5 @@ _OF_LOCAL: Final = {
     Reason.CORRECTION_NOT_FOUND: Exit.NO,
     Reason.DETAILS_MISSING: Exit.NO,
     Reason.DETAILS_ERASED: Exit.NO,
+    Reason.RECORDS_DESTROYED: Exit.NO,
 }

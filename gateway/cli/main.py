@@ -29,6 +29,7 @@ COMMANDS: Final = {
         "gateway.cli.database", "Set up the PostgreSQL that several nodes share, and move there.", _SET_UP
     ),
     "keys": Listed("gateway.cli.keys", "Show, rotate, generate, register and revoke keys.", _SET_UP),
+    "vault": Listed("gateway.cli.vault", "See and look after the vault of contributed records.", _SET_UP),
     "catalog": Listed("gateway.cli.catalog", "See which datasets there are, and what you would get.", _ASK),
     "query": Listed("gateway.cli.query", "Ask for records, or whether a record matches.", _ASK),
     "list-check": Listed(

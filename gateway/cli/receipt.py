@@ -215,6 +215,11 @@ def _checks(found: VerifiedReceipt) -> list[str]:
     entry, checkpoint = found.entry, found.checkpoint
     deliveries = counted(len(found.deliveries), "delivery", "deliveries")
     delivered = f"{entry.provider} signed {deliveries} for this exchange, in order, to the last."
+    if found.from_vault:
+        delivered = (
+            f"The gateway's vault, where {entry.provider} has put its records, signed {deliveries} for this "
+            "exchange, in order, to the last."
+        )
     if not found.deliveries:
         delivered = f"The entry says by which duty what {entry.provider} signed is kept back."
     covered = counted(checkpoint.size, "entry", "entries")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,7 +94,7 @@ class _Snapshot:
 
 
 class ContractRegister:
-    """Answers which contracts there are. Only the event loop reads it; a background task renews it."""
+    """Answers which contracts there are, on any thread; a background task renews it."""
 
     def __init__(self, source: ContractSource, is_active: Callable[[str], bool]) -> None:
         """Take what is read, and what tells whether a member is served now."""
@@ -147,8 +148,7 @@ class ContractRegister:
 
     async def keep_fresh(self, on_error: Callable[[ContractsUnavailableError], None]) -> None:
         """Renew the snapshot until cancelled; `on_error` hears of each failed reading."""
-        loop = asyncio.get_running_loop()
-        self._read_at = loop.time()
+        self._read_at = time.monotonic()
         while True:
             await self._source.await_change(REFRESH_INTERVAL_S)
             try:
@@ -158,7 +158,7 @@ class ContractRegister:
 
     async def refresh(self) -> None:
         """Read the store again if its revision has changed; raise `ContractsUnavailableError`."""
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = time.monotonic()
         if await asyncio.to_thread(self._source.revision) != self._snapshot.revision:
             snapshot = await asyncio.to_thread(lambda: _Snapshot(*self._source.versions()))
             # Two that refresh at once may end in either order; what is newer stays.
@@ -179,7 +179,7 @@ class ContractRegister:
     def _check_fresh(self) -> None:
         if self._read_at is None:
             return
-        if asyncio.get_running_loop().time() - self._read_at > STALE_AFTER_S:
+        if time.monotonic() - self._read_at > STALE_AFTER_S:
             raise ContractsUnavailableError(
                 "The gateway cannot read its contracts and serves nothing under one until it can; try again "
                 "later."

@@ -52,11 +52,18 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "correction_head": ("SELECT", "UPDATE"),
     "contract_registry": ("SELECT", "UPDATE"),
     "contracts": ("SELECT", "INSERT", "UPDATE"),
+    **dict.fromkeys(
+        (
+            *("vault_holding", "vault_key", "vault_batch", "vault_run", "vault_page"),
+            *("vault_token", "vault_keyed", "vault_live", "vault_dead"),
+        ),
+        ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    ),
     "alembic_version": ("SELECT",),
 }
 """The rights of the gateway's role, by table."""
 
-FUNCTIONS: Final = ("scrub_details(bigint)",)
+FUNCTIONS: Final = ("scrub_details(bigint)", "scrub_vault_keys()")
 """What the gateway's role may have done with the owner's rights: it changes no row."""
 
 _TABLE_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")

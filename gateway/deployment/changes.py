@@ -6,8 +6,9 @@ officer, a change without its entry would be a hole in the log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 from gateway.audit.note import Ed25519Signer
 from gateway.audit.store import Once
@@ -19,6 +20,14 @@ from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
 from gateway.log_node import log_guards, verified_anchor
 from gateway.model import ENTRY_VERSION, Entry, EntryKind
+
+
+class Append(Protocol):
+    """Appends an entry to the log, and returns its index."""
+
+    def __call__(self, entry: Entry, once: Once | None = None) -> int:
+        """Append it; raise `LogUnavailableError` and, if `once` was claimed before, `OnceTakenError`."""
+        ...
 
 
 def record_change(
@@ -64,6 +73,13 @@ def record_entry(
     accepts_clock: bool = False,
 ) -> int:
     """Append `entry` as it is, and raise, as `record_change` does; return its index."""
+    with appending(config, clock, accepts_clock=accepts_clock) as append:
+        return append(entry, once)
+
+
+@contextmanager
+def appending(config: GatewayConfig, clock: Clock, *, accepts_clock: bool = False) -> Iterator[Append]:
+    """Hold the log open; yield what appends an entry and returns its index. Raises as `record_change`."""
     try:
         require_log(config.log.database)
     except ConfigError as error:
@@ -83,4 +99,8 @@ def record_entry(
         )
         # Readers go first: only the last connection, if it writes, copies the write-ahead log back.
         opened.callback(reader.close)
-        return log.append_sync(entry, once).index
+
+        def append(entry: Entry, once: Once | None = None) -> int:
+            return log.append_sync(entry, once).index
+
+        yield append

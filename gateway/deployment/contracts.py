@@ -19,7 +19,7 @@ from gateway.contracts.version import Change, History, Version
 from gateway.deployment.changes import record_entry
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
-from gateway.model import EntryKind, parse_contract_name
+from gateway.model import Contract, EntryKind, parse_contract_name
 from gateway.recorded.contracts import RecordedContracts
 from gateway.recorded.entries import recorded_entries
 
@@ -30,6 +30,17 @@ def contract_versions(config: GatewayConfig) -> list[Version]:
     """Return every version of every contract that is kept and verifies."""
     with closing(open_contract_store(config.contracts_place)) as store:
         return store.versions()[1]
+
+
+class KeptContracts:
+    """The contracts that a deployment keeps, for commands that run beside the gateway or without it."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+
+    def contracts(self) -> list[Contract]:
+        """Return every version of every contract; raise `GatewayError` if they cannot be read."""
+        return [version.contract() for version in contract_versions(self._config)]
 
 
 def missing_contracts(here: Place, there: Place) -> list[Version]:

@@ -4,9 +4,9 @@ config.toml         settings of `gateway serve`
 trust.json          public keys, for everybody who verifies
 catalogue/          dataset descriptions (ODCS 3.1)
 policies/           the policy: Rego, data, golden cases
-data/               audit.db, audit-ledger.db, audit-usage.db, members.db, contracts.db
+data/               audit.db, audit-ledger.db, audit-usage.db, members.db, contracts.db, vault.db
 keys/   (0700)      gateway.key log.key keyring.json page-tokens.key disclosure.key blind-index.key
-                    corrections.key tls.key ca.key
+                    corrections.key vault.key vault-signing.key tls.key ca.key
 tls/                ca.pem gateway.pem
 members/<id>/       what a member gets: certificate, keys, client.toml, trust.json
 """
@@ -133,9 +133,9 @@ def _make_keys(deployment: Deployment, hosts: Sequence[str], addresses: Sequence
     authority.save(*deployment.authority)
     issued = authority.issue("gateway", uri=gateway_uri(), dns=hosts, ips=addresses, valid_days=GATEWAY_DAYS)
     issued.save(tls / "gateway.pem", keys / "tls.key")
-    for name in ("gateway.key", "log.key"):
+    for name in ("gateway.key", "log.key", "vault-signing.key"):
         write_secret(keys / name, SigningKey.generate().to_pem())
-    for name in ("page-tokens.key", "disclosure.key", "blind-index.key", "corrections.key"):
+    for name in ("page-tokens.key", "disclosure.key", "blind-index.key", "corrections.key", "vault.key"):
         write_secret(keys / name, secrets.token_bytes(32))
     Keyring.generate(clock()).save(keys / "keyring.json")
 
@@ -170,6 +170,12 @@ page_tokens = "keys/page-tokens.key"
 [disclosure]
 # Lets chosen fields of an entry be shown to an outsider (`gateway audit disclose`).
 key = "keys/disclosure.key"
+
+[vault]
+# Records that companies contribute, sealed under keys that are wrapped under `kek`.
+database = "data/vault.db"
+kek = "keys/vault.key"
+signing = "keys/vault-signing.key"
 
 # Whom exchanges concerned, kept for officers, sealed to custodians (`gateway custodian init`), of whom
 # any two can open an entry together. Without this section it is not kept.

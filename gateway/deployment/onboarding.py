@@ -261,6 +261,7 @@ def export_trust(config: GatewayConfig) -> Trust:
     """Return the trust file of a deployment as it stands: public keys only."""
     log_key = SigningKey.load(config.log.key).verify_key
     gateway_key = SigningKey.load(config.keys.signing).verify_key
+    vault_key = None if config.vault is None else SigningKey.load(config.vault.signing).verify_key
     with closing(open_member_store(config.members.database)) as store:
         members = store.members()[1]
     return Trust(
@@ -272,6 +273,7 @@ def export_trust(config: GatewayConfig) -> Trust:
             member.id: TrustedMember(title=member.title, signing_keys=member.signing_keys)
             for member in members
         },
+        vault_keys={} if vault_key is None else {vault_key.key_id: vault_key.public},
     )
 
 

@@ -23,7 +23,9 @@ class TrustedMember(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Ed25519 public keys (32 bytes) by key id."""
 
 
-class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+class Trust(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True
+):
     """Public keys of one gateway, its log, and its members."""
 
     v: int
@@ -34,11 +36,19 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gateway_keys: dict[str, bytes]
     """Ed25519 public keys (32 bytes) with which the gateway signs receipts, by key id."""
     members: dict[str, TrustedMember]
+    vault_keys: dict[str, bytes] = {}
+    """Ed25519 public keys (32 bytes), by key id, with which the gateway signs deliveries of records that
+    contributors have put into its vault. None: it has no vault."""
 
     @cached_property
     def gateway_verify_keys(self) -> dict[str, VerifyKey]:
         """The gateway's receipt keys by key id."""
         return _verify_keys(self.gateway_keys)
+
+    @cached_property
+    def vault_verify_keys(self) -> dict[str, VerifyKey]:
+        """The keys of the gateway's vault by key id."""
+        return _verify_keys(self.vault_keys)
 
     def member_verify_keys(self, member: str) -> dict[str, VerifyKey]:
         """Return the signing keys of `member`; empty when the trust file does not know it."""

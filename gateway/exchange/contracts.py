@@ -36,6 +36,10 @@ class Contracts(ContractsInForce, Protocol):
         """Return all, in whatever state; raise `GatewayError` if it cannot tell."""
         ...
 
+    def contract(self, contract_id: str) -> Contract:
+        """Return the one with this identity; raise `GatewayError` if there is none."""
+        ...
+
 
 class NoContracts:
     """The `Contracts` of a gateway that has none."""
@@ -53,6 +57,11 @@ class NoContracts:
     def contracts(self) -> Sequence[Contract]:
         """Return none."""
         return ()
+
+    def contract(self, contract_id: str) -> Contract:
+        """Raise `GatewayError`."""
+        del contract_id
+        raise GatewayError("There is no contract with this identity.", reason=Reason.CONTRACT_UNKNOWN)
 
 
 def find_contract(

@@ -75,12 +75,15 @@ class Directory:
         return member
 
     def contributor(self, member_id: str) -> Member:
-        """Return the active member whose records the gateway keeps; raise `GatewayError` if it is none."""
+        """Return the active member whose records the gateway keeps; raise `GatewayError` if it is not one.
+
+        It needs no endpoint: nobody asks it.
+        """
         self._check_fresh()
         member = self._snapshot.by_id.get(member_id)
         if member is None or member.state is not MemberState.ACTIVE:
             raise GatewayError(
-                "The contributor of this dataset takes no part in the exchange now.",
+                "The contributor of this dataset is no active member now; ask the operator of the gateway.",
                 reason=Reason.PROVIDER_UNAVAILABLE,
                 provider=member_id,
             )

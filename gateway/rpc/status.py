@@ -81,6 +81,7 @@ _BY_CODE: Final = {
         Reason.DETAILS_ERASED,
         Reason.CORRECTION_NOT_FOUND,
         Reason.CONTRACT_UNKNOWN,
+        Reason.RECORDS_DESTROYED,
     ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED, Reason.CONTRACT_SIGNED_BEFORE),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
@@ -105,6 +106,7 @@ _BY_CODE: Final = {
         Reason.CORRECTIONS_UNAVAILABLE,
         Reason.CONTRACTS_UNAVAILABLE,
         Reason.CONTRACT_CONTRADICTED,
+        Reason.VAULT_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -122,6 +124,7 @@ _BY_CODE: Final = {
         Reason.CONTRACT_OUTDATED,
         Reason.CONTRACT_ORDER,
         Reason.CONTRACT_OVER,
+        Reason.BATCH_CLOSED,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),

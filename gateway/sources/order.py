@@ -41,7 +41,7 @@ def check_order(order: FetchOrder, now: datetime, gateway_audience: str, mapping
     if member != mapping.member:
         raise OrderError("The fetch order is addressed to another provider.")
     # 3
-    _check_time(order, now)
+    check_times(order, now)
     # 4
     dataset = mapping.datasets.get(dataset_id)
     if dataset is None:
@@ -78,7 +78,8 @@ def to_request(
     )
 
 
-def _check_time(order: FetchOrder, now: datetime) -> None:
+def check_times(order: FetchOrder, now: datetime) -> None:
+    """Raise `OrderError` unless `order` is neither expired, from the future, nor made to last."""
     try:
         made, expires = parse_rfc3339(order.time), parse_rfc3339(order.expires)
     except (ValueError, OverflowError):

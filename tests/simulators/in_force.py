@@ -45,6 +45,9 @@ class SimulatedContracts:
     def contracts(self) -> Sequence[Contract]:
         return [*self._kept.values(), *self._others.contracts()]
 
+    def contract(self, contract_id: str) -> Contract:
+        return self._kept.get(contract_id) or self._others.contract(contract_id)
+
     def in_force(self, now: datetime) -> Sequence[Contract]:
         kept = [
             contract
