@@ -15,7 +15,7 @@ from gateway.demo.world import COMPANIES
 from gateway.errors import Reason
 from gateway.exchange import steps
 from gateway.model import Contract, ContractState, EntryKind, MemberState
-from tests.simulators.in_force import RECIPIENT, SELLERS, description, sellers_terms
+from tests.simulators.in_force import RECIPIENT, SELLERS, description, sellers_terms, until_listed
 from tests.simulators.outcome import refused
 from tests.simulators.provider import Fault
 from tests.simulators.waiting import until
@@ -44,15 +44,8 @@ async def agree(world: SimulatedWorld, **changed) -> Contract:
     """Put a contract in force, and wait until its dataset is in the catalogue."""
     world.registry.lists[SELLERS] = sellers(world)
     contract = world.node.contracts.put(sellers_terms(**changed))
-    await until_listed(world, contract.terms.datasets[0].name)
+    await until_listed(world.client(), contract.terms.datasets[0].name)
     return contract
-
-
-async def until_listed(world: SimulatedWorld, name: str, *, listed: bool = True) -> None:
-    async def is_so() -> bool:
-        return (name in [one.name for one in await world.client().datasets()]) is listed
-
-    await until(is_so)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -135,12 +128,12 @@ async def test_the_catalogue_says_what_a_contract_gives(world, agreed) -> None:
 
 async def test_a_dataset_comes_and_goes_with_its_contract(world, agreed) -> None:
     change(world, agreed, ContractState.SUSPENDED)
-    await until_listed(world, SELLERS, listed=False)
+    await until_listed(world.client(), SELLERS, listed=False)
     caller = world.caller()
     refusal = await refused(caller.query(caller.statement(SELLERS, "public-lookup")))
     world.assert_recorded(refusal, DENIED, "CONTRACT_NOT_IN_FORCE")
     change(world, agreed, ContractState.ACTIVE)
-    await until_listed(world, SELLERS)
+    await until_listed(world.client(), SELLERS)
     await world.client().query(SELLERS, purpose="public-lookup")
 
 

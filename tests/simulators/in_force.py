@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.client import AsyncClient
 from gateway.clock import parse_rfc3339
 from gateway.evidence.canonical import encode_canonical
 from gateway.exchange.contracts import Contracts, NoContracts
 from gateway.model import Contract, ContractState, Held, Terms
+from tests.simulators.waiting import until
 
 SELLERS = "members/registry/datasets/sellers"
 RECIPIENT = "harbour-bank"
@@ -134,3 +136,12 @@ def sellers_terms(**changed: Any) -> Terms:
         **changed,
     }
     return msgspec.convert(content, Terms)
+
+
+async def until_listed(client: AsyncClient, name: str, *, listed: bool = True) -> None:
+    """Wait until the dataset called `name` is in the catalogue, or is not."""
+
+    async def is_so() -> bool:
+        return (name in [one.name for one in await client.datasets()]) is listed
+
+    await until(is_so)
