@@ -74,8 +74,20 @@ def read_dataset(path: Path, tiers: Sequence[str]) -> Dataset:
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - safe, either
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CatalogueError(f"{path}: cannot be read as YAML ({type(error).__name__}).") from error
+    return describe_dataset(content, str(path), tiers)
+
+
+def describe_dataset(content: Any, where: str, tiers: Sequence[str]) -> Dataset:
+    """Return the dataset that `content` describes, the JSON value of an ODCS data contract.
+
+    `where` is what messages call it. Raises `CatalogueError` as `read_dataset` does.
+    """
+    path = Path(where)
+    try:
         contract = OpenDataContractStandard(**content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+    except TypeError as error:
         raise CatalogueError(f"{path}: cannot be read as YAML ({type(error).__name__}).") from error
     except ValidationError as error:
         places = "; ".join(

@@ -51,6 +51,8 @@ _UNREACHED: Final = (
     Reason.WITNESS_UNAVAILABLE,
     Reason.DETAILS_UNAVAILABLE,
     Reason.OVERLOADED,
+    Reason.VAULT_UNAVAILABLE,
+    Reason.CONTRIBUTION_BUSY,
     Reason.CANCELLED,
 )
 _UNVERIFIED: Final = (

@@ -55,6 +55,8 @@ _BY_CODE: Final = {
         Reason.PURPOSE_UNKNOWN,
         Reason.TIER_UNKNOWN,
         Reason.COHORT_TOO_SMALL,
+        Reason.CONTRACT_NOT_APPLICABLE,
+        Reason.CONTRACT_NOT_IN_FORCE,
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (
         Reason.REQUEST_MALFORMED,
@@ -69,17 +71,19 @@ _BY_CODE: Final = {
         Reason.FILTER_UNSUPPORTED,
     ),
     grpc.StatusCode.NOT_FOUND: (
+        Reason.CONTRACT_UNKNOWN,
         Reason.DATASET_UNKNOWN,
         Reason.ENTRY_NOT_FOUND,
         Reason.DETAILS_MISSING,
         Reason.DETAILS_ERASED,
     ),
-    grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED,),
+    grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED, Reason.CONTRIBUTION_CONFLICT),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.MESSAGE_TOO_LARGE,
         Reason.OVERLOADED,
         Reason.ASKED_RECENTLY,
         Reason.BUDGET_EXHAUSTED,
+        Reason.CONTRIBUTION_TOO_LARGE,
     ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.POLICY_UNAVAILABLE,
@@ -92,6 +96,8 @@ _BY_CODE: Final = {
         Reason.WITNESS_UNAVAILABLE,
         Reason.DETAILS_UNAVAILABLE,
         Reason.LEDGER_UNAVAILABLE,
+        Reason.CONTRIBUTION_BUSY,
+        Reason.VAULT_UNAVAILABLE,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -104,8 +110,10 @@ _BY_CODE: Final = {
         Reason.ACKNOWLEDGEMENT_LATE,
         Reason.ACKNOWLEDGEMENT_OVERDUE,
         Reason.APPROVAL_INVALID,
+        Reason.CONTRIBUTION_MISMATCH,
+        Reason.CONTRIBUTION_REJECTED,
     ),
-    grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
+    grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED, Reason.CONTRIBUTION_ABANDONED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),
 }
 
