@@ -30,6 +30,7 @@ from gateway.clock import parse_rfc3339, rfc3339
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
 from gateway.evidence.canonical import DECODE_ERRORS, decode_bytes_strictly, encode_canonical
+from gateway.evidence.commitment import verify_commitment
 from gateway.evidence.keys import SignatureError, SigningKey, VerifyKey
 from gateway.evidence.quality import Choice, QualityReport
 from gateway.evidence.records import digest_of_page, record_digests
@@ -52,6 +53,8 @@ MAX_WITHDRAWAL_BYTES: Final = 64 * 1024
 MAX_WITHDRAWN_KEYS: Final = 500
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 MAX_RECEIPT_BYTES: Final = 1024 * 1024
+
+_EMPTY: Final = Frontier()
 
 _Batch = Annotated[str, msgspec.Meta(pattern=BATCH_PATTERN)]
 _Identity = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -107,8 +110,9 @@ class BatchDigest:
     """The digest of a batch so far. Its size grows with the logarithm of the batch's."""
 
     records: int = 0
-    bytes: int = 0
-    frontier: Frontier = Frontier()
+    size_bytes: int = 0
+    """Of all lines with their line ends."""
+    frontier: Frontier = _EMPTY
 
     @property
     def pages(self) -> int:
@@ -128,7 +132,7 @@ class BatchDigest:
         digests = record_digests(lines, page_seed(seed, self.pages))
         grown = append(self.frontier, [leaf_hash(digest_of_page(digests))]).frontier
         size = sum(map(len, lines)) + len(lines)
-        return BatchDigest(self.records + len(lines), self.bytes + size, grown), digests
+        return BatchDigest(self.records + len(lines), self.size_bytes + size, grown), digests
 
 
 def page_seed(seed: bytes, page: int) -> bytes:
@@ -157,7 +161,7 @@ def sign_contribution(
         choice=choice,
         records=digest.records,
         pages=digest.pages,
-        bytes=digest.bytes,
+        bytes=digest.size_bytes,
         root=digest.root,
         time=rfc3339(now),
     )
@@ -261,6 +265,59 @@ class VerifiedContribution:
         return self.entry.kind is EntryKind.CONTRIBUTION_ACCEPTED
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawnContribution:
+    """What is proven once a withdrawal stands in the log."""
+
+    index: int
+    entry: Entry
+    tlog_proof: str
+
+
+def sign_withdrawal(
+    keys: Sequence[tuple[str | int | bool, ...]],
+    *,
+    gateway: str,
+    contract: str,
+    dataset: str,
+    nonce: str,
+    key: SigningKey,
+    now: datetime,
+) -> dsse.Envelope:
+    """Return the envelope of the statement that takes back the records of `keys`."""
+    statement = WithdrawalStatement(
+        v=1,
+        gateway=gateway,
+        contract=contract,
+        dataset=dataset,
+        keys=tuple(keys),
+        nonce=nonce,
+        time=rfc3339(now),
+    )
+    return dsse.sign(encode_canonical(statement), WITHDRAWAL_TYPE, [key])
+
+
+def verify_withdrawn(
+    envelope: dsse.Envelope, data: bytes, tlog_proof: str, salt: str, trust: Trust
+) -> WithdrawnContribution:
+    """Return what is proven if the leaf `data` tells of the withdrawal `envelope` and stands in the log.
+
+    1. The leaf is an entry `contribution.withdrawn` that commits to the statement, which `salt` opens.
+    2. A log key of the trust file signed the checkpoint, and the proof leads to it. Raises `GatewayError`.
+    """
+    try:  # 1
+        entry = msgspec.json.decode(data, type=Entry)
+    except DECODE_ERRORS as error:
+        raise ContributionError("The entry that should tell of the withdrawal is none.") from error
+    if entry.kind is not EntryKind.CONTRIBUTION_WITHDRAWN:
+        raise ContributionError("The log's entry tells of no withdrawal.", reason=Reason.PROOF_INVALID)
+    verify_commitment(entry.commitments.get("statement", ""), salt, envelope.payload)
+    proof = TlogProof.from_text(tlog_proof)  # 2
+    verifiers = [Ed25519Verifier.from_vkey(text) for text in trust.log_keys]
+    proof.verify(leaf_hash(data), verifiers, origin=trust.origin)
+    return WithdrawnContribution(proof.index, entry, tlog_proof)
+
+
 def statement_digest(envelope: dsse.Envelope) -> str:
     """Return what the log's entry commits to of a signed statement: base64 of its payload's SHA-256."""
     return base64.b64encode(hashlib.sha256(envelope.payload).digest()).decode()
@@ -311,9 +368,7 @@ def verify_contribution_receipt(receipt: ContributionReceipt, trust: Trust) -> V
     if proof.index != signed.index:
         raise ContributionError("Statement and proof name different entries.")
     checkpoint = proof.verify(leaf_hash(bytes(signed.entry)), verifiers, origin=signed.gateway)
-    statement, key_id = open_contribution(
-        receipt.contribution, trust.member_verify_keys(entry.provider)
-    )  # 4
+    statement, key_id = open_contribution(receipt.contribution, trust.member_verify_keys(entry.provider))  # 4
     committed = entry.commitments.get("statement", ""), entry.envelope_key
     if committed != (statement_digest(receipt.contribution), key_id):
         raise ContributionError("The entry does not commit to what the company signed.")

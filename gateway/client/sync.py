@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from gateway.api.v1 import audit_service_pb2, catalog_service_pb2
+from gateway.api.v1 import audit_service_pb2, catalog_service_pb2, contribution_service_pb2
 from gateway.audit.acknowledgement import AcknowledgedRelease
+from gateway.audit.contribution import WithdrawnContribution
 from gateway.audit.receipt import Receipt
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.client.contributing import Contributed, Records
 
 _Answer = TypeVar("_Answer")
 _END = object()
@@ -75,6 +77,22 @@ class Client:
     def acknowledge(self, receipt: Receipt) -> AcknowledgedRelease:
         """Tell the gateway, signed, that what `receipt` is for has arrived."""
         return self._run(self._client.acknowledge(receipt))
+
+    def contribution_form(
+        self, contract: str, dataset: str
+    ) -> contribution_service_pb2.GetContributionFormResponse:
+        """Return what is needed to prepare records for a dataset under a contract."""
+        return self._run(self._client.contribution_form(contract, dataset))
+
+    def contribute(self, records: Records, **parts: Any) -> Contributed:
+        """Give records under a contract; return how the batch ended."""
+        return self._run(self._client.contribute(records, **parts))
+
+    def withdraw(
+        self, keys: Sequence[tuple[str | int | bool, ...]], **parts: Any
+    ) -> tuple[int, list[WithdrawnContribution]]:
+        """Take records back, by the values of their key fields."""
+        return self._run(self._client.withdraw(keys, **parts))
 
     def datasets(self) -> list[catalog_service_pb2.Dataset]:
         """Return every dataset, with what this member would receive of it."""

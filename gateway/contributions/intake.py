@@ -25,14 +25,14 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """What is known after the last page that is durable."""
 
     records: int = 0
-    bytes: int = 0
+    size_bytes: int = 0
     frontier: bytes = Frontier().to_bytes()
     report: QualityReport = QualityReport()
 
     @property
     def digest(self) -> BatchDigest:
         """The digest of the batch so far."""
-        return BatchDigest(self.records, self.bytes, Frontier.from_bytes(self.frontier))
+        return BatchDigest(self.records, self.size_bytes, Frontier.from_bytes(self.frontier))
 
     def add_page(self, page: CheckedPage, duplicates: Collection[int], digest: BatchDigest) -> Intake:
         """Return what is known after one more page.
@@ -46,14 +46,11 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
         accepted = len(page.valid) - len(duplicates)
         newest = _newest(page, duplicates)
         flagged = [
-            name
-            for position, names in page.flagged.items()
-            if position not in duplicates
-            for name in names
+            name for position, names in page.flagged.items() if position not in duplicates for name in names
         ]
         return Intake(
             records=digest.records,
-            bytes=digest.bytes,
+            size_bytes=digest.size_bytes,
             frontier=digest.frontier.to_bytes(),
             report=msgspec.structs.replace(
                 report,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gateway.model import Contract
 
@@ -25,48 +24,73 @@ class ContractSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """How far a batch has got in the vault."""
+class StagedBatch(Protocol):
+    """A batch in the vault, as it stands."""
 
-    records: int
-    resume: bytes
-    """What was given with the records staged last."""
+    @property
+    def records(self) -> int:
+        """How many records are staged, durably."""
+        ...
+
+    @property
+    def resume(self) -> bytes:
+        """What was given with the last of them; empty before the first."""
+        ...
+
+    @property
+    def version(self) -> int | None:
+        """The version of the dataset that it has become; None while it is staged."""
+        ...
 
 
-class RecordVault(Protocol):
+class Withdrawn(Protocol):
+    """What a withdrawal did."""
+
+    @property
+    def records(self) -> int:
+        """How many records are gone."""
+        ...
+
+
+_Staged = TypeVar("_Staged", bound=StagedBatch)
+
+
+class RecordVault(Protocol[_Staged]):
     """Where contributed records are kept. Safe from any thread; every method blocks.
 
-    A batch goes by a handle of the gateway's making that is never used again. All methods raise
-    `GatewayError` (`VAULT_UNAVAILABLE`), having changed nothing.
+    All raise `GatewayError`, having changed nothing: `VAULT_UNAVAILABLE` if trying again may help.
     """
 
-    def begin(self, contract: Contract, dataset: str, handle: str) -> None:
-        """Open a batch for staging; nothing happens if it is open already."""
+    def begin(self, contract: Contract, dataset: str, batch: str) -> _Staged:
+        """Begin the batch, or find it as an earlier call left it."""
         ...
 
-    def stage(self, handle: str, records: Sequence[bytes], digests: Sequence[bytes], resume: bytes) -> None:
-        """Keep records (canonical JSON, maybe none), their digests and `resume`, all or nothing.
+    def staged(self, contract: Contract, dataset: str, batch: str) -> _Staged | None:
+        """Return the batch as it stands, without beginning it; None if there is none."""
+        ...
 
-        Durable when it returns, and invisible to everybody until `commit`.
+    def stage(
+        self, batch: _Staged, records: Sequence[bytes], digests: Sequence[bytes], resume: bytes
+    ) -> _Staged:
+        """Add records (canonical JSON, at least one) with their digests, and `resume`; all or nothing.
+
+        Durable when it returns, and invisible until `commit`. Raises if the batch has moved on meanwhile.
         """
         ...
 
-    def staged(self, handle: str) -> Staged | None:
-        """Return what is staged; None if the batch is not open."""
-        ...
+    def commit(self, batch: _Staged, evidence: bytes) -> int:
+        """Make the batch the newest version of its dataset, all of it at once; return the version.
 
-    def commit(self, handle: str, evidence: bytes) -> None:
-        """Make all records of the batch visible at once, each in the place of an earlier one of its key.
-
-        `evidence` is what the company signed over the batch, as JSON. A second call changes nothing.
+        `evidence` is what the company signed over it, as JSON.
         """
         ...
 
-    def discard(self, handle: str) -> None:
-        """Forget a batch that was not committed; nothing happens if there is none."""
+    def discard(self, batch: _Staged) -> bool:
+        """Let a staged batch go; return whether it was there."""
         ...
 
-    def withdraw(self, contract: Contract, dataset: str, keys: Sequence[tuple[str | int | bool, ...]]) -> int:
-        """Take records back by the values of their key fields; return how many there were."""
+    def withdraw(
+        self, contract: Contract, dataset: str, keys: Sequence[tuple[str | int | bool, ...]]
+    ) -> Withdrawn:
+        """Take records back by the values of their key fields; older versions still have them."""
         ...

@@ -43,17 +43,17 @@ def describe_call(context: grpc.aio.ServicerContext[Any, Any], body: bytes, max_
     return Call(caller, timeout_s, fault, len(body))
 
 
-def parse_request(body: bytes, message_type: type[_Message]) -> _Message:
-    """Parse `body` strictly.
+def parse_request(body: bytes, message_type: type[_Message], max_bytes: int = MAX_REQUEST_BYTES) -> _Message:
+    """Parse `body`, at most `max_bytes` of it, strictly.
 
     Unknown fields, repeated singular fields and other surplus bytes are refused: every byte that was
     sent is a byte that was understood. Raises `GatewayError`.
     """
-    if len(body) > MAX_REQUEST_BYTES:
+    if len(body) > max_bytes:
         raise GatewayError(
-            f"A request has at most {MAX_REQUEST_BYTES} bytes.",
+            f"A request has at most {max_bytes} bytes.",
             reason=Reason.MESSAGE_TOO_LARGE,
-            limit=MAX_REQUEST_BYTES,
+            limit=max_bytes,
         )
     try:
         message = message_type.FromString(body)
