@@ -13,6 +13,7 @@ from gateway.cli.output import Format, Output
 
 _SET_UP: Final = "Set up and run"
 _ASK: Final = "Ask for records"
+_GIVE: Final = "Give records"
 _PROVE: Final = "Look back and verify"
 _MORE: Final = "More"
 
@@ -30,6 +31,9 @@ COMMANDS: Final = {
     "query": Listed("gateway.cli.query", "Ask for records, or whether a record matches.", _ASK),
     "list-check": Listed(
         "gateway.cli.list_check", "Ask whether somebody is on a list, or on enough of several.", _ASK
+    ),
+    "contribute": Listed(
+        "gateway.cli.contribute", "Give the records of a file under a contract, or take some back.", _GIVE
     ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),

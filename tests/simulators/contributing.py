@@ -94,9 +94,7 @@ def describe(fields: Iterable[dict[str, Any]], freshness: str = "registered_on:7
                         "logicalType": field["logicalType"],
                         "required": field.get("required", False),
                         "classification": "limited",
-                        "customProperties": [
-                            {"property": "identifierKind", "value": field["identifierKind"]}
-                        ]
+                        "customProperties": [{"property": "identifierKind", "value": field["identifierKind"]}]
                         if "identifierKind" in field
                         else [],
                     }
@@ -128,9 +126,7 @@ def make_contract(
             Party(contributor, PartyRole.CONTRIBUTOR),
             Party("inspectorate", PartyRole.RECIPIENT),
         ),
-        datasets=(
-            DatasetTerms(name=DATASET, held=held, description=describe(fields, freshness), key=key),
-        ),
+        datasets=(DatasetTerms(name=DATASET, held=held, description=describe(fields, freshness), key=key),),
         purposes=("tender-check",),
         recipients=Recipients(members=("inspectorate",)),
         valid_from=valid_from,
@@ -271,9 +267,7 @@ class ContributionWorld:
         self.clock = MovableClock()
         self.directory = directory
         if fresh:
-            self.built = build_world(
-                directory, gateway_port=0, registry_port=0, tax_port=0, company_count=5
-            )
+            self.built = build_world(directory, gateway_port=0, registry_port=0, tax_port=0, company_count=5)
         self.config = self.built.deployment.load()
         self.members = self.built.members
         self.trust = Trust.load(self.members[COMPANY].directory / "trust.json")
@@ -300,12 +294,12 @@ class ContributionWorld:
         """Stop the gateway, and start another on the same files and port."""
         port = self.gateway.port
         await self.gateway.stop()
-        self.gateway = ContributionGateway(
-            self.config, self.contracts, clock=self.clock, limits=self.limits
-        )
+        self.gateway = ContributionGateway(self.config, self.contracts, clock=self.clock, limits=self.limits)
         await self.gateway.start(port)
 
-    def client(self, member: str = COMPANY, *, port: int | None = None, key: str | None = None) -> AsyncClient:
+    def client(
+        self, member: str = COMPANY, *, port: int | None = None, key: str | None = None
+    ) -> AsyncClient:
         files = self.members[member]
         client = AsyncClient(
             f"127.0.0.1:{port or self.gateway.port}",
