@@ -19,8 +19,7 @@ from gateway.audit.contribution import (
     sign_contribution,
     verify_contribution_receipt,
 )
-from gateway.client import Choice, ClientError, record_line
-from gateway.clock import rfc3339
+from gateway.client import Choice, ClientError
 from gateway.contributions.staging import Limits
 from gateway.errors import GatewayError, Reason
 from gateway.evidence.keys import SigningKey
@@ -55,6 +54,11 @@ async def world(tmp_path: Any) -> AsyncIterator[ContributionWorld]:
         world.log.verify()
     finally:
         await world.stop()
+
+
+async def many(count: int) -> list[dict[str, Any]]:
+    """Return records, made on a thread: the gateway under test lives on this event loop."""
+    return await asyncio.to_thread(records, count)
 
 
 async def reason_of(upload: Any) -> ClientError:
@@ -111,10 +115,13 @@ class RawUpload:
         from gateway.client.errors import from_rpc_error
 
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            while await self._call.read() is not grpc.aio.EOF:
-                pass
+            await self._drain()
         assert refusal_of(ended.value).domain == "sluicegate"
         return from_rpc_error(ended.value)
+
+    async def _drain(self) -> None:
+        while await self._call.read() is not grpc.aio.EOF:
+            pass
 
     async def end(self) -> None:
         await self._call.done_writing()
@@ -154,7 +161,7 @@ async def test_a_record_can_be_shown_to_be_the_companys(world: ContributionWorld
     digest, digests = BatchDigest().add_page(rows, batch.seed)
     assert digest.root == done.verified.statement.root
     assert world.vault.evidence(DATASET) == list(zip(rows, digests, strict=True))
-    altered, _ = BatchDigest().add_page([*rows[:-1], rows[-1].replace(b"true", b"null")], batch.seed)
+    altered, _ = BatchDigest().add_page([rows[0].replace(b"true", b"null"), *rows[1:]], batch.seed)
     assert altered.root != digest.root
 
 
@@ -240,7 +247,7 @@ async def test_formulas_stay_texts_and_are_flagged(world: ContributionWorld) -> 
 
 @pytest.mark.timeout(1800)
 async def test_an_upload_cut_at_any_byte_ends_as_one_that_was_not(world: ContributionWorld) -> None:
-    rows = [*records(12_000), *records(30)[:20], {"name": "x"}]
+    rows = [*await many(12_000), *records(20), {"name": "x"}]
     whole = await world.contribute(rows, batch="whole", choice=Choice.ACCEPT_VALID)
     sent = sum(map(len, lines(rows)))
     dice = random.Random(5)
@@ -248,7 +255,7 @@ async def test_an_upload_cut_at_any_byte_ends_as_one_that_was_not(world: Contrib
     broken = 0
     batch = 0
     while cuts:
-        some, cuts = cuts[:10], cuts[10:]
+        some, cuts = cuts[:25], cuts[25:]
         async with CuttingRelay(world.gateway.port, some) as relay:
             done = await world.contribute(
                 rows,
@@ -269,7 +276,7 @@ async def test_an_upload_cut_at_any_byte_ends_as_one_that_was_not(world: Contrib
 
 
 async def test_what_is_durable_is_not_sent_again(world: ContributionWorld) -> None:
-    rows = lines(records(40_000))
+    rows = lines(await many(40_000))
     upload = RawUpload(world)
     await upload.open(batch="long")
     first = 0
@@ -289,7 +296,7 @@ async def test_what_is_durable_is_not_sent_again(world: ContributionWorld) -> No
 
 
 async def test_records_that_changed_during_a_break_are_noticed(world: ContributionWorld) -> None:
-    rows = records(30_000)
+    rows = await many(30_000)
     upload = RawUpload(world)
     await upload.open(batch="changed", choice=api.CONTRIBUTION_CHOICE_ACCEPT_VALID)
     from gateway.client.contributing import pages_of
@@ -340,7 +347,7 @@ async def test_a_sealed_batch_is_completed_by_the_next_start(world: Contribution
 async def test_a_batch_that_lies_for_a_week_is_let_go(world: ContributionWorld) -> None:
     from datetime import timedelta
 
-    rows = lines(records(20_000))
+    rows = lines(await many(20_000))
     upload = RawUpload(world)
     await upload.open(batch="forgotten")
     for first in range(0, 20_000, 1000):
@@ -393,7 +400,7 @@ async def test_nothing_is_taken_without_a_contract_that_covers_it(
 async def test_a_contract_suspended_during_an_upload_ends_it_within_a_second_and_nothing_stays(
     world: ContributionWorld,
 ) -> None:
-    rows = lines(records(30_000))
+    rows = lines(await many(30_000))
     upload = RawUpload(world)
     await upload.open(batch="suspended")
     for first in range(0, 20_000, 1000):
@@ -523,8 +530,10 @@ async def test_what_is_no_message_is_refused(world: ContributionWorld) -> None:
 
 
 async def test_an_upload_given_up_by_its_sender_leaves_nothing(world: ContributionWorld) -> None:
+    rows = await many(20_000)
+
     def broken() -> Any:
-        yield from lines(records(20_000))
+        yield from lines(rows)
         raise ClientError("line 20001 is not UTF-8")
 
     client = world.client()
@@ -602,10 +611,3 @@ async def test_only_the_contributor_withdraws(world: ContributionWorld) -> None:
     error = await reason_of(stranger.withdraw([(rows[0]["uscc"],)], contract=CONTRACT, dataset=DATASET))
     assert error.reason == Reason.CONTRACT_NOT_APPLICABLE.value
     assert len(world.vault.visible(DATASET)) == 3
-
-
-def test_times_of_statements_have_one_form(world_time: str = "2026-01-01T00:00:00.000000Z") -> None:
-    from gateway.clock import parse_rfc3339
-
-    assert rfc3339(parse_rfc3339(world_time)) == world_time
-    assert record_line({"b": 1, "a": None}) == b'{"b":1}'

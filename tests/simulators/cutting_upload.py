@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Self
 
 
 class CuttingRelay:
@@ -15,14 +16,18 @@ class CuttingRelay:
         self._server: asyncio.Server
         self.port = 0
         self.broken = 0
+        self._ends: list[asyncio.StreamWriter] = []
 
-    async def __aenter__(self) -> CuttingRelay:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for end in self._ends:
+            end.transport.abort()
+        await asyncio.sleep(0)
 
     async def _serve(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         left = self._cuts.pop(0) if self._cuts else None
@@ -31,6 +36,7 @@ class CuttingRelay:
         except OSError:
             answer.transport.abort()
             return
+        self._ends += (answer, send)
         back = asyncio.ensure_future(_pass(gateway, answer))
         with suppress(OSError):
             while data := await client.read(65536):
