@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -182,6 +182,19 @@ class ContributionService:
                 elif batch.touched < oldest:
                     await self._let_go(batch)
         return completed
+
+    async def wait_until_idle(self, timeout_s: float) -> int:
+        """Wait until the uploads that a stop has cut have let go; return how many have not in time.
+
+        To be called after the server has stopped, and before register, vault and log are closed.
+        """
+        ends = [asyncio.ensure_future(upload.ended.wait()) for upload in self._uploads.values()]
+        if not ends:
+            return 0
+        _, late = await asyncio.wait(ends, timeout=timeout_s)
+        for each in late:
+            each.cancel()
+        return len(late)
 
     async def complete(self, batch: Batch) -> Outcome:
         """Carry out what was sealed; every step may have been done before."""
@@ -375,6 +388,15 @@ class Upload:
             raise GatewayError(
                 "This member is suspended; ask the operator of the gateway.", reason=Reason.MEMBER_SUSPENDED
             )
+
+    async def leave(self) -> None:
+        """End this call, however it went; what has come and was not refused is staged for the next one."""
+        batch, staging = self._batch, self._staging
+        if staging is not None and batch is not None and batch.state is BatchState.OPEN and not self._refused:
+            # A fault here loses nothing: the sender hears next time what is durable.
+            with suppress(GatewayError):
+                await in_thread(staging.flush)
+        self.close()
 
     def close(self) -> None:
         """End this call's hold on the batch. What is staged stays, for the next call."""

@@ -89,7 +89,7 @@ class ContributionServicer:
         finally:
             messages.close()
             if upload is not None:
-                upload.close()
+                await upload.leave()
 
     async def WithdrawRecords(  # noqa: N802
         self, body: bytes, context: _Context

@@ -250,6 +250,7 @@ class ContributionGateway:
             config.tls.certificate, config.tls.key, config.tls.client_ca, demo=config.demo
         )
         self.port = await server.start(f"127.0.0.1:{port}", credentials.server_credentials())
+        stack.push_async_callback(self.service.wait_until_idle, 5.0)
         stack.push_async_callback(server.stop, 0.0)
         return self
 

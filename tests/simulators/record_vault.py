@@ -139,7 +139,8 @@ class FileVault:
         return int(count)
 
     def close(self) -> None:
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
