@@ -71,6 +71,10 @@ class BrokenSourceError(ClientError):
     """The records cannot be read to their end; the batch was given up, and nothing of it kept."""
 
 
+class _AbandonedError(BrokenSourceError):
+    """The gateway was told so."""
+
+
 def record_line(record: Mapping[str, Any]) -> bytes:
     """Return a record in canonical form; members that are None are left out."""
     return encode_canonical({name: value for name, value in record.items() if value is not None})
@@ -143,6 +147,7 @@ class Contribution:
         progress = (await _read(call)).progress
         self._note(progress)
         sending = asyncio.ensure_future(self._send(call, progress))
+        sending.add_done_callback(lambda done: _end_with(call, done))
         try:
             while True:
                 answer = await _read(call)
@@ -153,7 +158,7 @@ class Contribution:
             sending.cancel()
             # The call tells better than the sender why it broke, unless the records themselves did.
             [ended] = await asyncio.gather(sending, return_exceptions=True)
-            if isinstance(ended, BrokenSourceError):
+            if isinstance(ended, Exception) and not isinstance(ended, TransportError):
                 raise ended
 
     async def _send(self, call: Any, progress: api.ContributionProgress) -> dsse.Envelope:
@@ -165,7 +170,7 @@ class Contribution:
                 page = await asyncio.to_thread(next, pages, None)
             except ClientError as error:
                 await _write(call, api.ContributeRequest(abandonment=api.ContributionAbandonment()))
-                raise BrokenSourceError(error.message) from error
+                raise _AbandonedError(error.message) from error
             if page is None:
                 break
             first = digest.records
@@ -216,6 +221,14 @@ def _parts(payload: bytes) -> dict[str, Any]:
     parts: dict[str, Any] = msgspec.json.decode(payload)
     del parts["time"]
     return parts
+
+
+def _end_with(call: Any, sending: asyncio.Future[Any]) -> None:
+    """End a call whose sender failed: the gateway waits for it, and we for the gateway."""
+    if sending.cancelled() or sending.exception() is None:
+        return
+    if not isinstance(sending.exception(), _AbandonedError):
+        call.cancel()
 
 
 async def _write(call: Any, message: Any) -> None:
