@@ -31,7 +31,7 @@ from gateway.evidence.keys import SigningKey
 from gateway.evidence.quality import Choice, QualityReport
 from gateway.evidence.trust import Trust
 
-UPLOAD_TIMEOUT_S: Final = 3600.0
+UPLOAD_TIMEOUT_S: Final = 3000.0
 """Of one call; an upload that takes longer goes on in the next."""
 PATIENCE_S: Final = 120.0
 """How long an upload that makes no progress is tried again."""

@@ -9,12 +9,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from gateway.audit.contribution import BatchDigest
-from gateway.catalogue import describe_dataset
-from gateway.client.contributing import pages_of
-from gateway.contributions.checks import RecordChecker
 from gateway.pki.tls13 import require_tls13
-from tests.simulators.contributing import DATASET, FIELDS, TIERS, ContributionWorld, describe, lines, records
+
+# Before gRPC is loaded by anything below.
+require_tls13()
+
+from gateway.audit.contribution import BatchDigest  # noqa: E402
+from gateway.catalogue import describe_dataset  # noqa: E402
+from gateway.client.contributing import pages_of  # noqa: E402
+from gateway.contributions.checks import RecordChecker  # noqa: E402
+from tests.simulators.contributing import DATASET, FIELDS, TIERS, ContributionWorld, describe, lines, records  # noqa: E402
 
 
 async def upload(rows: list[bytes]) -> float:
@@ -38,7 +42,6 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    require_tls13()
     rows = lines(records(options.records))
     pages = list(pages_of(rows))
     checker = RecordChecker(describe_dataset(describe(FIELDS), "bench", TIERS), ("uscc",), bytes(32))
