@@ -23,7 +23,7 @@ KILLS = scaled(4, 50)
 ROOT = Path(__file__).parents[2]
 
 
-async def start(directory: Path, port: int) -> tuple[subprocess.Popen[str], int]:
+def launch(directory: Path, port: int) -> tuple[subprocess.Popen[str], int]:
     """Start a gateway as a process of its own; return it and its port."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.simulators.contributing", str(directory), str(port)],
@@ -33,7 +33,7 @@ async def start(directory: Path, port: int) -> tuple[subprocess.Popen[str], int]
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None
-    line = await asyncio.to_thread(process.stdout.readline)
+    line = process.stdout.readline()
     assert line, "the gateway did not start"
     return process, int(line)
 
@@ -43,7 +43,7 @@ async def test_a_gateway_killed_at_random_points_takes_the_batch_once_and_whole(
     world = ContributionWorld(tmp_path)
     rows: list[Any] = [*records(20_000), *records(15), {"name": "x"}]
     dice = random.Random(11)
-    process, port = await start(tmp_path, 0)
+    process, port = await asyncio.to_thread(launch, tmp_path, 0)
     kills = batch = 0
     try:
         while kills < KILLS:
@@ -64,7 +64,7 @@ async def test_a_gateway_killed_at_random_points_takes_the_batch_once_and_whole(
                 process.kill()
                 process.communicate()
                 kills += 1
-                process, port = await start(tmp_path, port)
+                process, port = await asyncio.to_thread(launch, tmp_path, port)
             ended = await upload
             assert (ended.accepted, ended.report.accepted, ended.report.rejected) == (True, 20_000, 16)
             assert (ended.report.duplicates, ended.report.examples[0].row) == (15, 20_001)
