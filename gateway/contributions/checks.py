@@ -197,6 +197,8 @@ class RecordChecker:
             if described.type is FieldType.DATE and isinstance(value, str):
                 return RowReason.DATE
             return RowReason.TYPE
+        if described.identifier is not None:
+            return _unrecognised(identifier_kind(described.identifier), value)
         return None
 
     def _check_controls(
@@ -269,6 +271,10 @@ def _is_formula(value: Any) -> bool:
 def _value(row: Any, attribute: str) -> Any:
     value = getattr(row, attribute)
     return None if value is msgspec.UNSET else value
+
+
+def _unrecognised(kind: IdentifierKind, value: str) -> RowReason | None:
+    return _identifier(kind, value) if kind.unrecognised([value]) else None
 
 
 def _identifier(kind: IdentifierKind, value: str) -> RowReason:
