@@ -64,7 +64,7 @@ def test_what_is_wrong_is_named(
         (b"[" * 10_000, RowReason.MALFORMED),
         (b'{"name":"\xff"}', RowReason.ENCODING),
         (record_line(ROW).replace(b":", b": ", 1), RowReason.NOT_CANONICAL),
-        (record_line(ROW)[:-1] + b',"uscc":"x"}', RowReason.NOT_CANONICAL),
+        (record_line(ROW)[:-1] + b',"name":"x"}', RowReason.NOT_CANONICAL),
         (record_line({**ROW, "note": "x" * MAX_RECORD_BYTES}), RowReason.OVERSIZE),
         (b'"row-columns"', RowReason.ROW_COLUMNS),
         (b'"anything else"', RowReason.MALFORMED),
