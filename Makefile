@@ -8,7 +8,7 @@ WORKERS ?= logical
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault check bench bench-audit bench-policy bench-policy-review bench-search bench-usage bench-postgres bench-quotas proto opa foreign lock wheel-test format clean
+.PHONY: help demo test fault check bench bench-audit bench-policy bench-policy-review bench-search bench-usage bench-postgres bench-contribute bench-quotas proto opa foreign lock wheel-test format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -30,7 +30,8 @@ test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest; WORKERS=0 runs
 # What make test runs briefly: crashes, broken disks, altered evidence.
 FAULT_TESTS := tests/fault tests/unit/audit/test_faults.py tests/unit/audit/test_service.py \
 	tests/behaviour/test_log_faults.py tests/behaviour/test_rewriting.py tests/integration/test_witness_process.py tests/integration/postgres/test_faults.py \
-	tests/property/test_witness_texts.py tests/property/test_altered_tiles.py tests/property/test_audit_tree.py
+	tests/property/test_witness_texts.py tests/property/test_altered_tiles.py tests/property/test_audit_tree.py \
+	tests/behaviour/test_contributions.py
 
 fault: $(VENV)/.ready ## Run the fault tests in earnest, for half an hour or so (SLUICEGATE_FAULT_SCALE=0.1 for a tenth)
 	@SLUICEGATE_FAULT_SCALE=$${SLUICEGATE_FAULT_SCALE:-1} \
@@ -68,6 +69,9 @@ bench-postgres: $(VENV)/.ready ## Measure appends to a real PostgreSQL from one 
 
 bench-policy-review: $(VENV)/.ready ## Measure the access matrix and replaying the log (ARGS=--json for one JSON object)
 	@$(BIN)/python -m tests.bench.policy_review $(ARGS)
+
+bench-contribute: $(VENV)/.ready ## Measure uploads with all checks, over real gRPC (ARGS="--records 100000 --json")
+	@$(BIN)/python -m tests.bench.contribute $(ARGS)
 
 proto: $(VENV)/.ready ## Make gateway/api from proto/
 	@VENV=$(VENV) sh proto/generate.sh

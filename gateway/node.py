@@ -12,8 +12,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 import structlog
@@ -25,10 +23,7 @@ from gateway.activation.fitting import witnessed_tiers
 from gateway.api.v1 import (
     audit_service_pb2,
     catalog_service_pb2,
-    contract_service_pb2,
-    correction_service_pb2,
     exchange_service_pb2,
-    usage_service_pb2,
 )
 from gateway.audit.appender import Log, LogHooks
 from gateway.audit.guards import used_ratio
@@ -39,31 +34,27 @@ from gateway.audit.writer import AuditLog
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, TimestampsConfig
-from gateway.contracts.register import ContractRegister
 from gateway.contracts.service import Contracting
-from gateway.contracts.stores import open_contract_store
-from gateway.corrections.deployed import CorrectionParts, Corrections, load_keys, open_corrections
+from gateway.contribution_node import ContributorSide, NodeParts, note_promises, service_of
+from gateway.corrections.deployed import load_keys
 from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
-from gateway.errors import ConfigError, GatewayError, Reason
+from gateway.errors import ConfigError, GatewayError
 from gateway.evidence.keys import SigningKey, read_secret
 from gateway.exchange.acknowledging import Acknowledging
 from gateway.exchange.contracts import Contracts
-from gateway.exchange.contributed import ContributedDatasets, Refused
 from gateway.exchange.duties.overdue import Overdue
 from gateway.exchange.duties.performing import DutyPerformer
 from gateway.exchange.grants import Grants
 from gateway.exchange.journal import Journal
 from gateway.exchange.list_limits import ListLimits, ListRules
+from gateway.exchange.outcomes import OutcomeTelling
 from gateway.exchange.paging import PageTokens
-from gateway.exchange.providers import Providers
 from gateway.exchange.quotas.rebuilding import Leftovers
 from gateway.exchange.quotas.watching import QuotaUse
-from gateway.exchange.resolution import description
 from gateway.exchange.service import ExchangeService
-from gateway.exchange.state import Exchange
 from gateway.exchange.steps import Collaborators
 from gateway.exchange.witnessing import Witnessing
 from gateway.identifiers import KINDS, load_area_table
@@ -77,7 +68,7 @@ from gateway.log_node import (
     verified_anchor,
 )
 from gateway.members import Directory, open_member_store
-from gateway.model import ENTRY_VERSION, Dataset, Entry, EntryKind, list_set_name
+from gateway.model import ENTRY_VERSION, Entry, EntryKind, list_set_name
 from gateway.pki.example_keys import keyring_fingerprint, refuse_example_keys
 from gateway.pki.reload import ReloadingCredentials
 from gateway.pki.tls13 import require_tls13, verify_only_tls13
@@ -86,35 +77,22 @@ from gateway.policy.engine import PolicyEngine
 from gateway.policy_node import PolicyOpener, known_names, make_engine, tier_names
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
-from gateway.recorded.contracts import (
-    ContractContradiction,
-    RecordedContracts,
-    VettedContracts,
-    told_contract,
-)
 from gateway.recorded.deployment import DeploymentState, observe_deployment
-from gateway.recorded.descriptions import DescriptionRecorder
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
 from gateway.recorded.starts import Instance, announce, node_name
 from gateway.recorded.vetting import VettedMembers
 from gateway.rpc.audit import AuditServicer
 from gateway.rpc.catalog import CatalogServicer
-from gateway.rpc.contract import ContractServicer
-from gateway.rpc.correction import CorrectionServicer
 from gateway.rpc.exchange import ExchangeServicer
 from gateway.rpc.provider_client import GrpcProviders
 from gateway.rpc.server import RpcServer
-from gateway.rpc.telling import Telling
 from gateway.telemetry.exposition import MetricsServer
 from gateway.telemetry.logs import LogLosses
-from gateway.telemetry.metrics import Metrics, Outcome
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.workers import WorkerMetrics
 from gateway.timestamps.store import TimestampStore, TimestampStoreError
-from gateway.vault import Holdings, open_vault
-from gateway.vault.deployed import delivery_key
-from gateway.vault.upkeep import Kept
 
 _log: Final = structlog.get_logger()
 
@@ -165,7 +143,6 @@ class Node(ServingProcess):
             self.metrics.watch_losses(losses)
         self._clock = clock
         self._details: DetailsKeeper | None = None
-        self._descriptions: DescriptionRecorder | None = None
 
     async def _start(self) -> None:
         # The order is the order of trust: keys, policy, catalogue, members, log; the port opens last.
@@ -208,17 +185,31 @@ class Node(ServingProcess):
         witnessed = witnessed_tiers(bundle)
         witnessing = await self._publish(log, reader, witnessed)
 
-        self.contracting = self._open_contracts(recorded, directory, log, tier_names(bundle))
         ledger, duties = self._open_ledger(reader)
-
-        corrections = self._open_corrections(
-            correction_keys,
-            CorrectionParts(log, reader, directory, catalogue, Pseudonymiser(keyring), signing_key),
+        contributors = ContributorSide(
+            NodeParts(
+                config=config,
+                clock=self._clock,
+                metrics=self.metrics,
+                stack=enter,
+                watch=self._watch,
+                looks_after=self._siblings is None or self._siblings.own == 0,
+                log=log,
+                reader=reader,
+                recorded=recorded,
+                directory=directory,
+                catalogue=catalogue,
+                ledger=ledger,
+                signing_key=signing_key,
+                secret=page_token_key,
+                tiers=tier_names(bundle),
+            ),
+            GrpcProviders(credentials),
         )
-        contracts = await self._follow_contracts(
-            directory, catalogue, tier_names(bundle), passes_on_corrections=corrections is not None
-        )
-        providers = self._open_providers(directory, credentials, log, signing_key, page_token_key, contracts)
+        self.contracting = contributors.contracting
+        contracts = self._contracts(directory)
+        await contributors.serve(contracts, correction_keys, Pseudonymiser(keyring))
+        corrections = contributors.corrections
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -227,13 +218,13 @@ class Node(ServingProcess):
                 catalogue=catalogue,
                 policy=policy,
                 journal=journal,
-                providers=providers,
+                providers=contributors.providers,
                 pseudonymiser=Pseudonymiser(keyring),
                 signing_key=signing_key,
                 page_tokens=PageTokens(page_token_key),
                 metrics=self.metrics,
                 duties=duties,
-                on_outcome=self._tell_outcome,
+                on_outcome=OutcomeTelling(self.metrics).tell,
                 is_witnessed=lambda decision: (
                     decision.tier in witnessed_tiers(serving.bundles[decision.bundle_digest])
                 ),
@@ -246,22 +237,20 @@ class Node(ServingProcess):
         )
         enter.callback(exchange.close)
         self._serve_metrics(config.metrics)
-        telling = enter.enter_context(
-            Telling(config, reader, self.contracting.register, directory, signing_key, log, self._clock)
-        )
         services: dict[ServiceDescriptor, object] = {
-            _service(usage_service_pb2): telling.servicer,
-            _service(exchange_service_pb2): ExchangeServicer(
+            service_of(exchange_service_pb2): ExchangeServicer(
                 exchange,
                 Acknowledging(config.log.origin, self._clock, directory, reader, log, ledger),
                 self.metrics,
             ),
-            _service(audit_service_pb2): AuditServicer(reader, directory, self._clock, log.append),
-            _service(catalog_service_pb2): CatalogServicer(
-                catalogue, Grants(policy, providers, self._clock, contracts), directory, self._clock
+            service_of(audit_service_pb2): AuditServicer(reader, directory, self._clock, log.append),
+            service_of(catalog_service_pb2): CatalogServicer(
+                catalogue,
+                Grants(policy, contributors.providers, self._clock, contracts),
+                directory,
+                self._clock,
             ),
-            _service(correction_service_pb2): CorrectionServicer(corrections),
-            _service(contract_service_pb2): ContractServicer(self.contracting, directory, self._clock),
+            **contributors.services(),
         }
         server = RpcServer(
             services,
@@ -270,8 +259,7 @@ class Node(ServingProcess):
         )
         state = observe_deployment(config, bundle.digest, signing_key.key_id)
         started = await self._record_start(log, recorded, policy, state)
-        self._descriptions = DescriptionRecorder(log, config.log.origin, self._clock)
-        await self._describe(catalogue)
+        await contributors.describe()
         self._watch(asyncio.create_task(directory.keep_fresh(self._members_failed)))
         self._watch(asyncio.create_task(_follow_certificates(credentials)))
         enter.push_async_callback(self._await_last_entries, exchange)
@@ -279,7 +267,9 @@ class Node(ServingProcess):
         enter.push_async_callback(server.stop, config.server.shutdown_grace_s)
         await verify_only_tls13(config.server.listen.rpartition(":")[0].strip("[]"), self.port)
         await server.set_serving(True)
-        self._go_on(server, log, telling)
+        self._watch(asyncio.create_task(self._follow_health(server, log)))
+        contributors.go_on()
+        _settle_memory()
         _log.info(
             "gateway.started",
             port=self.port,
@@ -289,15 +279,6 @@ class Node(ServingProcess):
             bundle=bundle.digest,
             entry=started,
         )
-
-    def _go_on(self, server: RpcServer, log: Log, telling: Telling) -> None:
-        """Begin the work that goes on as long as the gateway serves."""
-        self._watch(asyncio.create_task(self._follow_health(server, log)))
-        if self._siblings is None or self._siblings.own == 0:
-            # One worker does for all.
-            for work in telling.work(lambda error: _log.error("usage.failed", reason=error.reason.value)):
-                self._watch(asyncio.create_task(work))
-        _settle_memory()
 
     def _serve_metrics(self, config: MetricsConfig) -> None:
         if not config.enabled:
@@ -310,51 +291,6 @@ class Node(ServingProcess):
         server = MetricsServer(registry, config.host, config.port, shares_port=siblings is not None)
         self._stack.callback(server.close)
 
-    def _open_providers(
-        self,
-        directory: Directory,
-        credentials: ReloadingCredentials,
-        log: Log,
-        gateway_key: SigningKey,
-        cursor_secret: bytes,
-        contracts: Contracts,
-    ) -> Providers:
-        """Return where records come from: from connected members, and from the vault if there is one."""
-        connected = GrpcProviders(credentials)
-        self._stack.push_async_callback(connected.close)
-        config = self.config.vault
-        if config is None:
-            return Providers(directory, connected)
-        signing_key = delivery_key(config, demo=self.config.demo)
-        if isinstance(self.config.log.database, PostgresAddress) and isinstance(config.database, Path):
-            _log.warning("vault.of_this_node_alone")
-        vault = self.vault = open_vault(config, demo=self.config.demo, clock=self._clock)
-        self._stack.callback(vault.close)
-        holdings = Holdings(vault.store)
-        provider = vault.provider(
-            holdings,
-            signing_key,
-            {gateway_key.key_id: gateway_key.verify_key},
-            cursor_secret,
-            lambda identity: contracts.contract(identity).terms.contract,
-        )
-        self._watch(asyncio.create_task(holdings.keep_fresh(self._vault_failed)))
-        # One worker looks after it for all.
-        if self._siblings is None or self._siblings.own == 0:
-            keeping = vault.keep_up(log, contracts, self._vault_kept, self._vault_failed)
-            self._watch(asyncio.create_task(keeping))
-        return Providers(directory, connected, provider, {signing_key.key_id: signing_key.verify_key})
-
-    def _vault_failed(self, error: GatewayError) -> None:
-        _log.error("vault.failed", reason=error.reason.value)
-
-    def _vault_kept(self, kept: Kept) -> None:
-        _log.info(
-            "vault.kept",
-            records=sum(one.records for one in kept.purged),
-            count=len(kept.destroyed),
-        )
-
     def _policy(self, bundle: Bundle) -> PolicyEngine:
         return make_engine(bundle, self.config.policy, self._clock, self.metrics)
 
@@ -362,25 +298,6 @@ class Node(ServingProcess):
         """Return what knows the contracts of the members in `directory`."""
         del directory
         return self.contracting.register
-
-    async def _follow_contracts(
-        self, directory: Directory, catalogue: Catalogue, tiers: Sequence[str], *, passes_on_corrections: bool
-    ) -> Contracts:
-        """Return the contracts; those in force have their datasets in `catalogue`, now and from now on."""
-        contracts = self._contracts(directory)
-        contributed = ContributedDatasets(
-            catalogue,
-            contracts,
-            tiers,
-            self._clock,
-            added=self._know_datasets,
-            served=partial(self._describe, catalogue),
-            refused=_tell_refused,
-            passes_on_corrections=passes_on_corrections,
-        )
-        await contributed.refresh()
-        self._watch(asyncio.create_task(contributed.keep_fresh()))
-        return contracts
 
     def _open_ledger(self, reader: AuditReader) -> tuple[Ledger, DutyPerformer]:
         """Return the ledger, and what carries out duties by it; from now on that knows what is overdue."""
@@ -412,16 +329,6 @@ class Node(ServingProcess):
         enter.callback(closed_logs.close)
         return log, reader, recorded_entries(reader, log.verifier, config.log.previous, closed_logs)
 
-    def _open_corrections(self, keys: CorrectionKeys | None, parts: CorrectionParts) -> Corrections | None:
-        """Return what passes corrections on, at work until the stop; None if no dataset asks for it."""
-        if keys is None:
-            return None
-        corrections = open_corrections(self.config, keys, parts, self._clock, self._stack)
-        overseeing = corrections.overseeing
-        self.metrics.watch_corrections(lambda: overseeing.open, lambda: overseeing.overdue)
-        self._watch(asyncio.create_task(corrections.run()))
-        return corrections
-
     def _open_directory(self, recorded: RecordedEntries, common: Mapping[str, str]) -> Directory:
         members = open_member_store(self.config.members.database)
         self._stack.callback(members.close)
@@ -436,29 +343,6 @@ class Node(ServingProcess):
             directory.serve_only_while(agreement.require)
             self._watch(asyncio.create_task(agreement.keep_current()))
         return directory
-
-    def _open_contracts(
-        self, recorded: RecordedEntries, directory: Directory, log: Log, tiers: Sequence[str]
-    ) -> Contracting:
-        """Return what takes contracts through their life; from now on its register knows them."""
-        store = open_contract_store(self.config.contracts_place)
-        self._stack.callback(store.close)
-        entries = RecordedContracts(recorded)
-        vetted = VettedContracts(store, entries, self._contracts_contradicted)
-        register = ContractRegister(vetted, directory.is_active)
-        contracting = Contracting(
-            store,
-            register,
-            directory,
-            log,
-            self._clock,
-            tiers=tiers,
-            vouch=entries.vouch,
-            repair=partial(vetted.repair, store, directory.signing_keys),
-        )
-        self._watch(asyncio.create_task(register.keep_fresh(self._contracts_failed)))
-        self._watch(asyncio.create_task(contracting.keep_settled()))
-        return contracting
 
     async def _open_log(self) -> Log:
         config = self.config
@@ -519,7 +403,7 @@ class Node(ServingProcess):
             providers=sorted({dataset.provider for dataset in catalogue}),
             identifier_kinds=list(KINDS),
         )
-        self._note_promises(catalogue)
+        note_promises(metrics, catalogue)
         metrics.watch_queue(lambda: log.depth)
         metrics.watch_certificate("server", credentials.days_left)
         metrics.watch_log_entries(reader.size)
@@ -528,24 +412,6 @@ class Node(ServingProcess):
             metrics.watch_timestamps(partial(_timestamp_age_s, self.config.log.timestamps, self._clock))
         metrics.set_log_healthy(True)
         metrics.set_version(__version__)
-
-    def _know_datasets(self, datasets: Iterable[Dataset]) -> None:
-        """Let contributed datasets, and those who hold them, stand in the metrics by name."""
-        self.metrics.know(
-            datasets=[dataset.name for dataset in datasets],
-            providers=sorted({dataset.provider for dataset in datasets}),
-        )
-        self._note_promises(datasets)
-
-    async def _describe(self, catalogue: Catalogue) -> None:
-        """Have the log hold what policy knows of each dataset, once the start is recorded."""
-        if self._descriptions is not None:
-            await self._descriptions.record(map(description, catalogue))
-
-    def _note_promises(self, datasets: Iterable[Dataset]) -> None:
-        for dataset in datasets:
-            if dataset.freshness is not None:
-                self.metrics.note_promise(dataset.name, dataset.freshness.days)
 
     async def _publish(self, log: Log, reader: AuditReader, witnessed: frozenset[str]) -> Witnessing | None:
         """Have the log's head witnessed, if the configuration names witnesses, and go on doing so.
@@ -589,18 +455,6 @@ class Node(ServingProcess):
 
     def _ledger_failed(self, error: GatewayError) -> None:
         _log.error("ledger.unreadable", reason=error.reason.value)
-
-    def _contracts_failed(self, error: GatewayError) -> None:
-        _log.error("contracts.unreadable", reason=error.reason.value)
-
-    def _contracts_contradicted(self, found: Sequence[ContractContradiction]) -> None:
-        for contradiction in found:
-            _log.error(
-                "contracts.contradicted",
-                contract=contradiction.id,
-                outcome=contradiction.what.value,
-                message=told_contract(contradiction),
-            )
 
     def _members_contradicted(self, found: Sequence[MemberContradiction]) -> None:
         self.metrics.set_members_contradicted(len(found))
@@ -692,52 +546,6 @@ class Node(ServingProcess):
             },
         )
 
-    def _count_records(self, exchange: Exchange, dataset: Dataset) -> None:
-        """Count what was seen in the records of an ended exchange."""
-        metrics = self.metrics
-        if exchange.records:
-            metrics.count_records(dataset.name, exchange.records)
-        if exchange.expired:
-            metrics.count_withheld(dataset.name, exchange.expired)
-        if exchange.newest is not None:
-            metrics.note_newest(dataset.name, exchange.newest)
-        if exchange.unknown_fields:
-            metrics.count_unknown_fields(dataset.name, exchange.unknown_fields)
-        for name, count in exchange.invalid_identifiers.items():
-            metrics.count_invalid_identifiers(dataset.name, dataset.fields[name].identifier or "", count)
-
-    def _tell_outcome(self, exchange: Exchange, error: GatewayError | None, entry: int) -> None:
-        """Count an ended exchange and write its one line for operators."""
-        outcome: Outcome = "released"
-        if error is not None:
-            outcome = "denied"
-            if error.reason is Reason.CANCELLED:
-                outcome = "cancelled"
-            elif exchange.requested:
-                outcome = "failed"
-        reason = error.reason.value if error is not None else "none"
-        seconds = exchange.stopwatch.finish()
-        dataset = exchange.resolved.dataset.name if exchange.resolved else ""
-        metrics = self.metrics
-        metrics.count_exchange(exchange.operation.value, outcome, reason)
-        if exchange.provider is not None and exchange.provider_seconds:
-            metrics.time_provider(exchange.provider.id, exchange.provider_seconds)
-        if exchange.resolved is not None:
-            self._count_records(exchange, exchange.resolved.dataset)
-        _log.info(
-            "exchange",
-            exchange=exchange.id,
-            operation=exchange.operation.value,
-            consumer=exchange.consumer.id if exchange.consumer else "",
-            dataset=dataset,
-            outcome=outcome,
-            reason=reason,
-            records=exchange.records,
-            pages=exchange.pages,
-            duration_ms=round(seconds * 1000, 3),
-            entry=entry,
-        )
-
 
 def _timestamp_age_s(config: TimestampsConfig, clock: Clock) -> float:
     """Return the seconds since the newest time-stamp; infinite if there is none that can be read."""
@@ -746,10 +554,6 @@ def _timestamp_age_s(config: TimestampsConfig, clock: Clock) -> float:
     except TimestampStoreError:
         return math.inf
     return math.inf if latest is None else (clock() - latest.time).total_seconds()
-
-
-def _tell_refused(refused: Refused) -> None:
-    _log.error("contracts.dataset_refused", dataset=refused.dataset, message=refused.message)
 
 
 async def _follow_certificates(credentials: ReloadingCredentials) -> None:
@@ -763,13 +567,6 @@ def _settle_memory() -> None:
     """Leave what start-up has made alone: looking at it in every collection costs each exchange a little."""
     gc.collect()
     gc.freeze()
-
-
-def _service(module: ModuleType) -> ServiceDescriptor:
-    """Return the one service that a generated module describes."""
-    [service] = module.DESCRIPTOR.services_by_name.values()
-    found: ServiceDescriptor = service
-    return found
 
 
 def list_rules(config: ListsConfig) -> ListRules:

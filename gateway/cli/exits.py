@@ -56,6 +56,8 @@ _UNREACHED: Final = (
     Reason.CONTRACT_CONTRADICTED,
     Reason.VAULT_UNAVAILABLE,
     Reason.OVERLOADED,
+    Reason.VAULT_UNAVAILABLE,
+    Reason.CONTRIBUTION_BUSY,
     Reason.CANCELLED,
 )
 _UNVERIFIED: Final = (

@@ -13,6 +13,7 @@ from gateway.cli.output import Format, Output
 
 _SET_UP: Final = "Set up and run"
 _ASK: Final = "Ask for records"
+_GIVE: Final = "Give records"
 _PROVE: Final = "Look back and verify"
 _MORE: Final = "More"
 
@@ -43,6 +44,9 @@ COMMANDS: Final = {
     ),
     "contract": Listed(
         "gateway.cli.contract", "Draft, propose, sign, compare, suspend and end contracts.", _ASK
+    ),
+    "contribute": Listed(
+        "gateway.cli.contribute", "Give the records of a file under a contract, or take some back.", _GIVE
     ),
     "receipt": Listed("gateway.cli.receipt", "Verify a receipt, with no network and no gateway.", _PROVE),
     "audit": Listed("gateway.cli.audit", "Search, show, prove and examine the entries of the log.", _PROVE),

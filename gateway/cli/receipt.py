@@ -8,6 +8,13 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from gateway.audit.contribution import MAX_RECEIPT_BYTES as MAX_CONTRIBUTION_RECEIPT_BYTES
+from gateway.audit.contribution import MEDIA_TYPE as CONTRIBUTION_MEDIA_TYPE
+from gateway.audit.contribution import (
+    ContributionReceipt,
+    VerifiedContribution,
+    verify_contribution_receipt,
+)
 from gateway.audit.proof import MAX_PROOF_CHARACTERS
 from gateway.audit.receipt import (
     MAX_RECEIPT_BYTES,
@@ -84,7 +91,13 @@ def verify(
     for file in files:
         require_file(file, "The receipt", _ORIGIN)
         try:
-            found = verify_receipt(_read(file), keys, policy)
+            receipt = _read_any(file)
+            if isinstance(receipt, ContributionReceipt):
+                contributed = verify_contribution_receipt(receipt, keys)
+                rows.append({"file": str(file), "verified": True, **_contribution_facts(contributed)})
+                lines += [f"{file} verifies:", "", *_told(_contribution_facts(contributed)), ""]
+                continue
+            found = verify_receipt(receipt, keys, policy)
         except GatewayError as error:
             rows.append(_refused(file, error))
             lines.append(f"{file} does NOT verify: {error.message}")
@@ -95,7 +108,7 @@ def verify(
             checks.append(_witnessed(found))
         rows.append({"file": str(file), "verified": True, "checks": checks, **_facts(found)})
         lines += [f"{file} verifies:", *_numbered(checks), "", *_told(_facts(found)), ""]
-    if records is not None and len(verified) == len(files):
+    if records is not None and verified and len(verified) == len(files):
         row, told = _prove_records(records, seeds or seeds_path(files[0]), verified)
         rows.append(row)
         lines += told
@@ -193,6 +206,33 @@ def show(
             **_entry_facts(statement.index, entry),
         }
     )
+
+
+def _read_any(path: Path) -> Receipt | ContributionReceipt:
+    """Return the receipt in a file, be it of a release or of a contribution."""
+    with path.open("rb") as file:
+        is_contribution = CONTRIBUTION_MEDIA_TYPE.encode() in file.read(MAX_CONTRIBUTION_RECEIPT_BYTES)
+    return ContributionReceipt.from_json(path.read_bytes()) if is_contribution else _read(path)
+
+
+def _contribution_facts(found: VerifiedContribution) -> dict[str, Any]:
+    entry, report = found.entry, found.report
+    return {
+        "log": found.checkpoint.origin,
+        "tree_size": found.checkpoint.size,
+        "entry": found.index,
+        "time": entry.time,
+        "accepted": found.accepted,
+        "contributor": entry.provider,
+        "contract": entry.contract,
+        "dataset": entry.dataset,
+        "batch": found.statement.batch,
+        "root": found.statement.root,
+        "rows": report.rows,
+        "records": entry.records,
+        "rejected": report.rejected,
+        "duplicates": report.duplicates,
+    }
 
 
 def _read(path: Path) -> Receipt:

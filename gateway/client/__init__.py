@@ -12,6 +12,7 @@ with Client.from_config("client.toml") as client:
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Listed, Match, Page, StreamSummary
 from gateway.client.contracts import PartyContract
+from gateway.client.contributing import Contributed, record_line
 from gateway.client.errors import (
     ClientError,
     ReceiptInvalidError,
@@ -19,20 +20,25 @@ from gateway.client.errors import (
     error_class,
 )
 from gateway.client.sync import Client
+from gateway.evidence.quality import Choice, QualityReport
 from gateway.model import Actor, Subject
 
 __all__ = [
     "Actor",
     "AsyncClient",
+    "Choice",
     "Client",
     "ClientError",
+    "Contributed",
     "Listed",
     "Match",
     "Page",
     "PartyContract",
+    "QualityReport",
     "ReceiptInvalidError",
     "StreamSummary",
     "Subject",
     "TransportError",
     "error_class",
+    "record_line",
 ]

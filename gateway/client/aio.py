@@ -16,6 +16,8 @@ from gateway.api.v1 import (
     audit_service_pb2_grpc,
     catalog_service_pb2,
     catalog_service_pb2_grpc,
+    contribution_service_pb2,
+    contribution_service_pb2_grpc,
     evidence_pb2,
     exchange_service_pb2,
     exchange_service_pb2_grpc,
@@ -23,12 +25,26 @@ from gateway.api.v1 import (
     usage_service_pb2_grpc,
 )
 from gateway.audit.acknowledgement import AcknowledgedRelease, sign_acknowledgement, verify_acknowledged
+from gateway.audit.contribution import (
+    MAX_WITHDRAWN_KEYS,
+    WithdrawnContribution,
+    sign_withdrawal,
+    verify_withdrawn,
+)
 from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
 from gateway.client.answers import Listed, Match, Page, StreamSummary
 from gateway.client.contracts import AsyncContracts
+from gateway.client.contributing import (
+    CHOICES_ON_THE_WIRE,
+    PATIENCE_S,
+    Contributed,
+    Contribution,
+    OnProgress,
+    Records,
+)
 from gateway.client.corrections import AsyncCorrections
 from gateway.client.errors import ClientError, ReceiptInvalidError, from_rpc_error, invalid
-from gateway.client.statement import build_query, seal_query
+from gateway.client.statement import build_query, new_nonce, seal_query
 from gateway.client.wire import envelope_from_wire, envelope_to_wire
 from gateway.clock import Clock, system_clock
 from gateway.config import ClientConfig
@@ -36,6 +52,7 @@ from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.list_answer import decode_list_answer
+from gateway.evidence.quality import Choice
 from gateway.evidence.records import page_digest, split_lines
 from gateway.evidence.trust import Trust
 from gateway.model import Actor, Operation, Query, Subject
@@ -78,7 +95,12 @@ class AsyncClient:
         self._channel = grpc.aio.secure_channel(
             address,
             credentials,
-            options=(("grpc.max_receive_message_length", 16 * 1024 * 1024), ("grpc.enable_retries", 0)),
+            options=(
+                ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+                ("grpc.enable_retries", 0),
+                # A gateway that was restarted is found again in seconds, not minutes.
+                ("grpc.max_reconnect_backoff_ms", 2000),
+            ),
         )
         self._exchange: Any = exchange_service_pb2_grpc.ExchangeServiceStub(self._channel)
         self._audit: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
@@ -88,6 +110,7 @@ class AsyncClient:
         """What concerns records that were corrected or withdrawn."""
         self.contracts = AsyncContracts(self._channel, trust, signing_key, timeout_s=timeout_s, verify=verify)
         """The contracts that this member is a party to."""
+        self._contribution: Any = contribution_service_pb2_grpc.ContributionServiceStub(self._channel)
         self._catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(self._channel)
         self._usage: Any = usage_service_pb2_grpc.UsageServiceStub(self._channel)
 
@@ -333,6 +356,72 @@ class AsyncClient:
         response = await self._once(self._exchange.AcknowledgeExchange, request, None)
         return _proven(lambda: verify_acknowledged(envelope, response.entry, response.tlog_proof, self.trust))
 
+    # -- contributing ----------------------------------------------------------------------------
+
+    async def contribution_form(
+        self, contract: str, dataset: str
+    ) -> contribution_service_pb2.GetContributionFormResponse:
+        """Return what is needed to prepare records: the contract in force, fields, key and bounds."""
+        request = contribution_service_pb2.GetContributionFormRequest(contract=contract, dataset=dataset)
+        form: contribution_service_pb2.GetContributionFormResponse = await self._repeatedly(
+            self._contribution.GetContributionForm, request
+        )
+        return form
+
+    async def contribute(
+        self,
+        records: Records,
+        *,
+        contract: str,
+        dataset: str,
+        batch: str,
+        choice: Choice = Choice.ALL_OR_NOTHING,
+        on_progress: OnProgress | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> Contributed:
+        """Give records under a contract; return how the batch ended, with a receipt that was verified.
+
+        `records` is called for each attempt and gives the records' lines (`record_line`), each time the
+        same. After a break the upload goes on by itself where the gateway has got to, as long as no more
+        than `patience_s` seconds pass without progress. Raises a `ClientError`.
+        """
+        if self._key is None:
+            raise ClientError("A contribution is signed: give the client a signing key.")
+        opening = contribution_service_pb2.ContributionOpening(
+            contract=contract, dataset=dataset, batch=batch, choice=CHOICES_ON_THE_WIRE[choice]
+        )
+        upload = Contribution(
+            self._contribution, opening, records, self._key, self.trust, self._clock, on_progress
+        )
+        return await upload.run(patience_s)
+
+    async def withdraw(
+        self, keys: Sequence[tuple[str | int | bool, ...]], *, contract: str, dataset: str
+    ) -> tuple[int, list[WithdrawnContribution]]:
+        """Take records back, by the values of their key fields.
+
+        Return how many there were, and the proof of each entry that says so. Raises a `ClientError`.
+        """
+        if self._key is None:
+            raise ClientError("A withdrawal is signed: give the client a signing key.")
+        form = await self.contribution_form(contract, dataset)
+        records, proven = 0, []
+        for start in range(0, len(keys), MAX_WITHDRAWN_KEYS):
+            envelope = sign_withdrawal(
+                keys[start : start + MAX_WITHDRAWN_KEYS],
+                gateway=self.trust.origin,
+                contract=form.contract,
+                dataset=form.dataset,
+                nonce=new_nonce(),
+                key=self._key,
+                now=self._clock(),
+            )
+            request = contribution_service_pb2.WithdrawRecordsRequest(envelope=envelope_to_wire(envelope))
+            answer = await self._once(self._contribution.WithdrawRecords, request, None)
+            records += answer.records
+            proven.append(_withdrawn(envelope, answer, self.trust))
+        return records, proven
+
     # -- reading ---------------------------------------------------------------------------------
 
     async def datasets(self) -> list[catalog_service_pb2.Dataset]:
@@ -509,6 +598,10 @@ def _dimension(name: str) -> usage_service_pb2.UsageDimension.ValueType:
     if number is None:
         raise ClientError(f"Usage is not summed up by {name!r}.")
     return usage_service_pb2.UsageDimension.ValueType(number.number)
+
+
+def _withdrawn(envelope: dsse.Envelope, answer: Any, trust: Trust) -> WithdrawnContribution:
+    return _proven(lambda: verify_withdrawn(envelope, answer.entry, answer.tlog_proof, answer.salt, trust))
 
 
 def _receipt(message: evidence_pb2.Receipt) -> Receipt:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from gateway.api.v1 import (
     audit_service_pb2,
     catalog_service_pb2,
+    contribution_service_pb2,
     correction_service_pb2,
     usage_service_pb2,
 )
 from gateway.audit.acknowledgement import AcknowledgedRelease
+from gateway.audit.contribution import WithdrawnContribution
 from gateway.audit.receipt import Receipt
 from gateway.client.aio import AsyncClient
 from gateway.client.answers import Listed, Match, Page, StreamSummary
 from gateway.client.contracts import Contracts
+from gateway.client.contributing import Contributed, Records
 from gateway.client.corrections import AsyncCorrections, ReceivedNotice
 from gateway.evidence import dsse
 from gateway.evidence.correction import AnswerOutcome
@@ -91,6 +94,22 @@ class Client:
     def corrections(self) -> Corrections:
         """What concerns records that were corrected or withdrawn."""
         return Corrections(self._client.corrections, self._run, self._iterate)
+
+    def contribution_form(
+        self, contract: str, dataset: str
+    ) -> contribution_service_pb2.GetContributionFormResponse:
+        """Return what is needed to prepare records for a dataset under a contract."""
+        return self._run(self._client.contribution_form(contract, dataset))
+
+    def contribute(self, records: Records, **parts: Any) -> Contributed:
+        """Give records under a contract; return how the batch ended."""
+        return self._run(self._client.contribute(records, **parts))
+
+    def withdraw(
+        self, keys: Sequence[tuple[str | int | bool, ...]], **parts: Any
+    ) -> tuple[int, list[WithdrawnContribution]]:
+        """Take records back, by the values of their key fields."""
+        return self._run(self._client.withdraw(keys, **parts))
 
     def datasets(self) -> list[catalog_service_pb2.Dataset]:
         """Return every dataset, with what this member would receive of it."""

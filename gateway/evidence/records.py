@@ -25,6 +25,11 @@ _NODE: Final = b"\x01"
 
 def page_digest(lines: Sequence[bytes], seed: bytes) -> bytes:
     """Return the 32-byte digest of a page whose records are `lines` (JSON, without line ends)."""
+    return digest_of_page(record_digests(lines, seed))
+
+
+def record_digests(lines: Sequence[bytes], seed: bytes) -> list[bytes]:
+    """Return the 32-byte digest of each of the records `lines` of the page whose seed is `seed`."""
     salts = hashlib.shake_256(seed).digest(SALT_BYTES * len(lines))
     sha256 = hashlib.sha256
     position = 0
@@ -32,7 +37,12 @@ def page_digest(lines: Sequence[bytes], seed: bytes) -> bytes:
     for line in lines:
         digests.append(sha256(_RECORD + salts[position : position + SALT_BYTES] + line).digest())
         position += SALT_BYTES
-    return sha256(_NODE + b"".join(digests)).digest()
+    return digests
+
+
+def digest_of_page(digests: Iterable[bytes]) -> bytes:
+    """Return the 32-byte digest of the page whose records have `digests`, in order."""
+    return hashlib.sha256(_NODE + b"".join(digests)).digest()
 
 
 def records_root(page_digests: Iterable[bytes]) -> bytes:

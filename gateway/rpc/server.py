@@ -19,6 +19,13 @@ _Behaviour = Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any
 TRANSPORT_LIMIT_BYTES: Final = 1024 * 1024
 """Above this gRPC itself refuses a message, before it is read; our own limit is lower and explains."""
 
+_MAKERS: Final = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+"""By whether the client and the server stream. A method that the client streams to reads its context."""
+
 _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.max_receive_message_length", TRANSPORT_LIMIT_BYTES),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
@@ -33,7 +40,7 @@ _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
 
 
 class RpcServer:
-    """A grpc.aio server whose methods get request bodies as bytes."""
+    """A grpc.aio server whose methods get request bodies as bytes, also those of streams."""
 
     def __init__(
         self,
@@ -92,11 +99,7 @@ def _handler(descriptor: ServiceDescriptor, servicer: object) -> grpc.GenericRpc
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
         behaviour = _guarded(getattr(servicer, method.name), f"/{descriptor.full_name}/{method.name}")
-        make = (
-            grpc.unary_stream_rpc_method_handler
-            if method.server_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
+        make = _MAKERS[method.client_streaming, method.server_streaming]
         answer = message_factory.GetMessageClass(method.output_type)
         methods[method.name] = make(
             behaviour, request_deserializer=None, response_serializer=answer.SerializeToString

@@ -83,7 +83,11 @@ _BY_CODE: Final = {
         Reason.CONTRACT_UNKNOWN,
         Reason.RECORDS_DESTROYED,
     ),
-    grpc.StatusCode.ALREADY_EXISTS: (Reason.REPLAYED, Reason.CONTRACT_SIGNED_BEFORE),
+    grpc.StatusCode.ALREADY_EXISTS: (
+        Reason.REPLAYED,
+        Reason.CONTRACT_SIGNED_BEFORE,
+        Reason.CONTRIBUTION_CONFLICT,
+    ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.MESSAGE_TOO_LARGE,
         Reason.OVERLOADED,
@@ -91,6 +95,7 @@ _BY_CODE: Final = {
         Reason.BUDGET_EXHAUSTED,
         Reason.QUOTA_EXHAUSTED,
         Reason.RECIPROCITY_EXHAUSTED,
+        Reason.CONTRIBUTION_TOO_LARGE,
     ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.POLICY_UNAVAILABLE,
@@ -107,6 +112,7 @@ _BY_CODE: Final = {
         Reason.CONTRACTS_UNAVAILABLE,
         Reason.CONTRACT_CONTRADICTED,
         Reason.VAULT_UNAVAILABLE,
+        Reason.CONTRIBUTION_BUSY,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.PROVIDER_TIMEOUT,),
     grpc.StatusCode.FAILED_PRECONDITION: (
@@ -125,8 +131,10 @@ _BY_CODE: Final = {
         Reason.CONTRACT_ORDER,
         Reason.CONTRACT_OVER,
         Reason.BATCH_CLOSED,
+        Reason.CONTRIBUTION_MISMATCH,
+        Reason.CONTRIBUTION_REJECTED,
     ),
-    grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED),
+    grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.READER_STALLED, Reason.CONTRIBUTION_ABANDONED),
     grpc.StatusCode.INTERNAL: (Reason.PROOF_INVALID, Reason.INTERNAL),
 }
 

@@ -22,13 +22,19 @@ _ACTIVITY: Final = {_CREATE: "Create", _READ: "Read", _UPDATE: "Update", _OTHER:
 _ACTIVITY_OF: Final = {
     "exchange": _READ,
     "acknowledgement": _CREATE,
+    "contribution": _CREATE,
     "audit": _READ,
     "member": _UPDATE,
     "key": _UPDATE,
 }
 _CREATING: Final = frozenset({EntryKind.MEMBER_ADDED, EntryKind.KEY_ADDED, EntryKind.EXCHANGE_ACKNOWLEDGED})
 _REFUSED: Final = frozenset(
-    {EntryKind.EXCHANGE_DENIED, EntryKind.EXCHANGE_FAILED, EntryKind.ACKNOWLEDGEMENT_REFUSED}
+    {
+        EntryKind.EXCHANGE_DENIED,
+        EntryKind.EXCHANGE_FAILED,
+        EntryKind.ACKNOWLEDGEMENT_REFUSED,
+        EntryKind.CONTRIBUTION_REFUSED,
+    }
 )
 
 _INFORMATIONAL, _LOW = 1, 2

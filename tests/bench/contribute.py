@@ -1,0 +1,79 @@
+"""`make bench-contribute`: records a second through all checks over one stream, and what each step costs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from gateway.pki.tls13 import require_tls13
+
+# Before gRPC is loaded by anything below.
+require_tls13()
+
+from gateway.audit.contribution import BatchDigest  # noqa: E402
+from gateway.catalogue import describe_dataset  # noqa: E402
+from gateway.client.contributing import pages_of  # noqa: E402
+from gateway.contributions.checks import RecordChecker  # noqa: E402
+from tests.fault.test_killed_upload import launch  # noqa: E402
+from tests.simulators.contributing import DATASET, FIELDS, TIERS, ContributionWorld, describe, lines, records  # noqa: E402
+
+
+async def upload(rows: list[bytes]) -> float:
+    """Return the seconds that a batch takes, over real gRPC to a process of its own, to its receipt."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = ContributionWorld(Path(folder))
+        process, port = await asyncio.to_thread(launch, Path(folder), 0)
+        try:
+            started = time.perf_counter()
+            done = await world.contribute(rows, batch="bench", client=world.client(port=port))
+            seconds = time.perf_counter() - started
+            assert done.accepted
+        finally:
+            process.kill()
+            process.communicate()
+        await world.start()
+        assert len(world.vault.visible(DATASET)) == len(rows)
+        await world.stop()
+    return seconds
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = lines(records(options.records))
+    pages = list(pages_of(rows))
+    checker = RecordChecker(describe_dataset(describe(FIELDS), "bench", TIERS), ("uscc",), bytes(32))
+    started = time.perf_counter()
+    for page in pages:
+        assert len(checker.check(page).valid) == len(page)
+    checks_s = time.perf_counter() - started
+    started = time.perf_counter()
+    digest = BatchDigest()
+    for page in pages:
+        digest, _ = digest.add_page(page, bytes(32))
+    digests_s = time.perf_counter() - started
+    seconds = asyncio.run(upload(rows))
+    found = {
+        "records": len(rows),
+        "bytes": digest.size_bytes,
+        "records_per_s": round(len(rows) / seconds),
+        "checks_us_per_record": round(checks_s / len(rows) * 1e6, 2),
+        "digests_us_per_record": round(digests_s / len(rows) * 1e6, 2),
+        "upload_us_per_record": round(seconds / len(rows) * 1e6, 2),
+    }
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{name:<24}{value:>14,}")
+
+
+if __name__ == "__main__":
+    main()
