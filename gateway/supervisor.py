@@ -29,7 +29,11 @@ _STABLE_S: Final = 30.0
 
 _UNREACHED: Final = 4
 _INTERNAL: Final = 5
-"""Exit codes after which starting again may help: something else is not there, a fault of this product."""
+"""Exit codes after which starting again may help: something else is not there, a fault of this product.
+
+That something is not there helps only if it was: the process ran before, or another one crashed since it
+was started, of which it may have had need.
+"""
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -67,6 +71,8 @@ class Supervisor:
         self._all = [process for stage in self._stages for process in stage]
         self._stopping = False
         self._code = 0
+        self._crashed_s = -1.0
+        """When a process last ended that is started again."""
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a process ends that starting again cannot help.
@@ -112,6 +118,7 @@ class Supervisor:
                     self._start(process)
 
     def _reap(self) -> None:
+        ended: list[tuple[_Process, int]] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -122,7 +129,10 @@ class Supervisor:
             for process in self._all:
                 if process.pid == pid:
                     process.pid = 0
-                    self._ended(process, os.waitstatus_to_exitcode(status))
+                    ended.append((process, os.waitstatus_to_exitcode(status)))
+        # Crashes first: who did not reach a process that crashed is told of in any order.
+        for process, code in sorted(ended, key=lambda end: not _is_crash(end[1])):
+            self._ended(process, code)
         if self._stopping:
             self._stop_next_stage()
 
@@ -131,12 +141,14 @@ class Supervisor:
             if code > 0 and not self._code:
                 self._code = code
             return
-        if not (code < 0 or code == _INTERNAL or (code == _UNREACHED and process.began_anew)):
+        missed = code == _UNREACHED and (process.began_anew or self._crashed_s >= process.started_s)
+        if not (_is_crash(code) or missed):
             # It has said why; a wrong configuration or a log that does not verify stays so.
             self._code = code or _INTERNAL
             self._stop(again=False)
             return
         process.began_anew = True
+        self._crashed_s = time.monotonic()
         if time.monotonic() - process.started_s > _STABLE_S:
             process.delay_s = _FIRST_DELAY_S
         process.due_s = time.monotonic() + process.delay_s
@@ -162,6 +174,11 @@ class Supervisor:
                         process.told = True
                         _send(process, signal.SIGTERM)
                 return
+
+
+def _is_crash(code: int) -> bool:
+    """Whether a process was killed, or met a fault of this product: starting it again may help."""
+    return code < 0 or code == _INTERNAL
 
 
 def _send(process: _Process, number: signal.Signals) -> None:

@@ -42,7 +42,15 @@ def hang():
     while True:
         time.sleep(60)
 
+def miss():
+    # Finds, as it starts, that what it needs is not there.
+    say("started", "misser", os.getpid())
+    signal.sigwait({signal.SIGUSR1})
+    return 4
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 worker = {
+    "miss": miss,
     "serve": partial(serve, "worker"),
     "hang": hang,
 }.get(sys.argv[1]) or partial(end, int(sys.argv[1]))
@@ -142,6 +150,24 @@ def test_a_process_that_says_why_it_cannot_run_ends_all_with_its_code(code):
     assert ended == code
     assert ["code", str(code)] in lines
     assert ["stopped", "log"] in lines
+
+
+def test_who_misses_a_process_that_was_killed_meanwhile_is_started_anew():
+    with supervised("miss") as run:
+        first, log = run.started("misser"), run.started("log")
+        os.kill(log, signal.SIGKILL)
+        assert run.started("log") != log
+        os.kill(first, signal.SIGUSR1)
+        assert run.started("misser") != first
+        run.process.send_signal(signal.SIGTERM)
+
+
+def test_who_misses_something_though_nothing_was_killed_ends_all():
+    """The control: what is not there and never was will not come."""
+    with supervised("miss") as run:
+        first = run.started("misser")
+        os.kill(first, signal.SIGUSR1)
+        assert run.end()[1] == 4
 
 
 def test_a_process_that_ends_without_a_word_is_a_fault():
