@@ -163,7 +163,7 @@ class ContributorSide:
     def go_on(self) -> None:
         """Begin the work that one worker does for all as long as the gateway serves."""
         if self._with.looks_after:
-            for work in self._telling.work(partial(_failed, "usage.failed")):
+            for work in self._telling.work(_usage_failed):
                 self._begin(work)
 
     def _open_contracts(self) -> Contracting:
@@ -183,7 +183,7 @@ class ContributorSide:
             vouch=entries.vouch,
             repair=partial(vetted.repair, store, parts.directory.signing_keys),
         )
-        self._begin(register.keep_fresh(partial(_failed, "contracts.unreadable")))
+        self._begin(register.keep_fresh(_contracts_failed))
         self._begin(contracting.keep_settled())
         return contracting
 
@@ -221,10 +221,9 @@ class ContributorSide:
             parts.secret,
             lambda identity: contracts.contract(identity).terms.contract,
         )
-        failed = partial(_failed, "vault.failed")
-        self._begin(holdings.keep_fresh(failed))
+        self._begin(holdings.keep_fresh(_vault_failed))
         if parts.looks_after:
-            self._begin(vault.keep_up(parts.log, contracts, _tell_kept, failed))
+            self._begin(vault.keep_up(parts.log, contracts, _tell_kept, _vault_failed))
         keys = {signing_key.key_id: signing_key.verify_key}
         return Providers(parts.directory, self._connected, provider, keys)
 
@@ -256,7 +255,7 @@ class ContributorSide:
             parts.clock,
         )
         parts.stack.push_async_callback(intake.settle)
-        self._begin(intake.keep_up(partial(_failed, "contributions.failed")))
+        self._begin(intake.keep_up(_intake_failed))
         return intake
 
     def _know(self, datasets: Iterable[Dataset]) -> None:
@@ -290,8 +289,20 @@ def service_of(module: ModuleType) -> ServiceDescriptor:
     return found
 
 
-def _failed(event: str, error: GatewayError) -> None:
-    _log.error(event, reason=error.reason.value)
+def _usage_failed(error: GatewayError) -> None:
+    _log.error("usage.failed", reason=error.reason.value)
+
+
+def _contracts_failed(error: GatewayError) -> None:
+    _log.error("contracts.unreadable", reason=error.reason.value)
+
+
+def _vault_failed(error: GatewayError) -> None:
+    _log.error("vault.failed", reason=error.reason.value)
+
+
+def _intake_failed(error: GatewayError) -> None:
+    _log.error("contributions.failed", reason=error.reason.value)
 
 
 def _tell_contradictions(found: Sequence[ContractContradiction]) -> None:

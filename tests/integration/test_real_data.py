@@ -57,6 +57,7 @@ customProperties:
   - {property: provider, value: registry}
   - {property: tier, value: public}
   - {property: datasetClass, value: record}
+  - {property: catalogueCitation, value: "National catalogue of public credit information, item C-01"}
 schema:
   - name: company
     logicalType: object
@@ -87,7 +88,15 @@ def replace_once(path: Path, old: str, new: str) -> None:
 
 
 def make_company_codes_pseudonymous(policies: Path) -> None:
-    """Let this deployment's policy treat company codes as it treats persons', above the public tier."""
+    """Let this deployment's policy treat company codes as it treats persons', above the public tier.
+
+    Where companies count as persons, a look-up needs a legal basis that names their register.
+    """
+    replace_once(
+        policies / "data" / "legal_bases.yaml",
+        "datasets: [members/registry/datasets/persons]",
+        "datasets: [members/registry/datasets/persons, members/registry/datasets/companies]",
+    )
     replace_once(
         policies / "data" / "identifiers.yaml",
         "title: Unified social credit code\n    person: false",
@@ -144,7 +153,10 @@ async def test_the_register_has_the_broken_codes_that_its_description_counts(row
 async def test_a_public_look_up_gives_the_record_as_it_is(world: SimulatedWorld, rows, broken) -> None:
     row = next(row for row in rows if row["uscc"] not in broken)
     page = await world.client().query(
-        COMPANIES, purpose="public-lookup", subjects=[Subject("uscc", row["uscc"])]
+        COMPANIES,
+        purpose="public-lookup",
+        legal_basis="open-register-act-2",
+        subjects=[Subject("uscc", row["uscc"])],
     )
     [record] = page.records
     assert record["uscc"] == row["uscc"]
