@@ -30,7 +30,7 @@ from gateway.demo.sellers import (
 from gateway.demo.stage import TITLES, Stage, StoryError, expect, only_record
 from gateway.errors import Reason
 from gateway.evidence.correction import AnswerOutcome, CorrectionKind, CorrectionReason
-from gateway.model import ContractState
+from gateway.model import ContractState, member_name
 from gateway.usage.period import today
 from gateway.usage.ranges import read_ranges
 from gateway.usage.statement import Statement, open_statement
@@ -60,7 +60,8 @@ async def agree(stage: Stage) -> PartyContract:
     stage.narrator.chapter("A company's terms, signed by both")
     stage.narrator.say(
         f"{TITLES[CONTRIBUTOR]} offers the {TITLES[RECIPIENT]} what it knows of its sellers: to nobody else, "
-        "for one purpose, complaints only as a range, telephone numbers not at all, a thousand records a month."
+        "for one purpose, complaints only as a range, telephone numbers not at all, a thousand records a "
+        "month."
     )
     terms = sellers_terms(system_clock)
     proposed = await stage.clients[CONTRIBUTOR].contracts.propose(terms)
@@ -119,11 +120,11 @@ async def correct(stage: Stage, seller: Mapping[str, Any]) -> None:
     """Correct a record that somebody has received, and hear that it did something about it."""
     stage.narrator.chapter("A correction reaches whoever had the record")
     stage.narrator.say(
-        "The company has counted wrongly: the complaints are another seller's. It gives the record anew, and "
-        "announces the correction."
+        "The seller joined later than the company has said. It gives the record anew, and announces the "
+        "correction."
     )
     company, agency = stage.clients[CONTRIBUTOR], stage.clients[RECIPIENT]
-    corrected = {**seller, "complaints": 0, "name": f"{seller['name']} (renamed)"}
+    corrected = {**seller, "joined_on": "2025-03-01"}
     done = await company.contribute(
         lambda: [record_line(corrected)],
         contract=CONTRACT,
@@ -137,13 +138,20 @@ async def correct(stage: Stage, seller: Mapping[str, Any]) -> None:
     )
     [received] = [notice async for notice in agency.corrections.waiting()]
     page = await _ask(stage, seller)
-    expect(only_record(page)["name"] == corrected["name"], "The correction is not what the vault gives.")
+    given = only_record(page)["joined_on"]
+    expect(given == corrected["joined_on"], "The correction is not what the vault gives.")
     stage.keep_page("sellers-corrected", page)
     answered = await agency.corrections.answer(received, AnswerOutcome.DONE)
     [listed] = await company.corrections.list()
-    told = [(TITLES[one.member], str(received.entry), str(answered.index)) for one in listed.recipients]
-    stage.narrator.table(["who had the record", "told by entry", "answered by entry"], told)
-    stage.narrator.verified("the recipient's signature: it has done what the correction asks for.")
+    told = [(item.member, item.outcome) for item in listed.recipients]
+    expect(
+        told == [(member_name(RECIPIENT), "done")], "The correction is not answered by its recipient alone."
+    )
+    stage.narrator.table(
+        ["who had the record", "announced by entry", "answered by entry", "outcome"],
+        [(TITLES[RECIPIENT], str(received.entry), str(answered.index), "done")],
+    )
+    stage.narrator.verified(f"the {TITLES[RECIPIENT]}'s signed answer stands in the log; nothing is open.")
 
 
 async def account(stage: Stage) -> None:
