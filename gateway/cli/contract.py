@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli.calls import calling
 from gateway.cli.contract_draft import draft_terms, load_terms
+from gateway.cli.contract_simulate import simulate_contract
 from gateway.cli.failures import CommandError
 from gateway.cli.options import parse_member, require_file, require_new_file
 from gateway.cli.output import output_of, shown
@@ -24,7 +25,7 @@ from gateway.model import ContractState, Terms, contract_name, parse_contract_na
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Draft, propose, sign, compare, suspend and end contracts.",
+    help="Draft, simulate, propose, sign, compare, suspend and end contracts.",
 )
 
 _COLUMNS: Final = ("contract", "version", "state", "in_force", "valid_until", "parties", "signed_by", "title")
@@ -88,6 +89,9 @@ def draft(
         return
     require_new_file(out).write_text(text, encoding="utf-8")
     output.facts({"file": str(out)}, [f"Complete {out}, then propose it: gateway contract propose {out}"])
+
+
+app.command("simulate")(simulate_contract)
 
 
 @app.command("propose")

@@ -8,22 +8,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
-from gateway.cli.failures import CommandError
-from gateway.cli.options import require_file
+from gateway.cli.contract_draft import load_terms
 from gateway.cli.output import counted, output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.clock import system_clock
+from gateway.deployment.policy import bundle_in_force
 from gateway.exchange.simulation import Cell, simulate
 from gateway.identifiers import load_area_table
 from gateway.members import open_member_store
 from gateway.model import Member, Terms
-from gateway.policy import EmbeddedEngine, load_bundle
+from gateway.policy import EmbeddedEngine
 from gateway.policy.bundle import Bundle
-from gateway.policy.errors import BundleError
-from gateway.policy.strict_yaml import read_yaml
 
 _COLUMNS: Final = ("member", "dataset", "purpose", "under", "sees", "not_seen")
 _ALL_COLUMNS: Final = (*_COLUMNS, "reasons")
@@ -43,9 +40,9 @@ def simulate_contract(
 
     Policy itself is asked, as if the draft were in force. Nothing is sent, signed or recorded.
     """
-    terms = read_terms(draft)
+    terms = load_terms(draft)
     settings = load_gateway_config(config)
-    bundle = load_bundle(settings.policy.directory)
+    bundle = bundle_in_force(settings)
     load_area_table()
     with closing(open_member_store(settings.members.database)) as store:
         _, members = store.members()
@@ -58,17 +55,6 @@ def simulate_contract(
     output.remark(
         f"{counted(len(seeing), 'member')} of {len({cell.member for cell in cells})} would see something."
     )
-
-
-def read_terms(path: Path) -> Terms:
-    """Return the terms in the file at `path`; raise `CommandError` unless they are those of a contract."""
-    require_file(path, "The draft", "write the terms of the contract as YAML or JSON")
-    try:
-        return msgspec.convert(read_yaml(path), Terms)
-    except msgspec.ValidationError as error:
-        raise CommandError(f"The draft {path} does not fit the form of terms: {error}.") from error
-    except BundleError as error:
-        raise CommandError(f"The draft {path} cannot be read: {error.message}") from error
 
 
 async def _ask(terms: Terms, members: Sequence[Member], bundle: Bundle) -> list[Cell]:

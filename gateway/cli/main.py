@@ -43,7 +43,7 @@ COMMANDS: Final = {
         "gateway.cli.corrections", "Announce corrected records, hear of them, answer, see what is open.", _ASK
     ),
     "contract": Listed(
-        "gateway.cli.contract", "Draft, propose, sign, compare, suspend and end contracts.", _ASK
+        "gateway.cli.contract", "Draft, simulate, propose, sign, compare, suspend and end contracts.", _ASK
     ),
     "contribute": Listed(
         "gateway.cli.contribute", "Give the records of a file under a contract, or take some back.", _GIVE

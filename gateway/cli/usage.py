@@ -115,6 +115,9 @@ def statement(
         Path | None,
         typer.Option(metavar="FILE", help="Also keep its entries with their proofs, to verify it offline."),
     ] = None,
+    so_far: Annotated[
+        bool, typer.Option("--so-far", help="Of a month that has not ended: what was counted up to now.")
+    ] = False,
     config: ClientConfigOption = CLIENT_CONFIG,
 ) -> None:
     """Get the signed statement of a month; its signature and its checkpoint are verified first."""
@@ -122,14 +125,15 @@ def statement(
     if entries is not None:
         require_new_file(entries)
     with calling(config) as client:
-        envelope = client.statement_of_use(month)
+        envelope = client.statement_of_use(month, so_far=so_far)
         stated, _ = open_statement(envelope, _trust_of(config))
         if entries is not None:
             _keep_entries(client, stated, entries)
     out.write_bytes(_written(envelope, stated, form))
+    span = f"{month} so far" if stated.so_far else month
     output_of(context).facts(
         {**_facts(stated), "file": str(out)},
-        [f"Wrote {out}: {counted(stated.totals.records, 'record')} in {month}."],
+        [f"Wrote {out}: {counted(stated.totals.records, 'record')} in {span}."],
     )
 
 
@@ -285,6 +289,7 @@ def _trust_of(config: Path) -> Trust:
 def _facts(stated: Statement) -> dict[str, Any]:
     return {
         "month": stated.month,
+        "so_far": stated.so_far,
         "member": stated.member,
         "records": stated.totals.records,
         "exchanges": stated.totals.exchanges,

@@ -505,10 +505,13 @@ class AsyncClient:
         async for event in self._watched(self._usage.WatchUsage, request, timeout_s):
             yield event
 
-    async def statement_of_use(self, month: str) -> dsse.Envelope:
-        """Return the signed statement of a month, such as `2026-10`; nothing of it has been verified."""
+    async def statement_of_use(self, month: str, *, so_far: bool = False) -> dsse.Envelope:
+        """Return the signed statement of a month, such as `2026-10`; nothing of it has been verified.
+
+        With `so_far` also of the month that runs: what has been counted up to now.
+        """
         response = await self._slowly(
-            self._usage.GetStatement, usage_service_pb2.GetStatementRequest(month=month)
+            self._usage.GetStatement, usage_service_pb2.GetStatementRequest(month=month, so_far=so_far)
         )
         return _proven(lambda: dsse.envelope_from_json(response.envelope))
 

@@ -147,9 +147,9 @@ class Client:
         """Yield what happens to this member's records, as it happens."""
         return self._iterate(self._client.watch_usage(from_index, **options))
 
-    def statement_of_use(self, month: str) -> dsse.Envelope:
-        """Return the signed statement of a month; nothing of it has been verified."""
-        return self._run(self._client.statement_of_use(month))
+    def statement_of_use(self, month: str, *, so_far: bool = False) -> dsse.Envelope:
+        """Return the signed statement of a month, or so far; nothing of it has been verified."""
+        return self._run(self._client.statement_of_use(month, so_far=so_far))
 
     def notices(self, after: int = 0) -> Iterator[usage_service_pb2.Notice]:
         """Yield the notices given to this member, oldest first."""

@@ -9,10 +9,9 @@ import msgspec
 
 from gateway.client import ClientError, Subject
 from gateway.demo.releases import CREDIT_CHECK
-from gateway.demo.stage import Stage, StoryError
+from gateway.demo.stage import Stage, StoryError, mistyped
 from gateway.demo.world import COMPANIES
 from gateway.errors import Reason
-from gateway.identifiers import uscc
 from gateway.model import Operation
 
 
@@ -21,13 +20,13 @@ async def tell_refusals(stage: Stage) -> None:
     stage.narrator.chapter("What is refused")
     stage.narrator.say("Nothing leaves on any of these, and each leaves its entry in the log.")
     bank = stage.clients["harbour-bank"]
-    await _refused(
+    await refused(
         stage,
         "The bank says that it investigates a crime.",
         bank.query(COMPANIES, purpose="law-enforcement", subjects=[stage.subject], **CREDIT_CHECK),
         Reason.PURPOSE_NOT_PERMITTED,
     )
-    await _refused(
+    await refused(
         stage,
         "The bank asks for the representative's name, which is above its tier.",
         bank.query(
@@ -43,7 +42,7 @@ async def tell_refusals(stage: Stage) -> None:
         Operation.QUERY, COMPANIES, "credit-check", subjects=[stage.subject], **CREDIT_CHECK
     )
     altered = signed.payload.replace(b'"purpose":"credit-check"', b'"purpose":"statistics"')
-    await _refused(
+    await refused(
         stage,
         "Somebody changes the purpose after the bank has signed.",
         bank.send_query(msgspec.structs.replace(signed, payload=altered)),
@@ -51,26 +50,26 @@ async def tell_refusals(stage: Stage) -> None:
     )
     if stage.used is None:
         raise StoryError("There is no used statement that could be replayed.")
-    await _refused(
+    await refused(
         stage,
         "Somebody sends the bank's statement of chapter 2 again.",
         bank.send_query(stage.used),
         Reason.REPLAYED,
     )
-    await _refused(
+    await refused(
         stage,
         "A company's code is mistyped; its check character does not fit.",
         bank.query(
             COMPANIES,
             purpose="public-lookup",
-            subjects=[Subject("uscc", _mistyped(stage.company.uscc))],
+            subjects=[Subject("uscc", mistyped(stage.company.uscc))],
         ),
         Reason.IDENTIFIER_INVALID,
     )
 
 
-async def _refused(stage: Stage, what: str, call: Awaitable[Any], reason: Reason) -> None:
-    """Make a call that must fail for `reason`, and tell of it."""
+async def refused(stage: Stage, what: str, call: Awaitable[Any], reason: Reason) -> None:
+    """Make a call that must fail for `reason`, and tell of it; raise `StoryError` if it does not."""
     try:
         await call
     except ClientError as error:
@@ -81,8 +80,3 @@ async def _refused(stage: Stage, what: str, call: Awaitable[Any], reason: Reason
         stage.narrator.denied(f"{', '.join(error.reasons)} (log entry {error.entry})")
     else:
         raise StoryError(f"This should have been refused, and was answered: {what}")
-
-
-def _mistyped(code: str) -> str:
-    """Return `code` with a check character that does not fit."""
-    return code[:-1] + next(character for character in uscc.ALPHABET if character != code[-1])

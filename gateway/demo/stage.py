@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from gateway.demo.synthetic import Arrears, Company
 from gateway.demo.world import MEMBERS
 from gateway.errors import GatewayError
 from gateway.evidence import dsse
+from gateway.identifiers import uscc
 from gateway.model import Entry
 
 TITLES: Final = {member_id: title for member_id, title, *_ in MEMBERS}
@@ -46,6 +48,8 @@ class Stage:
     company: Company
     arrears: Arrears
     """What the company owes."""
+    sellers: Sequence[Company]
+    """Those of whom a company gives what it knows; the first is the one the story is about."""
     stranger_id: str
     """The number of a person who does not represent it."""
     company_count: int
@@ -77,11 +81,13 @@ class Stage:
         """Keep what proves an answer of one page."""
         self.keep(name, page.receipt, page.verified, ((page.text, page.seed),), query)
 
-    def show_side_by_side(self, holder: str, held: dict[str, Any], page: Page) -> None:
+    def show_side_by_side(
+        self, holder: str, held: Mapping[str, Any], page: Page, recipient: str = "bank"
+    ) -> None:
         """Show a record as its holder has it beside what came of it."""
         record, entry = only_record(page), entry_of(page)
         self.narrator.table(
-            ["field", f"{holder} holds", "bank receives", ""],
+            ["field", f"{holder} holds", f"{recipient} receives", ""],
             [
                 (name, str(value), str(record.get(name, "-")), treatment_of(name, entry))
                 for name, value in held.items()
@@ -108,6 +114,11 @@ def entry_of(page: Page) -> Entry:
     if page.verified is None:
         raise StoryError("An answer came without a receipt that the client has verified.")
     return page.verified.entry
+
+
+def mistyped(code: str) -> str:
+    """Return a social credit code with a check character that does not fit."""
+    return code[:-1] + next(character for character in uscc.ALPHABET if character != code[-1])
 
 
 def expect(holds: bool, otherwise: str) -> None:

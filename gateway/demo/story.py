@@ -2,6 +2,7 @@
 
 set up      a fresh deployment, three processes        world, processes
 ask         what is released, what is refused          releases, refusals
+give        a company's records, under its contract    sellers, contribution
 prove       receipts, the log, a log that was changed  proofs
 keep        leave it running, and say how to call it   invitation
 """
@@ -22,11 +23,13 @@ from typing import Final
 from gateway.audit.stores import require_file_log
 from gateway.client import AsyncClient, ClientError
 from gateway.demo import proofs
+from gateway.demo.contribution import tell_contribution
 from gateway.demo.invitation import invite, write_environment
 from gateway.demo.narrator import Narrator
 from gateway.demo.processes import ProcessError, Processes, free_ports, own_environment
 from gateway.demo.refusals import tell_refusals
 from gateway.demo.releases import tell_releases
+from gateway.demo.sellers import CONTRIBUTOR
 from gateway.demo.stage import Stage, StoryError
 from gateway.demo.synthetic import Arrears, Company, arrears
 from gateway.demo.world import ORIGIN, SEED, World, build_world
@@ -37,6 +40,9 @@ from gateway.pki.reload import channel_credentials
 COMPANIES: Final = 10_000
 MIN_COMPANIES: Final = 100
 """Among so many there is one that owes tax."""
+
+SELLERS: Final = 20
+"""Companies of which another one gives what it knows."""
 
 TIMEOUT_S: Final = 30.0
 """Of each call; a busy machine may need many seconds, where milliseconds are usual."""
@@ -107,7 +113,7 @@ class Demo:
 
     async def _tell(self, processes: Processes, *, keep: bool) -> None:
         narrator = self._narrator
-        narrator.title("Sluicegate: one company, twelve questions, and the proof of the answers")
+        narrator.title("Sluicegate: one company, fifteen questions, and the proof of the answers")
         ports = _Ports(*free_ports(4))
         began_s = time.monotonic()
         with narrator.working("making a deployment"):
@@ -155,6 +161,7 @@ class Demo:
                 },
                 company=company,
                 arrears=debt,
+                sellers=[company, *(other for other in world.companies[:SELLERS] if other != company)],
                 stranger_id=next(
                     other.representative_id
                     for other in world.companies
@@ -164,6 +171,7 @@ class Demo:
             )
             await tell_releases(stage)
             await tell_refusals(stage)
+            await tell_contribution(stage, world.members[CONTRIBUTOR].directory)
         return stage
 
     def _prove(self, processes: Processes, world: World, stage: Stage, *, keep: bool) -> int:

@@ -107,7 +107,7 @@ class UsageServicer:
         """Answer with the signed statement of a month."""
 
         async def answer(request: api.GetStatementRequest, member: Member) -> api.GetStatementResponse:
-            envelope = await self._accounts.statement(member.id, request.month)
+            envelope = await self._accounts.statement(member.id, request.month, so_far=request.so_far)
             return api.GetStatementResponse(envelope=dsse.envelope_to_json(envelope))
 
         return await self._answer(body, context, api.GetStatementRequest, answer)

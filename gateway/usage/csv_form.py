@@ -68,7 +68,8 @@ def to_csv(statement: Statement, digest: str) -> bytes:
             currency=amount.currency,
             minor_units=amount.minor_units,
         )
-    put("total", day=statement.month, exchanges=statement.totals.exchanges, records=statement.totals.records)
+    total = "total so far" if statement.so_far else "total"
+    put(total, day=statement.month, exchanges=statement.totals.exchanges, records=statement.totals.records)
     put(
         "source",
         day=statement.issued,

@@ -78,13 +78,19 @@ class Accounts:
         async with self._turn:
             return await asyncio.to_thread(read)
 
-    async def statement(self, member: str, month: str) -> dsse.Envelope:
+    async def statement(self, member: str, month: str, *, so_far: bool = False) -> dsse.Envelope:
         """Return the statement of a month; it is issued once, and the same whenever it is asked for again.
 
-        Its entry `statement.issued` is durable before it leaves. Raises `GatewayError`: `ENTRY_NOT_FOUND`
-        while the month has not ended, `LOG_UNAVAILABLE`, `LEDGER_UNAVAILABLE`.
+        Its entry `statement.issued` is durable before it leaves. With `so_far` there is one of a running
+        month, too: counted anew each time, neither kept nor in the log. Raises `GatewayError`:
+        `ENTRY_NOT_FOUND` while the month has not ended (or, with `so_far`, begun), `LOG_UNAVAILABLE`,
+        `LEDGER_UNAVAILABLE`.
         """
         period, now = month_of(month), self._clock()
+        if so_far and period.begins <= now < issuable_from(period):
+            async with self._turn:
+                counted = await asyncio.to_thread(self._count, member, period, month, now, so_far=True)
+            return sign_statement(counted, self._signer)
         if now < issuable_from(period):
             raise GatewayError(
                 "The statement of a month is made an hour after its end, when all its exchanges have ended.",
@@ -104,7 +110,9 @@ class Accounts:
         except SignatureError as error:
             raise damaged() from error
 
-    def _count(self, member: str, period: Period, month: str, now: datetime) -> Statement:
+    def _count(
+        self, member: str, period: Period, month: str, now: datetime, *, so_far: bool = False
+    ) -> Statement:
         contracts = {
             id_: ContractTerms.of(contract)
             for id_, contract in contributed_by(member, self._contracts).items()
@@ -122,6 +130,7 @@ class Accounts:
             figures(period, lines, told),
             member=member,
             month=month,
+            so_far=so_far,
             since=since,
             issued=now,
             checkpoint=self._reader.checkpoint_at(size),

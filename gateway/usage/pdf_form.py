@@ -73,7 +73,8 @@ class _Page(FPDF):
         """Write what this is, for whom, and of which month."""
         statement = self._statement
         self._style(20, bold=True, colour=_HEAD)
-        self._line(f"Statement of use, {statement.month}", 10)
+        so_far = " so far" if statement.so_far else ""
+        self._line(f"Statement of use, {statement.month}{so_far}", 10)
         self._style(11)
         self._line(f"for {statement.member}, from {statement.gateway}", 6)
         self._style(8.5, colour=_GREY)

@@ -94,6 +94,8 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     member: str
     month: str
     """Such as `2026-10`."""
+    so_far: bool = False
+    """Whether it was made before the month's exchanges had all ended: the one that is issued counts more."""
     issued: str
     """RFC 3339."""
     since: str
@@ -225,6 +227,7 @@ def make_statement(
     *,
     member: str,
     month: str,
+    so_far: bool = False,
     since: datetime,
     issued: datetime,
     checkpoint: str,
@@ -237,6 +240,7 @@ def make_statement(
         gateway=head.origin,
         member=member,
         month=month,
+        so_far=so_far,
         issued=rfc3339(issued),
         since=rfc3339(since),
         tree_size=head.size,

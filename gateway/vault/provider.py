@@ -29,7 +29,7 @@ from gateway.vault.store import VaultStore
 from gateway.vault.tables import Holding
 
 REFRESH_INTERVAL_S: Final = 1.0
-"""How often a dataset contributed on another worker or node for the first time is looked for."""
+"""How often a key destroyed on another worker or node is looked for."""
 
 _Value = TypeVar("_Value")
 
@@ -92,7 +92,7 @@ class VaultProvider:
         self, provider: Member, order: dsse.Envelope, page_size: int, cursor: bytes, timeout_s: float
     ) -> tuple[DeliveredPage, bytes]:
         """See `RecordProvider`."""
-        accepted, dataset = self._accept(provider, order)
+        accepted, dataset = await self._accept(provider, order)
         wanted = to_request(accepted, page_size=min(page_size, MAX_PAGE_SIZE), cursor=cursor or None)
         total = None
         with _as_provider(provider):
@@ -105,7 +105,7 @@ class VaultProvider:
         self, provider: Member, order: dsse.Envelope, page_size: int, timeout_s: float
     ) -> AsyncGenerator[DeliveredPage, None]:
         """See `RecordProvider`."""
-        accepted, dataset = self._accept(provider, order)
+        accepted, dataset = await self._accept(provider, order)
         pages = dataset.stream(to_request(accepted, page_size=min(page_size, MAX_PAGE_SIZE)))
         ends_s = time.monotonic() + timeout_s
         number = 0
@@ -125,17 +125,19 @@ class VaultProvider:
             await asyncio.shield(asyncio.gather(following, return_exceptions=True))
             pages.close()
 
-    def _accept(self, provider: Member, envelope: dsse.Envelope) -> tuple[FetchOrder, HeldDataset]:
+    async def _accept(self, provider: Member, envelope: dsse.Envelope) -> tuple[FetchOrder, HeldDataset]:
         """Check the order as any provider does, though it is our own."""
         payload, _ = dsse.verify(envelope, ORDER_TYPE, self._order_keys)
         order = decode_order(payload)
         check_times(order, self._clock())
         if parse_dataset_name(order.dataset)[0] != provider.id:
             raise OrderError("The fetch order is addressed to another provider.")
-        held = self._holdings.of(order.dataset)
-        if order.contract is not msgspec.UNSET and self._contract_name is not None:
-            name = self._contract_name(order.contract)
-            held = tuple(one for one in held if one.contract == name)
+        held = self._held(order)
+        if not held:
+            # It may have been contributed a moment ago, on this node or another.
+            with _as_provider(provider):
+                await self._holdings.refresh()
+            held = self._held(order)
         if len(held) != 1:
             raise OrderError(
                 "The vault holds nothing of this dataset under this contract."
@@ -143,6 +145,13 @@ class VaultProvider:
                 else "This dataset was contributed under several contracts; the query must name one."
             )
         return order, HeldDataset(self._reader, held[0], self._cursors)
+
+    def _held(self, order: FetchOrder) -> tuple[Holding, ...]:
+        held = self._holdings.of(order.dataset)
+        if order.contract is msgspec.UNSET or self._contract_name is None:
+            return held
+        name = self._contract_name(order.contract)
+        return tuple(one for one in held if one.contract == name)
 
     def _sign(
         self, order: FetchOrder, page: SourcePage, number: int, *, last: bool, total: int | None = None

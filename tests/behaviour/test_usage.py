@@ -160,6 +160,30 @@ async def test_a_statement_is_issued_once_stands_in_the_log_and_verifies(own_wor
     assert [(entry.subject, entry.detail["month"]) for entry in issued] == [("members/registry", month)]
 
 
+async def test_a_statement_so_far_verifies_and_is_not_issued(own_world: SimulatedWorld) -> None:
+    world = own_world
+    month, client = today(world.clock())[:7], world.client("registry")
+    for asked in range(2):
+        await ask(world, "harbour-bank")
+        statement, checkpoint = open_statement(await client.statement_of_use(month, so_far=True), world.trust)
+        assert (statement.so_far, statement.totals.released) == (True, asked + 1)
+        wanted = format_filter(wanted_entries(statement))
+        entries = {index: data async for index, data in client.entries(wanted)}
+        proofs = ServiceProofs()
+        for index in entries:
+            if index < statement.tree_size:
+                proof = await client.inclusion_proof(index, statement.tree_size)
+                proofs.known[index] = tuple(proof.hashes)
+        assert verify_statement(statement, checkpoint, entries, proofs).entries == asked + 1
+    assert EntryKind.STATEMENT_ISSUED not in {entry.kind for entry in world.log.entries()}
+    following = (world.clock() + NEXT_MONTH).isoformat()[:7]
+    with pytest.raises(error_class(Reason.ENTRY_NOT_FOUND)):
+        await client.statement_of_use(following, so_far=True)
+    world.clock.advance(NEXT_MONTH)
+    issued, _ = open_statement(await client.statement_of_use(month, so_far=True), world.trust)
+    assert not issued.so_far
+
+
 async def test_a_watch_ends_when_the_member_is_suspended(own_world: SimulatedWorld) -> None:
     world = own_world
     async with aclosing(world.client("registry").watch_usage(timeout_s=20)) as events:

@@ -188,13 +188,13 @@ async def test_the_vaults_key_counts_for_nothing_that_a_provider_holds(own_world
     await asked(own_world, dataset=COMPANIES)
 
 
-async def test_what_is_contributed_while_the_gateway_runs_is_served_from_then_on(own_world):
+async def test_what_is_contributed_while_the_gateway_runs_is_served_at_once(own_world):
     await bring_into_force(own_world)
     with pytest.raises(ClientError) as raised:
         await asked(own_world)
     assert raised.value.reason == "PROVIDER_REFUSED"
     await asyncio.to_thread(contribute, own_world)
-    await until_served(own_world)
+    assert (await asked(own_world)).verified.from_vault
 
 
 async def until_served(world: SimulatedWorld) -> None:

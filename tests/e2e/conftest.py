@@ -96,9 +96,9 @@ class KeptDemo:
     directory: Path
     told: str
 
-    def member_folder(self, to: Path) -> Path:
-        """Return a copy of what Harbour Bank was handed, for one reader to work in."""
-        return Path(shutil.copytree(self.directory / "members" / "harbour-bank", to))
+    def member_folder(self, to: Path, member: str = "harbour-bank") -> Path:
+        """Return a copy of what a member was handed, for one reader to work in."""
+        return Path(shutil.copytree(self.directory / "members" / member, to))
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,8 @@ def test_the_last_line_gives_the_figures(story):
     told, _, _ = story
     match = LAST_LINE.fullmatch(told.splitlines()[-1])
     assert match is not None
-    assert (match[1], match[2]) == ("7", "5")
-    assert int(match[3]) > 7 * 2 + 5
+    assert (match[1], match[2]) == ("9", "6")
+    assert int(match[3]) > 9 * 2 + 6
 
 
 def test_the_story_tells_what_was_released_refused_and_found(story):
@@ -42,13 +42,26 @@ def test_the_story_tells_what_was_released_refused_and_found(story):
         "SIGNATURE_INVALID",
         "REPLAYED",
         "IDENTIFIER_INVALID",
+        "CONTRACT_NOT_IN_FORCE",
     ):
         assert re.search(rf"DENIED .*\b{reason}\b", told), reason
     for treatment in ("released", "generalised", "pseudonym", "withheld"):
         assert re.search(rf" {treatment}$", told, re.MULTILINE), treatment
-    assert len(re.findall(r"\.receipt\.json .* verified$", told, re.MULTILINE)) == 7
+    assert len(re.findall(r"\.receipt\.json .* verified$", told, re.MULTILINE)) == 9
     assert re.search(r"300 records in 1 page, .* records a second", told)
     assert re.search(r"FOUND  entry [0-9]+: its bytes do not have the stored leaf hash", told)
+
+
+def test_the_story_tells_what_becomes_of_a_company_s_records(story):
+    told, _, _ = story
+    assert re.search(r"^ +Inspectorate +sha256:[0-9a-f]+ +active$", told, re.MULTILINE)
+    for reason in ("identifier-check-digit", "identifier-length", "duplicate"):
+        assert re.search(rf"^ +2[123] .* {reason}$", told, re.MULTILINE), reason
+    assert "VERIFIED  20 records taken, 3 rejected" in told
+    assert re.search(r"^ +phone +000-[0-9]+ +- +withheld$", told, re.MULTILINE)
+    assert re.search(r"^ +Inspectorate +[0-9]+ +[0-9]+ +done$", told, re.MULTILINE)
+    assert re.search(r"^ +inspectorate +public-lookup +released +2 +2 +[0-9]+,[0-9]+$", told, re.MULTILINE)
+    assert re.search(r"counted again from the company's own entries, 2 of them proven", told)
 
 
 def test_two_banks_are_shown_two_pseudonyms_of_one_person(story):

@@ -25,6 +25,7 @@ OURS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "docs/contributors.md",
     "docs/developers.md",
     "docs/operate.md",
     "docs/security-officers.md",
@@ -80,9 +81,11 @@ def blocks(document: str) -> list[Block]:
     return [Block(match[1], bool(match[2]), match[3]) for match in _BLOCK.finditer(text)]
 
 
-def run(commands: str, kept_demo, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Run `commands` as a developer at the bank would, in a folder of their own and with an empty home."""
-    folder = kept_demo.member_folder(tmp_path / "harbour-bank")
+def run(
+    commands: str, kept_demo, tmp_path: Path, member: str = "harbour-bank"
+) -> subprocess.CompletedProcess[str]:
+    """Run `commands` as somebody at a member would, in a folder of their own and with an empty home."""
+    folder = kept_demo.member_folder(tmp_path / member, member)
     return subprocess.run(
         ["bash", "-c", f'set -euo pipefail\n. "{kept_demo.directory}/env.sh"\ncd "{folder}"\n{commands}'],
         stdin=subprocess.DEVNULL,
@@ -95,10 +98,12 @@ def run(commands: str, kept_demo, tmp_path: Path) -> subprocess.CompletedProcess
     )
 
 
-def run_document(document: str, kept_demo, tmp_path: Path, *, grpcurl: bool) -> str:
+def run_document(
+    document: str, kept_demo, tmp_path: Path, *, grpcurl: bool, member: str = "harbour-bank"
+) -> str:
     commands = "".join(block.command for block in blocks(document) if grpcurl or not block.grpcurl)
     assert commands
-    done = run(commands, kept_demo, tmp_path)
+    done = run(commands, kept_demo, tmp_path, member)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -140,6 +145,28 @@ def test_the_officers_page_works(kept_demo, tmp_path):
     assert "november.csv verifies" in told
     assert told.count("exit code 3") == 1, "the changed report was not refused"
     assert "exit code 2" in told, "a rotation under a running gateway was not refused"
+
+
+def test_the_contributors_page_works(kept_demo, tmp_path):
+    told = run_document("docs/contributors.md", kept_demo, tmp_path, grpcurl=False, member="tradeplatform")
+    assert "state                  suspended, by tradeplatform" in told
+    assert '"consumer":"inspectorate"' in told
+    assert "each of the 2 entries it counts stands in" in told
+    assert '"kind":"first-use"' in told
+    assert '"outcome":"done"' in told
+
+
+def test_every_command_of_the_contributors_page_exists():
+    text = (ROOT / "docs/contributors.md").read_text()
+    named = re.findall(
+        r"^gateway ((?:contract|usage|corrections|receipt) [a-z]+|contribute)\b(.*)$", text, re.MULTILINE
+    )
+    page = (ROOT / "docs/cli.md").read_text()
+    assert len(named) > 15
+    for command, options in named:
+        section = page.split(f"### gateway {command}\n")[1].split("\n### ")[0]
+        for option in re.findall(r"--[a-z-]+", options):
+            assert f"`{option}`" in section, f"{command} {option}"
 
 
 def test_the_receipt_page_recomputes_what_the_log_commits_to(kept_demo, tmp_path):

@@ -26,7 +26,7 @@ from gateway.api.v1 import evidence_pb2 as gateway_dot_api_dot_v1_dot_evidence__
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"gateway/api/v1/usage_service.proto\x12\x0egateway.api.v1\x1a\x1dgateway/api/v1/evidence.proto\x1a\x1fgoogle/api/field_behavior.proto\"z\n\x0fGetUsageRequest\x12\x17\n\tfirst_day\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08last_day\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08group_by\x18\x03 \x03(\x0e\x32\x1e.gateway.api.v1.UsageDimensionB\x04\xe2\x41\x01\x01\"M\n\x10GetUsageResponse\x12&\n\x04rows\x18\x01 \x03(\x0b\x32\x18.gateway.api.v1.UsageRow\x12\x11\n\ttree_size\x18\x02 \x01(\x03\"~\n\x08UsageRow\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\x11\n\texchanges\x18\x02 \x01(\x03\x12\x10\n\x08released\x18\x03 \x01(\x03\x12\x0e\n\x06\x64\x65nied\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x12\x0c\n\x04open\x18\x06 \x01(\x03\x12\x0f\n\x07records\x18\x07 \x01(\x03\"-\n\x11WatchUsageRequest\x12\x18\n\nfrom_index\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\xe7\x01\n\nUsageEvent\x12\r\n\x05\x65ntry\x18\x01 \x01(\t\x12\x0c\n\x04time\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08\x65xchange\x18\x04 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x10\n\x08\x63ontract\x18\x08 \x01(\t\x12\x0e\n\x06\x66ields\x18\t \x03(\t\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\x0f\n\x07records\x18\x0b \x01(\x03\x12\x16\n\twithdraws\x18\x0c \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_withdraws\"*\n\x13GetStatementRequest\x12\x13\n\x05month\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x14GetStatementResponse\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"B\n\x12ListNoticesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"L\n\x13ListNoticesResponse\x12\'\n\x07notices\x18\x01 \x03(\x0b\x32\x16.gateway.api.v1.Notice\x12\x0c\n\x04more\x18\x02 \x01(\x08\"*\n\x13WatchNoticesRequest\x12\x13\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\xc8\x01\n\x06Notice\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04time\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\x32\n\x06\x64\x65tail\x18\x07 \x03(\x0b\x32\".gateway.api.v1.Notice.DetailEntry\x1a-\n\x0b\x44\x65tailEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x11SetWebhookRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\"!\n\x12SetWebhookResponse\x12\x0b\n\x03url\x18\x01 \x01(\t*\xf9\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x1c\n\x18USAGE_DIMENSION_CONTRACT\x10\x02\x12\x1b\n\x17USAGE_DIMENSION_DATASET\x10\x03\x12\x1c\n\x18USAGE_DIMENSION_CONSUMER\x10\x04\x12\x1b\n\x17USAGE_DIMENSION_PURPOSE\x10\x05\x12\x1a\n\x16USAGE_DIMENSION_FIELDS\x10\x06\x12\x1b\n\x17USAGE_DIMENSION_REASONS\x10\x07\x32\x83\x04\n\x0cUsageService\x12M\n\x08GetUsage\x12\x1f.gateway.api.v1.GetUsageRequest\x1a .gateway.api.v1.GetUsageResponse\x12M\n\nWatchUsage\x12!.gateway.api.v1.WatchUsageRequest\x1a\x1a.gateway.api.v1.UsageEvent0\x01\x12Y\n\x0cGetStatement\x12#.gateway.api.v1.GetStatementRequest\x1a$.gateway.api.v1.GetStatementResponse\x12V\n\x0bListNotices\x12\".gateway.api.v1.ListNoticesRequest\x1a#.gateway.api.v1.ListNoticesResponse\x12M\n\x0cWatchNotices\x12#.gateway.api.v1.WatchNoticesRequest\x1a\x16.gateway.api.v1.Notice0\x01\x12S\n\nSetWebhook\x12!.gateway.api.v1.SetWebhookRequest\x1a\".gateway.api.v1.SetWebhookResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"gateway/api/v1/usage_service.proto\x12\x0egateway.api.v1\x1a\x1dgateway/api/v1/evidence.proto\x1a\x1fgoogle/api/field_behavior.proto\"z\n\x0fGetUsageRequest\x12\x17\n\tfirst_day\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08last_day\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08group_by\x18\x03 \x03(\x0e\x32\x1e.gateway.api.v1.UsageDimensionB\x04\xe2\x41\x01\x01\"M\n\x10GetUsageResponse\x12&\n\x04rows\x18\x01 \x03(\x0b\x32\x18.gateway.api.v1.UsageRow\x12\x11\n\ttree_size\x18\x02 \x01(\x03\"~\n\x08UsageRow\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\x11\n\texchanges\x18\x02 \x01(\x03\x12\x10\n\x08released\x18\x03 \x01(\x03\x12\x0e\n\x06\x64\x65nied\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x12\x0c\n\x04open\x18\x06 \x01(\x03\x12\x0f\n\x07records\x18\x07 \x01(\x03\"-\n\x11WatchUsageRequest\x12\x18\n\nfrom_index\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\xe7\x01\n\nUsageEvent\x12\r\n\x05\x65ntry\x18\x01 \x01(\t\x12\x0c\n\x04time\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08\x65xchange\x18\x04 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x10\n\x08\x63ontract\x18\x08 \x01(\t\x12\x0e\n\x06\x66ields\x18\t \x03(\t\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\x0f\n\x07records\x18\x0b \x01(\x03\x12\x16\n\twithdraws\x18\x0c \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_withdraws\"@\n\x13GetStatementRequest\x12\x13\n\x05month\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06so_far\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"(\n\x14GetStatementResponse\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"B\n\x12ListNoticesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x66ter\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"L\n\x13ListNoticesResponse\x12\'\n\x07notices\x18\x01 \x03(\x0b\x32\x16.gateway.api.v1.Notice\x12\x0c\n\x04more\x18\x02 \x01(\x08\"*\n\x13WatchNoticesRequest\x12\x13\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\xc8\x01\n\x06Notice\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04time\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\x32\n\x06\x64\x65tail\x18\x07 \x03(\x0b\x32\".gateway.api.v1.Notice.DetailEntry\x1a-\n\x0b\x44\x65tailEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x11SetWebhookRequest\x12\x30\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x18.gateway.api.v1.EnvelopeB\x04\xe2\x41\x01\x02\"!\n\x12SetWebhookResponse\x12\x0b\n\x03url\x18\x01 \x01(\t*\xf9\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x1c\n\x18USAGE_DIMENSION_CONTRACT\x10\x02\x12\x1b\n\x17USAGE_DIMENSION_DATASET\x10\x03\x12\x1c\n\x18USAGE_DIMENSION_CONSUMER\x10\x04\x12\x1b\n\x17USAGE_DIMENSION_PURPOSE\x10\x05\x12\x1a\n\x16USAGE_DIMENSION_FIELDS\x10\x06\x12\x1b\n\x17USAGE_DIMENSION_REASONS\x10\x07\x32\x83\x04\n\x0cUsageService\x12M\n\x08GetUsage\x12\x1f.gateway.api.v1.GetUsageRequest\x1a .gateway.api.v1.GetUsageResponse\x12M\n\nWatchUsage\x12!.gateway.api.v1.WatchUsageRequest\x1a\x1a.gateway.api.v1.UsageEvent0\x01\x12Y\n\x0cGetStatement\x12#.gateway.api.v1.GetStatementRequest\x1a$.gateway.api.v1.GetStatementResponse\x12V\n\x0bListNotices\x12\".gateway.api.v1.ListNoticesRequest\x1a#.gateway.api.v1.ListNoticesResponse\x12M\n\x0cWatchNotices\x12#.gateway.api.v1.WatchNoticesRequest\x1a\x16.gateway.api.v1.Notice0\x01\x12S\n\nSetWebhook\x12!.gateway.api.v1.SetWebhookRequest\x1a\".gateway.api.v1.SetWebhookResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHUSAGEREQUEST'].fields_by_name['from_index']._serialized_options = b'\342A\001\001'
   _globals['_GETSTATEMENTREQUEST'].fields_by_name['month']._loaded_options = None
   _globals['_GETSTATEMENTREQUEST'].fields_by_name['month']._serialized_options = b'\342A\001\002'
+  _globals['_GETSTATEMENTREQUEST'].fields_by_name['so_far']._loaded_options = None
+  _globals['_GETSTATEMENTREQUEST'].fields_by_name['so_far']._serialized_options = b'\342A\001\001'
   _globals['_LISTNOTICESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTNOTICESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTNOTICESREQUEST'].fields_by_name['after']._loaded_options = None
@@ -53,8 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTICE_DETAILENTRY']._serialized_options = b'8\001'
   _globals['_SETWEBHOOKREQUEST'].fields_by_name['envelope']._loaded_options = None
   _globals['_SETWEBHOOKREQUEST'].fields_by_name['envelope']._serialized_options = b'\342A\001\002'
-  _globals['_USAGEDIMENSION']._serialized_start=1316
-  _globals['_USAGEDIMENSION']._serialized_end=1565
+  _globals['_USAGEDIMENSION']._serialized_start=1338
+  _globals['_USAGEDIMENSION']._serialized_end=1587
   _globals['_GETUSAGEREQUEST']._serialized_start=118
   _globals['_GETUSAGEREQUEST']._serialized_end=240
   _globals['_GETUSAGERESPONSE']._serialized_start=242
@@ -66,23 +68,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGEEVENT']._serialized_start=497
   _globals['_USAGEEVENT']._serialized_end=728
   _globals['_GETSTATEMENTREQUEST']._serialized_start=730
-  _globals['_GETSTATEMENTREQUEST']._serialized_end=772
-  _globals['_GETSTATEMENTRESPONSE']._serialized_start=774
-  _globals['_GETSTATEMENTRESPONSE']._serialized_end=814
-  _globals['_LISTNOTICESREQUEST']._serialized_start=816
-  _globals['_LISTNOTICESREQUEST']._serialized_end=882
-  _globals['_LISTNOTICESRESPONSE']._serialized_start=884
-  _globals['_LISTNOTICESRESPONSE']._serialized_end=960
-  _globals['_WATCHNOTICESREQUEST']._serialized_start=962
-  _globals['_WATCHNOTICESREQUEST']._serialized_end=1004
-  _globals['_NOTICE']._serialized_start=1007
-  _globals['_NOTICE']._serialized_end=1207
-  _globals['_NOTICE_DETAILENTRY']._serialized_start=1162
-  _globals['_NOTICE_DETAILENTRY']._serialized_end=1207
-  _globals['_SETWEBHOOKREQUEST']._serialized_start=1209
-  _globals['_SETWEBHOOKREQUEST']._serialized_end=1278
-  _globals['_SETWEBHOOKRESPONSE']._serialized_start=1280
-  _globals['_SETWEBHOOKRESPONSE']._serialized_end=1313
-  _globals['_USAGESERVICE']._serialized_start=1568
-  _globals['_USAGESERVICE']._serialized_end=2083
+  _globals['_GETSTATEMENTREQUEST']._serialized_end=794
+  _globals['_GETSTATEMENTRESPONSE']._serialized_start=796
+  _globals['_GETSTATEMENTRESPONSE']._serialized_end=836
+  _globals['_LISTNOTICESREQUEST']._serialized_start=838
+  _globals['_LISTNOTICESREQUEST']._serialized_end=904
+  _globals['_LISTNOTICESRESPONSE']._serialized_start=906
+  _globals['_LISTNOTICESRESPONSE']._serialized_end=982
+  _globals['_WATCHNOTICESREQUEST']._serialized_start=984
+  _globals['_WATCHNOTICESREQUEST']._serialized_end=1026
+  _globals['_NOTICE']._serialized_start=1029
+  _globals['_NOTICE']._serialized_end=1229
+  _globals['_NOTICE_DETAILENTRY']._serialized_start=1184
+  _globals['_NOTICE_DETAILENTRY']._serialized_end=1229
+  _globals['_SETWEBHOOKREQUEST']._serialized_start=1231
+  _globals['_SETWEBHOOKREQUEST']._serialized_end=1300
+  _globals['_SETWEBHOOKRESPONSE']._serialized_start=1302
+  _globals['_SETWEBHOOKRESPONSE']._serialized_end=1335
+  _globals['_USAGESERVICE']._serialized_start=1590
+  _globals['_USAGESERVICE']._serialized_end=2105
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,7 @@ class UsageServiceServicer:
 
     def GetStatement(self, request, context):
         """Returns the signed statement of a month that has ended, from an hour after its end. It is issued once.
+        Of a month that has not ended, one of what was counted so far, if asked for that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class UsageServiceStub:
     WatchUsage: _grpc.UnaryStreamMultiCallable[_usage_service_pb2.WatchUsageRequest, _usage_service_pb2.UsageEvent]
     """Sends an event for each entry that tells of use, as it happens, until the call's deadline (an hour at most)."""
     GetStatement: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetStatementRequest, _usage_service_pb2.GetStatementResponse]
-    """Returns the signed statement of a month that has ended, from an hour after its end. It is issued once."""
+    """Returns the signed statement of a month that has ended, from an hour after its end. It is issued once.
+    Of a month that has not ended, one of what was counted so far, if asked for that.
+    """
     ListNotices: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ListNoticesRequest, _usage_service_pb2.ListNoticesResponse]
     """Lists notices, oldest first."""
     WatchNotices: _grpc.UnaryStreamMultiCallable[_usage_service_pb2.WatchNoticesRequest, _usage_service_pb2.Notice]
@@ -60,7 +62,9 @@ class UsageServiceAsyncStub(UsageServiceStub):
     WatchUsage: _aio.UnaryStreamMultiCallable[_usage_service_pb2.WatchUsageRequest, _usage_service_pb2.UsageEvent]  # type: ignore[assignment]
     """Sends an event for each entry that tells of use, as it happens, until the call's deadline (an hour at most)."""
     GetStatement: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetStatementRequest, _usage_service_pb2.GetStatementResponse]  # type: ignore[assignment]
-    """Returns the signed statement of a month that has ended, from an hour after its end. It is issued once."""
+    """Returns the signed statement of a month that has ended, from an hour after its end. It is issued once.
+    Of a month that has not ended, one of what was counted so far, if asked for that.
+    """
     ListNotices: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.ListNoticesRequest, _usage_service_pb2.ListNoticesResponse]  # type: ignore[assignment]
     """Lists notices, oldest first."""
     WatchNotices: _aio.UnaryStreamMultiCallable[_usage_service_pb2.WatchNoticesRequest, _usage_service_pb2.Notice]  # type: ignore[assignment]
@@ -95,7 +99,9 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_service_pb2.GetStatementRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.GetStatementResponse, _abc.Awaitable[_usage_service_pb2.GetStatementResponse]]:
-        """Returns the signed statement of a month that has ended, from an hour after its end. It is issued once."""
+        """Returns the signed statement of a month that has ended, from an hour after its end. It is issued once.
+        Of a month that has not ended, one of what was counted so far, if asked for that.
+        """
 
     @_abc_1.abstractmethod
     def ListNotices(

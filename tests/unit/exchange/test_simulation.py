@@ -9,16 +9,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from gateway.cli.contract_simulate import simulate_contract
+from gateway.cli.main import app
 from gateway.demo.world import build_world
 from gateway.errors import GatewayError, Reason
 from gateway.exchange.simulation import simulate
 from gateway.members import open_member_store
 from gateway.model import Member, Role
 from gateway.policy import EmbeddedEngine, load_bundle
+from tests.simulators.contract_drafts import drafted
 from tests.simulators.in_force import sellers_terms
 
 POLICIES = Path(__file__).parents[3] / "policies"
@@ -93,17 +93,26 @@ def test_the_command_prints_the_matrix(tmp_path):
     draft.write_bytes(msgspec.json.encode(sellers_terms()))
     with closing(open_member_store(world.deployment.load().members.database)) as store:
         assert store.members()[1]
-    app = typer.Typer()
-    app.command("simulate")(simulate_contract)
-    app.command("other")(lambda: None)
     config = str(world.deployment.config)
-    ran = CliRunner().invoke(app, ["simulate", str(draft), "--config", config])
+    ran = CliRunner().invoke(app, ["contract", "simulate", str(draft), "--config", config])
     assert ran.exit_code == 0, ran.output
     [row] = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert "1 member of " in ran.stderr
     assert (row["member"], row["allowed"]) == ("harbour-bank", True)
     assert "complaints (generalise band:100)" in row["sees"]
     assert row["not_seen"] == ["remarks"]
-    ran = CliRunner().invoke(app, ["simulate", str(draft), "--all", "--config", config])
+    ran = CliRunner().invoke(app, ["contract", "simulate", str(draft), "--all", "--config", config])
     assert {json.loads(line)["allowed"] for line in ran.stdout.splitlines()} == {True, False}
     draft.write_text("v: 1\n")
-    assert CliRunner().invoke(app, ["simulate", str(draft), "--config", config]).exit_code != 0
+    assert CliRunner().invoke(app, ["contract", "simulate", str(draft), "--config", config]).exit_code == 2
+
+
+def test_the_command_takes_a_draft_as_it_is_drafted(tmp_path):
+    world = build_world(tmp_path, gateway_port=0, registry_port=0, tax_port=0, company_count=3)
+    draft = drafted(tmp_path)
+    config = str(world.deployment.config)
+    ran = CliRunner().invoke(app, ["contract", "simulate", str(draft), "--all", "--config", config])
+    assert ran.exit_code == 0, ran.output
+    assert {json.loads(line)["dataset"] for line in ran.stdout.splitlines()} == {
+        "members/tax/datasets/customers"
+    }
