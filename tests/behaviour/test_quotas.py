@@ -6,11 +6,11 @@ Every bound has its control: another consumer, the next period, or more given.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.audit.stores import open_reader
@@ -24,7 +24,8 @@ from gateway.ledger import AccountKind, Ledger, open_ledger
 from gateway.ledger.contracts import Gifts, balance
 from gateway.model import EntryKind, Operation, Subject
 from gateway.model.contract import Contract, Per, Quota, Reciprocity
-from tests.simulators.contracts import KnownContracts, make_contract
+from tests.simulators.contracts import KnownContracts
+from tests.simulators.in_force import RECIPIENT, SELLERS, description, sellers, sellers_terms, until_listed
 from tests.simulators.outcome import reason_of, refused
 from tests.simulators.waiting import until
 from tests.simulators.world import SimulatedWorld
@@ -33,42 +34,53 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 PURPOSE = "public-lookup"
+LOANS = f"members/{RECIPIENT}/datasets/loans"
 
-Cover = Callable[..., Contract]
+
+class Covering:
+    """Puts a contract of the registry's in force, in the place of the one before."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        self._world = world
+        self.contract: Contract | None = None
+
+    async def __call__(self, *quotas: Quota, **changed: Any) -> Contract:
+        terms = sellers_terms(**{"recipients": {"classes": ["bank"]}, **changed})
+        contracts = self._world.node.contracts
+        if self.contract is not None:
+            contracts.remove(self.contract)
+        self.contract = contracts.put(msgspec.structs.replace(terms, quotas=quotas))
+        for dataset in terms.datasets:
+            await until_listed(self._world.client(), dataset.name)
+        return self.contract
+
+    async def restart(self) -> None:
+        """Start the gateway again, under the same contract."""
+        await self._world.restart_node()
+        assert self.contract is not None
+        self._world.node.contracts.put(self.contract.terms)
+        await until_listed(self._world.client(), self.contract.terms.datasets[0].name)
 
 
 @pytest.fixture
-def cover(monkeypatch) -> Cover:
-    """Let every exchange from now on be under one contract, as resolving it does."""
-    resolve = Steps.resolve
-    holder: list[Contract] = []
-
-    def resolve_under(self: Steps, exchange: Exchange) -> None:
-        resolve(self, exchange)
-        exchange.contract = holder[-1] if holder else None
-
-    monkeypatch.setattr(Steps, "resolve", resolve_under)
-
-    def cover(*quotas: Quota, **parts: Any) -> Contract:
-        holder.append(
-            make_contract(*quotas, **{"contributor": "registry", "datasets": (COMPANIES,), **parts})
-        )
-        return holder[-1]
-
-    return cover
+def cover(own_world: SimulatedWorld) -> Covering:
+    own_world.registry.lists[SELLERS] = sellers(own_world.companies)
+    return Covering(own_world)
 
 
-def statement(caller, operation: Operation = Operation.QUERY, **parts: Any):
-    return caller.statement(COMPANIES, PURPOSE, operation, **parts)
+def statement(caller, operation: Operation = Operation.QUERY, dataset: str = SELLERS, **parts: Any):
+    return caller.statement(dataset, PURPOSE, operation, **parts)
 
 
-async def asked(world: SimulatedWorld, records: int, member: str = "harbour-bank"):
-    return await world.client(member).query(COMPANIES, purpose=PURPOSE, page_size=records)
+async def asked(world: SimulatedWorld, records: int, member: str = RECIPIENT, dataset: str = SELLERS):
+    return await world.client(member).query(dataset, purpose=PURPOSE, page_size=records)
 
 
-async def refusal_of(world: SimulatedWorld, records: int, member: str = "harbour-bank"):
+async def refusal_of(
+    world: SimulatedWorld, records: int, member: str = RECIPIENT, dataset: str = SELLERS, **parts: Any
+):
     caller = world.caller(member)
-    return await refused(caller.query(statement(caller), page_size=records))
+    return await refused(caller.query(statement(caller, dataset=dataset, **parts), page_size=records))
 
 
 def using(world: SimulatedWorld) -> closing[Ledger]:
@@ -106,7 +118,7 @@ def rebuilt(world: SimulatedWorld, *contracts: Contract) -> None:
 async def test_a_quota_gives_out_what_it_says_and_not_one_more(own_world, cover) -> None:
     """Control: of a quota that each consumer has, another has its own."""
     world = own_world
-    contract = cover(
+    contract = await cover(
         Quota(records=20, per=Per.DAY, each="consumer"), Quota(records=30, per=Per.MONTH, each="contract")
     )
     await asked(world, 15)
@@ -133,7 +145,7 @@ async def test_a_quota_gives_out_what_it_says_and_not_one_more(own_world, cover)
 
 async def test_what_has_nothing_left_is_denied_before_anybody_is_asked(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=5, per=Per.TERM))
+    await cover(Quota(records=5, per=Per.TERM))
     await asked(world, 5)
     orders = len(world.registry.orders)
     refusal = await refusal_of(world, 1)
@@ -148,7 +160,9 @@ async def test_a_day_and_a_month_open_again_and_a_term_does_not(own_world, cover
     if (world.clock() + timedelta(days=1)).day == 1:
         # The two borders are to be told apart.
         world.clock.advance(timedelta(days=1))
-    cover(Quota(records=10, per=Per.DAY), Quota(records=15, per=Per.MONTH), Quota(records=25, per=Per.TERM))
+    await cover(
+        Quota(records=10, per=Per.DAY), Quota(records=15, per=Per.MONTH), Quota(records=25, per=Per.TERM)
+    )
     await asked(world, 10)
     refusal = await refusal_of(world, 1)
     assert refusal.details["per"] == "day"
@@ -177,28 +191,28 @@ async def test_a_new_version_of_the_contract_opens_no_quota_again(own_world, cov
     """Control: a contract of another name has quotas of its own, and a new term is a new term."""
     world = own_world
     quotas = (Quota(records=10, per=Per.DAY), Quota(records=10, per=Per.TERM))
-    cover(*quotas)
+    await cover(*quotas)
     await asked(world, 10)
-    cover(*quotas, number=2)
+    await cover(*quotas, version=2)
     assert (await refusal_of(world, 1)).reason == "QUOTA_EXHAUSTED"
-    cover(quotas[1], number=3, valid_from="2026-02-01T00:00:00Z")
+    await cover(quotas[1], version=3, valid_from="2026-02-01T00:00:00Z")
     await asked(world, 10)
-    cover(*quotas, number=4, name="others")
+    await cover(*quotas, version=4, contract="others")
     await asked(world, 10)
 
 
 async def test_a_quota_survives_a_restart(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=10, per=Per.DAY))
+    await cover(Quota(records=10, per=Per.DAY))
     await asked(world, 8)
-    await world.restart_node()
+    await cover.restart()
     assert (await refusal_of(world, 3)).reason == "QUOTA_EXHAUSTED"
     await asked(world, 2)
 
 
 async def test_a_stream_ends_where_the_quota_does(own_world, cover) -> None:
     world = own_world
-    contract = cover(Quota(records=25, per=Per.DAY))
+    contract = await cover(Quota(records=25, per=Per.DAY))
     caller = world.caller()
     got = 0
 
@@ -216,7 +230,7 @@ async def test_a_stream_ends_where_the_quota_does(own_world, cover) -> None:
 async def test_a_page_of_a_cut_stream_that_did_not_leave_is_given_back(own_world, cover, monkeypatch) -> None:
     """Pages are recorded ahead of their reader. Control: those that left stay counted."""
     world = own_world
-    contract = cover(Quota(records=1000, per=Per.DAY))
+    contract = await cover(Quota(records=1000, per=Per.DAY))
     asked_again = 0
 
     def suspended_before_the_third_page(self: Steps, exchange: Exchange) -> None:
@@ -248,7 +262,7 @@ async def test_a_page_of_a_cut_stream_that_did_not_leave_is_given_back(own_world
 async def test_what_failed_to_leave_is_given_back(own_world, cover, monkeypatch) -> None:
     """Control: what left stays counted."""
     world = own_world
-    cover(Quota(records=25, per=Per.DAY))
+    await cover(Quota(records=25, per=Per.DAY))
 
     def failing(self: Journal, exchange: object, once: object = None) -> None:
         raise ZeroDivisionError("a fault of a test")
@@ -263,23 +277,24 @@ async def test_what_failed_to_leave_is_given_back(own_world, cover, monkeypatch)
 
 async def test_a_match_and_an_empty_answer_count_what_they_are(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=25, per=Per.DAY))
+    await cover(Quota(records=25, per=Per.DAY))
     client = world.client()
-    await client.query(COMPANIES, purpose=PURPOSE, filters={"kind": "no such kind"})
+    unknown, company, *_ = world.companies
+    del world.registry.lists[SELLERS][0]
+    await client.query(SELLERS, purpose=PURPOSE, subjects=[Subject("uscc", unknown.uscc)])
     assert counted(world) == {}
-    company = world.companies[0]
     await client.match(
-        COMPANIES, purpose=PURPOSE, subject=Subject("uscc", company.uscc), match={"name": company.name}
+        SELLERS, purpose=PURPOSE, subject=Subject("uscc", company.uscc), match={"name": company.name}
     )
     assert counted(world) == {("", "day"): 1}
 
 
 async def test_how_far_a_quota_is_used_is_told_to_operators(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=10, per=Per.DAY))
+    await cover(Quota(records=10, per=Per.DAY))
     await asked(world, 8)
-    await world.restart_node()
-    line = 'sluicegate_quota_used_ratio{contract="registry/orders",each="contract",per="day"} 0.8'
+    await cover.restart()
+    line = 'sluicegate_quota_used_ratio{contract="registry/sellers",each="contract",per="day"} 0.8'
     await until(lambda: line in world.metrics_text())
 
 
@@ -289,7 +304,7 @@ async def test_how_far_a_quota_is_used_is_told_to_operators(own_world, cover) ->
 async def test_what_a_killed_exchange_reserved_is_put_right_by_the_log(own_world, cover, monkeypatch) -> None:
     """Of three that were never settled: one left, one did not, and one may still be under way."""
     world = own_world
-    contract = cover(Quota(records=100, per=Per.DAY))
+    contract = await cover(Quota(records=100, per=Per.DAY))
     with monkeypatch.context() as patched:
         patched.setattr("gateway.exchange.quotas.metering.Meter.settle", lambda self, exchange: None)
         await asked(world, 10)
@@ -309,7 +324,7 @@ async def test_what_a_killed_exchange_reserved_is_put_right_by_the_log(own_world
 async def test_a_rebuilt_ledger_says_what_the_log_says(own_world, cover) -> None:
     world = own_world
     clause = Reciprocity(datasets=("d",), received_per_hundred_given=10, counts="released")
-    first = cover(
+    first = await cover(
         Quota(records=1000, per=Per.DAY, each="consumer"),
         Quota(records=1000, per=Per.TERM),
         reciprocity=clause,
@@ -319,7 +334,7 @@ async def test_a_rebuilt_ledger_says_what_the_log_says(own_world, cover) -> None
     caller = world.caller()
     async for _ in caller.stream(statement(caller, Operation.STREAM), page_size=25):
         pass
-    second = cover(Quota(records=10, per=Per.TERM), number=2, reciprocity=clause)
+    second = await cover(Quota(records=10, per=Per.TERM), version=2, reciprocity=clause)
     assert (await refusal_of(world, 10)).reason == "QUOTA_EXHAUSTED"
     await until(lambda: not _held(world))
     before = counted(world), counted(world, AccountKind.GIVEN)
@@ -339,7 +354,7 @@ def _held(world: SimulatedWorld) -> bool:
 
 async def test_a_ledger_can_be_rebuilt_while_the_gateway_serves(own_world, cover) -> None:
     world = own_world
-    contract = cover(Quota(records=30, per=Per.DAY))
+    contract = await cover(Quota(records=30, per=Per.DAY))
     rebuilding = True
 
     async def rebuild_again_and_again() -> None:
@@ -364,45 +379,56 @@ def clause(**parts: Any) -> Reciprocity:
     return Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=50, **parts)
 
 
+def of_loans(reciprocity: Reciprocity, **changed: Any) -> dict[str, Any]:
+    """Return what makes of the terms those of a bank that gives its loans, and gets something in return."""
+    return {
+        "contract": "loans",
+        "parties": [
+            {"member": RECIPIENT, "role": "contributor"},
+            {"member": "registry", "role": "recipient"},
+        ],
+        "datasets": [{"name": LOANS, "held": "vault", "description": description(LOANS)}],
+        "recipients": {"members": ["registry"]},
+        "reciprocity": reciprocity,
+        **changed,
+    }
+
+
 async def test_a_contributor_gets_what_it_has_given_for(own_world, cover) -> None:
     """Control: who asks under no clause of its own is not bound by it."""
     world = own_world
-    contract = cover(
-        contributor="harbour-bank",
-        datasets=("members/harbour-bank/datasets/loans",),
-        reciprocity=clause(allowance=3),
-    )
-    await asked(world, 3)
-    refusal = await refusal_of(world, 5)
+    contract = await cover(**of_loans(clause(allowance=3)))
+    await asked(world, 3, dataset=COMPANIES)
+    refusal = await refusal_of(world, 5, dataset=COMPANIES)
     entry = world.assert_recorded(refusal, EXHAUSTED, "RECIPROCITY_EXHAUSTED")
     assert entry.kind is EntryKind.EXCHANGE_DENIED
     assert refusal.details["left"] == "0"
     with using(world) as ledger:
         Gifts(ledger).gave(contract, 11)
         assert balance(ledger, contract).left == 5
-    await asked(world, 4)
-    refusal = await refusal_of(world, 5)
+    await asked(world, 4, dataset=COMPANIES)
+    refusal = await refusal_of(world, 5, dataset=COMPANIES)
     assert (refusal.details["left"], refusal.details["missing"]) == ("1", "7")
     with using(world) as ledger:
         Gifts(ledger).gave(contract, 7)
-    await world.restart_node()
-    await asked(world, 5)
+    await cover.restart()
+    await asked(world, 5, dataset=COMPANIES)
     with using(world) as ledger:
         found = balance(ledger, contract)
     assert (found.given, found.received, found.left) == (18, 12, 0)
-    await asked(world, 20, "northern-bank")
+    await asked(world, 20, "northern-bank", COMPANIES)
 
 
 async def test_what_is_released_of_its_datasets_counts_as_given(own_world, cover) -> None:
     """Control: where contributions count, releases do not."""
     world = own_world
-    contract = cover(contributor="registry", reciprocity=clause(counts="released"))
+    contract = await cover(reciprocity=clause(counts="released"))
     await asked(world, 20)
     await until(lambda: not _held(world))
     with using(world) as ledger:
         assert balance(ledger, contract).given == 20
         assert balance(ledger, contract).left == 10
-        other = cover(name="another", reciprocity=clause(counts="contributed"))
+        other = await cover(contract="another", reciprocity=clause(counts="contributed"))
     await asked(world, 20)
     with using(world) as ledger:
         Gifts(ledger).gave(contract, 99)
@@ -411,12 +437,9 @@ async def test_what_is_released_of_its_datasets_counts_as_given(own_world, cover
 
 async def test_a_clause_that_gives_nothing_for_more_says_so(own_world, cover) -> None:
     world = own_world
-    cover(
-        contributor="harbour-bank",
-        datasets=("members/harbour-bank/datasets/loans",),
-        reciprocity=Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=0, allowance=4),
-    )
-    refusal = await refusal_of(world, 5)
+    nothing = Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=0, allowance=4)
+    await cover(**of_loans(nothing))
+    refusal = await refusal_of(world, 5, dataset=COMPANIES)
     assert refusal.reason == "RECIPROCITY_EXHAUSTED"
     assert refusal.details["left"] == "4"
     assert "missing" not in refusal.details

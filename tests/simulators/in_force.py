@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.client import AsyncClient
 from gateway.clock import parse_rfc3339
+from gateway.demo.world import Company
 from gateway.evidence.canonical import encode_canonical
 from gateway.exchange.contracts import Contracts, NoContracts
 from gateway.model import Contract, ContractState, Held, Terms
@@ -136,6 +137,21 @@ def sellers_terms(**changed: Any) -> Terms:
         **changed,
     }
     return msgspec.convert(content, Terms)
+
+
+def sellers(companies: Sequence[Company]) -> list[dict[str, Any]]:
+    """Return a record of a seller for each company, as the registry holds it."""
+    return [
+        {
+            "uscc": company.uscc,
+            "name": company.name,
+            "phone": "13912345678",
+            "complaints": number,
+            "joined_on": "2020-02-29",
+            "remarks": "a remark",
+        }
+        for number, company in enumerate(companies)
+    ]
 
 
 async def until_listed(client: AsyncClient, name: str, *, listed: bool = True) -> None:
