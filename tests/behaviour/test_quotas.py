@@ -14,8 +14,10 @@ import msgspec
 import pytest
 
 from gateway.audit.stores import open_reader
+from gateway.clock import rfc3339
 from gateway.demo.world import COMPANIES
 from gateway.errors import GatewayError, Reason
+from gateway.exchange import steps
 from gateway.exchange.journal import Journal
 from gateway.exchange.quotas.rebuilding import DEAD_AFTER, Leftovers, rebuild
 from gateway.exchange.state import Exchange
@@ -23,7 +25,7 @@ from gateway.exchange.steps import Steps
 from gateway.ledger import AccountKind, Ledger, open_ledger
 from gateway.ledger.contracts import Gifts, balance
 from gateway.model import EntryKind, Operation, Subject
-from gateway.model.contract import Contract, Per, Quota, Reciprocity
+from gateway.model.contract import Contract, ContractState, Per, Quota, Reciprocity
 from tests.simulators.contracts import KnownContracts
 from tests.simulators.in_force import RECIPIENT, SELLERS, description, sellers, sellers_terms, until_listed
 from tests.simulators.outcome import reason_of, refused
@@ -443,3 +445,106 @@ async def test_a_clause_that_gives_nothing_for_more_says_so(own_world, cover) ->
     assert refusal.reason == "RECIPROCITY_EXHAUSTED"
     assert refusal.details["left"] == "4"
     assert "missing" not in refusal.details
+
+
+async def test_what_is_got_in_return_is_in_the_log_and_rebuilt_from_it(own_world, cover) -> None:
+    """Control: who gets nothing in return has no contract in its entry."""
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=9)))
+    for parts in ({}, {"contract": "loans"}, {"contract": contract.id}):
+        page = await world.client().query(COMPANIES, purpose=PURPOSE, page_size=2, **parts)
+        entry = page.verified.entry
+        assert (entry.contract, entry.in_return) == (contract.id, contract.id)
+        requested = world.log.of_exchange(entry.exchange)[0]
+        assert requested.policy_input.get("contract") is None, "policy decides as if there were no clause"
+    page = await asked(world, 2, "northern-bank", COMPANIES)
+    assert (page.verified.entry.contract, page.verified.entry.in_return) == ("", "")
+    await until(lambda: not _held(world))
+    received = {(RECIPIENT, "term"): 6}
+    assert counted(world, AccountKind.RECEIVED) == received
+    with using(world) as ledger:
+        ledger.restate([*AccountKind], lambda _holds: {})
+    rebuilt(world, contract)
+    assert counted(world, AccountKind.RECEIVED) == received
+
+
+async def test_of_a_dataset_under_a_contract_both_count(own_world, cover) -> None:
+    """Control: the other bank has given nothing, and is bound by the quota alone."""
+    world = own_world
+    given = await cover(Quota(records=10, per=Per.DAY))
+    returned = Reciprocity(datasets=(SELLERS,), received_per_hundred_given=0, allowance=4)
+    own = world.node.contracts.put(sellers_terms(**of_loans(returned)))
+    for contract, taken in (("loans", 1), ("sellers", 2), ("", 1)):
+        page = await world.client().query(SELLERS, purpose=PURPOSE, page_size=taken, contract=contract)
+        assert (page.verified.entry.contract, page.verified.entry.in_return) == (given.id, own.id)
+    assert (await refusal_of(world, 1)).reason == "RECIPROCITY_EXHAUSTED"
+    await asked(world, 6, "northern-bank")
+    assert (await refusal_of(world, 1, "northern-bank")).reason == "QUOTA_EXHAUSTED"
+    await until(lambda: not _held(world))
+    before = counted(world), counted(world, AccountKind.RECEIVED)
+    assert before == ({("", "day"): 10}, {(RECIPIENT, "term"): 4})
+    rebuilt(world, given, own)
+    assert (counted(world), counted(world, AccountKind.RECEIVED)) == before
+
+
+async def test_of_several_clauses_one_must_be_named(own_world, cover) -> None:
+    world = own_world
+    await cover(**of_loans(clause(allowance=9)))
+    other = world.node.contracts.put(sellers_terms(**of_loans(clause(allowance=5), contract="more-loans")))
+    refusal = await refusal_of(world, 1, dataset=COMPANIES)
+    world.assert_recorded(refusal, "PERMISSION_DENIED", "CONTRACT_MISSING")
+    assert refusal.details["contracts"] == "loans,more-loans"
+    page = await world.client().query(COMPANIES, purpose=PURPOSE, page_size=2, contract="more-loans")
+    assert page.verified.entry.in_return == other.id
+
+
+@pytest.mark.parametrize("state", [ContractState.SUSPENDED, ContractState.TERMINATED])
+async def test_who_ends_its_contract_gets_nothing_in_return_any_more(own_world, cover, state) -> None:
+    """Not even unmetered. Control: another never had a clause, and a later version without one lets go."""
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=9)))
+    await asked(world, 1, dataset=COMPANIES)
+    world.node.contracts.put(contract.terms, state)
+    for parts in ({}, {"contract": "loans"}):
+        refusal = await refusal_of(world, 1, dataset=COMPANIES, **parts)
+        world.assert_recorded(refusal, "PERMISSION_DENIED", "CONTRACT_NOT_IN_FORCE")
+    await asked(world, 1, "northern-bank", COMPANIES)
+    world.node.contracts.put(sellers_terms(**of_loans(None, version=2)))
+    await asked(world, 1, dataset=COMPANIES)
+
+
+async def test_a_clause_that_has_not_begun_binds_nobody(own_world) -> None:
+    """Control: once it has begun it does."""
+    world = own_world
+    begins = rfc3339(world.clock() + timedelta(hours=1))[:19] + "Z"
+    world.node.contracts.put(sellers_terms(**of_loans(clause(), valid_from=begins)))
+    await asked(world, 1, dataset=COMPANIES)
+    world.clock.advance(timedelta(hours=2))
+    assert (await refusal_of(world, 1, dataset=COMPANIES)).reason == "RECIPROCITY_EXHAUSTED"
+
+
+async def _cut(world: SimulatedWorld, contract: Contract) -> None:
+    """Read what is got in return in bulk, and suspend the contract after two pages."""
+    caller, pages = world.caller(), 0
+    statement_ = statement(caller, Operation.STREAM, COMPANIES)
+    async for _ in caller.stream(statement_, page_size=2):
+        pages += 1
+        if pages == 2:
+            world.node.contracts.put(contract.terms, ContractState.SUSPENDED)
+
+
+async def test_a_running_answer_ends_with_the_contract_that_it_is_got_by(own_world, cover) -> None:
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=500)))
+    refusal = await refused(_cut(world, contract))
+    entry = world.assert_recorded(refusal, "PERMISSION_DENIED", "CONTRACT_NOT_IN_FORCE")
+    assert 4 <= entry.records < len(world.companies)
+    await until(lambda: not _held(world))
+    assert counted(world, AccountKind.RECEIVED) == {(RECIPIENT, "term"): entry.records}
+
+
+async def test_control_a_gateway_that_does_not_look_goes_on(own_world, cover, monkeypatch) -> None:
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=500)))
+    monkeypatch.setattr(steps, "verify_in_force", lambda *_: None)
+    await _cut(world, contract)

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.client import AsyncClient
 from gateway.clock import parse_rfc3339
+from gateway.contracts.reciprocity import clauses_by_receiver
 from gateway.demo.world import Company
 from gateway.evidence.canonical import encode_canonical
 from gateway.exchange.contracts import Contracts, NoContracts
@@ -63,6 +64,9 @@ class SimulatedContracts:
 
     def covering(self, dataset: str, now: datetime) -> Sequence[Contract]:
         return [contract for contract in self.in_force(now) if contract.terms.dataset(dataset) is not None]
+
+    def in_return(self, contributor: str, dataset: str) -> Sequence[Contract]:
+        return clauses_by_receiver(self.contracts()).get((contributor, dataset), ())
 
 
 def description(dataset: str = SELLERS, **custom: Any) -> dict[str, Any]:
