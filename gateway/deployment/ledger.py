@@ -42,7 +42,7 @@ class _AllContracts:
         found = self._contracts.get(identity)
         if found is None:
             raise ConfigError(
-                "The log tells of a contract that this deployment does not keep; bring the contracts' database "
-                "back from its backup, then try again. The ledger is as it was."
+                "The log tells of a contract that this deployment does not keep; bring the database of "
+                "contracts back from its backup, then try again. The ledger is as it was."
             )
         return found

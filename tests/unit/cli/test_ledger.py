@@ -6,7 +6,7 @@ from contextlib import closing
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
-from gateway.clock import system_clock
+from gateway.clock import rfc3339, system_clock
 from gateway.contracts.stores import open_contract_store
 from gateway.deployment import initialise
 from gateway.deployment.changes import record_entry
@@ -14,6 +14,8 @@ from gateway.ledger import AccountKind, Reservation, Settlement, open_ledger
 from gateway.ledger.contracts import charges_under
 from gateway.model.contract import Per, Quota
 from tests.simulators.contracts import GIVEN_DATASET, make_contract
+from tests.simulators.entries import make_entry
+from tests.simulators.negotiated import AGENCY, COMPANY, active
 
 
 def run(deployment, *words):
@@ -61,7 +63,7 @@ def test_a_ledger_that_was_lost_is_made_anew_from_the_log_and_the_closed_ones(tm
             dataset=contract.terms.datasets[0].name,
             contract=contract.id,
             records=10 * number,
-            time="2026-11-22T12:00:00.000000Z",
+            time=rfc3339(system_clock()),
         )
         record_entry(place, released)
     assert run(deployment, "ledger", "rebuild") == {"accounts": 1}
@@ -84,13 +86,15 @@ def test_a_ledger_is_not_rebuilt_without_the_contracts_that_the_log_names(tmp_pa
     """What is not known would be counted as nothing. Control: entries under no contract need none."""
     deployment = make_deployment(tmp_path / "gateway")
     config = deployment.load()
-    record_entry(config, make_entry(1))
+    record_entry(config, make_entry(1, time=rfc3339(system_clock())))
     assert run(deployment, "ledger", "rebuild") == {"accounts": 0}
     contract = make_contract(Quota(records=10, per=Per.TERM))
     charges = tuple(charges_under(contract, "harbour-bank", GIVEN_DATASET, system_clock()))
     with closing(open_ledger(config.log.database)) as ledger:
         ledger.carry_out([Reservation("e1", 7, charges), Settlement("e1", 4)])
-    record_entry(config, make_entry(2, contract=contract.id, dataset=GIVEN_DATASET))
+    record_entry(
+        config, make_entry(2, contract=contract.id, dataset=GIVEN_DATASET, time=rfc3339(system_clock()))
+    )
     done = CliRunner().invoke(app, ["ledger", "rebuild", "--config", str(deployment.config)])
     assert done.exit_code == 2
     assert "does not keep" in done.output
