@@ -183,6 +183,7 @@ def _facts(batch: str, done: Contributed) -> dict[str, Any]:
         "flagged": report.flagged,
         "newest": report.newest,
         "days_late": report.days_late,
+        "late": report.late,
     }
 
 
@@ -206,6 +207,8 @@ def _told(batch: str, done: Contributed) -> list[str]:
     if report.newest is not None:
         late = f", {counted(report.days_late, 'day')} late" if report.days_late else ""
         lines.append(f"  Newest record: {report.newest}{late}.")
+    if report.late:
+        lines.append(f"  Older than promised when they came in: {counted(report.late, 'record')}.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""`gateway ledger`: how much of budgets and quotas is used, and how give and take stand."""
+"""`gateway ledger`: how much of budgets and quotas is used, how give and take stand, and all of it anew."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from gateway.cli.output import output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.clock import rfc3339, system_clock
+from gateway.deployment.ledger import rebuild_ledger
 from gateway.ledger import Standing, open_ledger
 
 app = typer.Typer(
@@ -46,6 +47,21 @@ def list_accounts(
     output_of(context).list(
         [_row(standing) for standing in standings], _COLUMNS, nothing="Nothing is counted."
     )
+
+
+@app.command("rebuild")
+def rebuild(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) -> None:
+    """Make the ledger anew from the log: all that it says of contracts, over the closed logs too.
+
+    For a ledger that was lost, or that came back from a backup. Gateways may serve meanwhile. Budgets, and
+    what is owed after releases, stay as they are.
+    """
+    settings = load_gateway_config(config)
+    output = output_of(context)
+    with output.progress("entries") as advance:
+        accounts = rebuild_ledger(settings, advance)
+    output.facts({"accounts": accounts})
+    output.remark("Quotas, and what was given and received, are as the log says.")
 
 
 def _row(standing: Standing) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from gateway.contracts.document import moment
 from gateway.contracts.errors import ContractsUnavailableError, unknown_contract
+from gateway.contracts.reciprocity import clauses_by_receiver
 from gateway.contracts.store import ContractSource
 from gateway.contracts.version import Version
 from gateway.model import Contract, ContractState
@@ -36,6 +37,10 @@ class Contracts(Protocol):
 
     def covering(self, dataset: str, now: datetime) -> list[Contract]:
         """Return the contracts in force that the dataset called `dataset` is under."""
+        ...
+
+    def in_return(self, contributor: str, dataset: str) -> tuple[Contract, ...]:
+        """Return the contracts, in force or not, by which `contributor` gets `dataset` in return."""
         ...
 
     def of_member(self, member_id: str) -> list[Contract]:
@@ -91,6 +96,7 @@ class _Snapshot:
         for running in self.active:
             for dataset in running.contract.terms.datasets:
                 self.covering.setdefault(dataset.name, []).append(running)
+        self.in_return = clauses_by_receiver(self.contracts)
 
 
 class ContractRegister:
@@ -121,6 +127,11 @@ class ContractRegister:
         """Return the contracts in force that the dataset called `dataset` is under."""
         self._check_fresh()
         return self._of_these_in_force(self._snapshot.covering.get(dataset, ()), now)
+
+    def in_return(self, contributor: str, dataset: str) -> tuple[Contract, ...]:
+        """Return the contracts, in force or not, by which `contributor` gets `dataset` in return."""
+        self._check_fresh()
+        return self._snapshot.in_return.get((contributor, dataset), ())
 
     def of_member(self, member_id: str) -> list[Contract]:
         """Return every version, in whatever state, that this member is a party to."""

@@ -88,6 +88,7 @@ class RecordChecker:
             if dataset.fields[name].type is FieldType.STRING
         ]
         self._key = [(name, self._attributes[name]) for name in key]
+        self.promise: Final = dataset.freshness
         promised = dataset.freshness.field if dataset.freshness is not None else ""
         self._day = self._attributes.get(promised, "")
         self._secret = secret

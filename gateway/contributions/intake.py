@@ -34,17 +34,27 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
         """The digest of the batch so far."""
         return BatchDigest(self.records, self.size_bytes, Frontier.from_bytes(self.frontier))
 
-    def add_page(self, page: CheckedPage, duplicates: Collection[int], digest: BatchDigest) -> Intake:
+    def add_page(
+        self,
+        page: CheckedPage,
+        duplicates: Collection[int],
+        digest: BatchDigest,
+        in_time_from: date | None = None,
+    ) -> Intake:
         """Return what is known after one more page.
 
         `duplicates` are positions of valid records whose key came before; `digest` is the batch's after
-        the page.
+        the page. Records of a day before `in_time_from` are late; None: nothing is promised.
         """
         report = self.report
         found = dict(page.problems)
         found.update(dict.fromkeys(duplicates, _DUPLICATE))
         accepted = len(page.valid) - len(duplicates)
-        newest = _newest(page, duplicates)
+        days = _days(page, duplicates)
+        newest = max(days).isoformat() if days else None
+        late = None
+        if in_time_from is not None:
+            late = (report.late or 0) + sum(day < in_time_from for day in days)
         flagged = [
             name for position, names in page.flagged.items() if position not in duplicates for name in names
         ]
@@ -62,6 +72,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
                 examples=_exemplified(report, found),
                 flagged=_added(report.flagged, flagged),
                 newest=max(filter(None, (report.newest, newest)), default=None),
+                late=late,
             ),
         )
 
@@ -83,13 +94,13 @@ def closed_report(report: QualityReport, promise: Freshness | None, today: date)
     return msgspec.structs.replace(report, days_late=max(0, age_days - promise.days))
 
 
-def _newest(page: CheckedPage, duplicates: Collection[int]) -> str | None:
-    days = [
+def _days(page: CheckedPage, duplicates: Collection[int]) -> list[date]:
+    """Return the days of the accepted records by which freshness is told."""
+    return [
         day
         for position, day in zip(page.valid, page.days, strict=False)
         if day is not None and position not in duplicates
     ]
-    return max(days).isoformat() if days else None
 
 
 def _counted(

@@ -109,4 +109,6 @@ def told_quality(report: QualityReport) -> dict[str, str]:
         told["flagged"] = str(sum(report.flagged.values()))
     if report.days_late is not None:
         told["days_late"] = str(report.days_late)
+    if report.late is not None:
+        told["late"] = str(report.late)
     return told | {f"rejected.{field}.{reason}": str(-count) for count, field, reason in counts[:MAX_COUNTS]}

@@ -119,12 +119,14 @@ class Staging:
             for position, token in zip(page.checked.valid, page.checked.tokens, strict=True)
         ]
         repeated = self._register.claim(self._batch.exchange, claims, self._clock())
+        promise = self._checker.promise
+        in_time_from = None if promise is None else self._clock().date() - timedelta(days=promise.days)
         intake = self.intake
         records: list[bytes] = []
         digests: list[bytes] = []
         for page in self._waiting:
             duplicates = {row - page.first for row in repeated if 0 <= row - page.first < len(page.lines)}
-            intake = intake.add_page(page.checked, duplicates, page.digest)
+            intake = intake.add_page(page.checked, duplicates, page.digest, in_time_from)
             for position in page.checked.valid:
                 if position not in duplicates:
                     records.append(page.lines[position])

@@ -88,3 +88,5 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The latest day accepted in the field by which freshness is promised."""
     days_late: int | None = None
     """By how many days that is older than promised when the batch was closed; None without a promise."""
+    late: int | None = None
+    """How many of the accepted were older than promised when they came in; None without a promise."""

@@ -24,6 +24,13 @@ class ContractsInForce(Protocol):
         """Return those in force at `now` that name `dataset`; raise `GatewayError` if it cannot tell."""
         ...
 
+    def in_return(self, contributor: str, dataset: str) -> Sequence[Contract]:
+        """Return the contracts, in force or not, by which `contributor` gets `dataset` in return.
+
+        See `gateway.contracts.reciprocity`. Raises `GatewayError` if it cannot tell.
+        """
+        ...
+
 
 class Contracts(ContractsInForce, Protocol):
     """Knows all contracts, and which are in force (`gateway.contracts.register.ContractRegister`)."""
@@ -47,6 +54,11 @@ class NoContracts:
     def covering(self, dataset: str, now: datetime) -> Sequence[Contract]:
         """Return none."""
         del dataset, now
+        return ()
+
+    def in_return(self, contributor: str, dataset: str) -> Sequence[Contract]:
+        """Return none."""
+        del contributor, dataset
         return ()
 
     def in_force(self, now: datetime) -> Sequence[Contract]:
@@ -103,12 +115,17 @@ def find_contract(
 
 def verify_in_force(contract: Contract, contracts: ContractsInForce, now: datetime) -> None:
     """Raise `GatewayError` with `CONTRACT_NOT_IN_FORCE` unless `contract` is still in force at `now`."""
-    if all(one.id != contract.id for one in contracts.covering(contract.terms.datasets[0].name, now)):
+    if not is_in_force(contract, contracts, now):
         raise GatewayError(
             "The contract has been suspended or has ended while the answer was under way; ask its "
             "contributor.",
             reason=Reason.CONTRACT_NOT_IN_FORCE,
         )
+
+
+def is_in_force(contract: Contract, contracts: ContractsInForce, now: datetime) -> bool:
+    """Whether `contract` is in force at `now`; raises `GatewayError` if that cannot be told."""
+    return any(one.id == contract.id for one in contracts.covering(contract.terms.datasets[0].name, now))
 
 
 def is_recipient(contract: Contract, consumer: Member) -> bool:

@@ -92,7 +92,7 @@ class Journal:
                 exchange=exchange.id,
                 consumer=exchange.consumer.id if exchange.consumer else "",
                 provider=exchange.provider.id if exchange.provider else "",
-                contract=exchange.contract.id if exchange.contract else "",
+                contract=_contract(exchange),
                 page=number,
                 records=records,
                 bytes=size,
@@ -215,7 +215,8 @@ class Journal:
             purpose=self._name(query.purpose) if query else "",
             legal_basis=self._name(query.legal_basis) if query else "",
             memorandum=self._name(query.memorandum) if query else "",
-            contract=exchange.contract.id if exchange.contract is not None else "",
+            contract=_contract(exchange),
+            in_return=exchange.reciprocity.id if exchange.reciprocity is not None else "",
             decision=decision.id if decision else "",
             bundle=decision.bundle_digest if decision else "",
             envelope_key=exchange.statement.key_id if exchange.statement else "",
@@ -229,6 +230,12 @@ class Journal:
         unknown is kept.
         """
         return text if not text or text in self._known_names else UNKNOWN_NAME
+
+
+def _contract(exchange: Exchange) -> str:
+    """Return the identity of the contract under which records are asked for, or else got in return."""
+    contract = exchange.contract or exchange.reciprocity
+    return contract.id if contract is not None else ""
 
 
 def _nonce_key(consumer: str, nonce: str) -> bytes:

@@ -160,14 +160,15 @@ class Listing:
                 raise list_unavailable() from error
             raise
         try:
-            contracts = [self._steps.find_contract(exchange, one) for one in question.lists]
+            found = [self._steps.find_contracts(exchange, one) for one in question.lists]
         except GatewayError as error:
             if question.joint:
                 raise list_unavailable() from error
             raise
-        exchange.contracts = tuple(one for one in contracts if one is not None)
+        exchange.contracts = tuple(one for both in found for one in both if one is not None)
+        contracts = [contract for contract, _ in found]
         if not question.joint:
-            [exchange.provider], [exchange.contract] = providers, contracts
+            [exchange.provider], [(exchange.contract, exchange.reciprocity)] = providers, found
         exchange.stopwatch.mark("resolve")
         return question, [*zip(providers, contracts, strict=True)]
 

@@ -39,9 +39,11 @@ class Exchange:
     resolved: Resolved | None = None
     contract: Contract | None = None
     """The contract under which the dataset is asked for, if it is under one."""
+    reciprocity: Contract | None = None
+    """The consumer's own contract by which it gets the dataset in return, if it is not `contract`."""
     provider: Member | None = None
     contracts: tuple[Contract, ...] = ()
-    """All that must stay in force for it: `contract`, or those of the lists that are asked together."""
+    """All that must stay in force for it: the two above, or those of the lists that are asked together."""
     policy_input: PolicyInput | None = None
     """What policy was asked."""
     decision: Decision | None = None

@@ -43,6 +43,7 @@ from gateway.exchange.list_question import list_unavailable
 from gateway.exchange.paging import PageTokens
 from gateway.exchange.providers import DeliveredPage, Providers
 from gateway.exchange.recipients import RecipientRegister
+from gateway.exchange.reciprocity import find_reciprocity, is_named
 from gateway.exchange.resolution import Resolved, policy_input, resolve
 from gateway.exchange.state import Exchange, OpenExchanges, new_exchange_id
 from gateway.exchange.statement import open_statement
@@ -190,20 +191,25 @@ class Steps:
         """Step 3: turn names into a dataset, fields, valid identifiers, the contract, and the provider."""
         statement = present(exchange.statement)
         resolved = exchange.resolved = resolve(statement.query, self._with.catalogue)
-        contract = exchange.contract = self.find_contract(exchange, resolved)
-        exchange.contracts = () if contract is None else (contract,)
+        exchange.contract, exchange.reciprocity = found = self.find_contracts(exchange, resolved)
+        exchange.contracts = tuple(contract for contract in found if contract is not None)
         exchange.provider = self._with.providers.holder(resolved.dataset)
         exchange.stopwatch.mark("resolve")
 
-    def find_contract(self, exchange: Exchange, resolved: Resolved) -> Contract | None:
-        """Return the contract in force that `resolved` is asked under; see `contracts.find_contract`."""
-        return find_contract(
-            resolved.query,
-            resolved.dataset,
-            present(exchange.consumer),
-            self._with.contracts,
-            exchange.started,
-        )
+    def find_contracts(
+        self, exchange: Exchange, resolved: Resolved
+    ) -> tuple[Contract | None, Contract | None]:
+        """Return the contract that `resolved` is asked under, and the one by which it is got in return.
+
+        See `find_contract` and `find_reciprocity`. Is it one and the same, it is the first.
+        """
+        query, dataset, consumer = resolved.query, resolved.dataset, present(exchange.consumer)
+        contracts, now = self._with.contracts, exchange.started
+        reciprocity = find_reciprocity(query, dataset, consumer, contracts, now)
+        if reciprocity is not None and is_named(reciprocity, query):
+            query = msgspec.structs.replace(query, contract="")
+        contract = find_contract(query, dataset, consumer, contracts, now)
+        return contract, None if reciprocity == contract else reciprocity
 
     async def decide(self, exchange: Exchange) -> None:
         """Step 4: ask policy, for `POLICY_TIMEOUT_S` at most; raise its denial."""
@@ -419,7 +425,7 @@ class Steps:
             for contract in exchange.contracts:
                 verify_in_force(contract, self._with.contracts, self._with.clock())
         except GatewayError as error:
-            if exchange.contract is None:
+            if exchange.contract is None and exchange.reciprocity is None:
                 # Nobody is told which of the lists that are asked together is under a contract.
                 raise list_unavailable() from error
             raise

@@ -103,9 +103,15 @@ def charges_under(contract: Contract, consumer: str, dataset: str, moment: datet
         found += quota_charges(contract, consumer, moment)
         if clause is not None and clause.counts == "released":
             found.append(Charge(given_account(contract), None))
-    if clause is not None and consumer == contract.terms.contributor and dataset in clause.datasets:
-        found.append(Charge(received_account(contract), _in_return(contract, clause)))
-    return found
+    return found + charges_in_return(contract, consumer, dataset)
+
+
+def charges_in_return(contract: Contract, consumer: str, dataset: str) -> list[Charge]:
+    """Return the account that what `consumer` receives of `dataset` in return is counted on, if it is."""
+    clause = contract.terms.reciprocity
+    if clause is None or consumer != contract.terms.contributor or dataset not in clause.datasets:
+        return []
+    return [Charge(received_account(contract), _in_return(contract, clause))]
 
 
 def balance(ledger: Ledger, contract: Contract) -> Balance:

@@ -99,6 +99,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     memorandum: str = ""
     contract: str = ""
     """Identity (`sha256:<hex>`) of the contract under which it happened, or to which it happened."""
+    in_return: str = ""
+    """Identity of the consumer's own contract by which it gets the records in return for what it gives."""
     decision: str = ""
     bundle: str = ""
     """Digest of the policy bundle."""

@@ -229,6 +229,8 @@ async def test_freshness_is_measured_against_the_promise(world: ContributionWorl
     done = await world.contribute(rows)
     assert done.report.newest == rows[1]["registered_on"]
     assert done.report.days_late == max(0, today.day - 1 - 7)
+    assert done.report.late == 2 + (today.day - 1 > 7)
+    assert world.entries("contribution.accepted")[-1].detail["late"] == str(done.report.late)
 
 
 async def test_formulas_stay_texts_and_are_flagged(world: ContributionWorld) -> None:

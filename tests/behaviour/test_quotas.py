@@ -6,16 +6,18 @@ Every bound has its control: another consumer, the next period, or more given.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.audit.stores import open_reader
+from gateway.clock import rfc3339
 from gateway.demo.world import COMPANIES
 from gateway.errors import GatewayError, Reason
+from gateway.exchange import steps
 from gateway.exchange.journal import Journal
 from gateway.exchange.quotas.rebuilding import DEAD_AFTER, Leftovers, rebuild
 from gateway.exchange.state import Exchange
@@ -23,8 +25,9 @@ from gateway.exchange.steps import Steps
 from gateway.ledger import AccountKind, Ledger, open_ledger
 from gateway.ledger.contracts import Gifts, balance
 from gateway.model import EntryKind, Operation, Subject
-from gateway.model.contract import Contract, Per, Quota, Reciprocity
-from tests.simulators.contracts import KnownContracts, make_contract
+from gateway.model.contract import Contract, ContractState, Per, Quota, Reciprocity
+from tests.simulators.contracts import KnownContracts
+from tests.simulators.in_force import RECIPIENT, SELLERS, description, sellers, sellers_terms, until_listed
 from tests.simulators.outcome import reason_of, refused
 from tests.simulators.waiting import until
 from tests.simulators.world import SimulatedWorld
@@ -33,42 +36,53 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 PURPOSE = "public-lookup"
+LOANS = f"members/{RECIPIENT}/datasets/loans"
 
-Cover = Callable[..., Contract]
+
+class Covering:
+    """Puts a contract of the registry's in force, in the place of the one before."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        self._world = world
+        self.contract: Contract | None = None
+
+    async def __call__(self, *quotas: Quota, **changed: Any) -> Contract:
+        terms = sellers_terms(**{"recipients": {"classes": ["bank"]}, **changed})
+        contracts = self._world.node.contracts
+        if self.contract is not None:
+            contracts.remove(self.contract)
+        self.contract = contracts.put(msgspec.structs.replace(terms, quotas=quotas))
+        for dataset in terms.datasets:
+            await until_listed(self._world.client(), dataset.name)
+        return self.contract
+
+    async def restart(self) -> None:
+        """Start the gateway again, under the same contract."""
+        await self._world.restart_node()
+        assert self.contract is not None
+        self._world.node.contracts.put(self.contract.terms)
+        await until_listed(self._world.client(), self.contract.terms.datasets[0].name)
 
 
 @pytest.fixture
-def cover(monkeypatch) -> Cover:
-    """Let every exchange from now on be under one contract, as resolving it does."""
-    resolve = Steps.resolve
-    holder: list[Contract] = []
-
-    def resolve_under(self: Steps, exchange: Exchange) -> None:
-        resolve(self, exchange)
-        exchange.contract = holder[-1] if holder else None
-
-    monkeypatch.setattr(Steps, "resolve", resolve_under)
-
-    def cover(*quotas: Quota, **parts: Any) -> Contract:
-        holder.append(
-            make_contract(*quotas, **{"contributor": "registry", "datasets": (COMPANIES,), **parts})
-        )
-        return holder[-1]
-
-    return cover
+def cover(own_world: SimulatedWorld) -> Covering:
+    own_world.registry.lists[SELLERS] = sellers(own_world.companies)
+    return Covering(own_world)
 
 
-def statement(caller, operation: Operation = Operation.QUERY, **parts: Any):
-    return caller.statement(COMPANIES, PURPOSE, operation, **parts)
+def statement(caller, operation: Operation = Operation.QUERY, dataset: str = SELLERS, **parts: Any):
+    return caller.statement(dataset, PURPOSE, operation, **parts)
 
 
-async def asked(world: SimulatedWorld, records: int, member: str = "harbour-bank"):
-    return await world.client(member).query(COMPANIES, purpose=PURPOSE, page_size=records)
+async def asked(world: SimulatedWorld, records: int, member: str = RECIPIENT, dataset: str = SELLERS):
+    return await world.client(member).query(dataset, purpose=PURPOSE, page_size=records)
 
 
-async def refusal_of(world: SimulatedWorld, records: int, member: str = "harbour-bank"):
+async def refusal_of(
+    world: SimulatedWorld, records: int, member: str = RECIPIENT, dataset: str = SELLERS, **parts: Any
+):
     caller = world.caller(member)
-    return await refused(caller.query(statement(caller), page_size=records))
+    return await refused(caller.query(statement(caller, dataset=dataset, **parts), page_size=records))
 
 
 def using(world: SimulatedWorld) -> closing[Ledger]:
@@ -106,7 +120,7 @@ def rebuilt(world: SimulatedWorld, *contracts: Contract) -> None:
 async def test_a_quota_gives_out_what_it_says_and_not_one_more(own_world, cover) -> None:
     """Control: of a quota that each consumer has, another has its own."""
     world = own_world
-    contract = cover(
+    contract = await cover(
         Quota(records=20, per=Per.DAY, each="consumer"), Quota(records=30, per=Per.MONTH, each="contract")
     )
     await asked(world, 15)
@@ -133,7 +147,7 @@ async def test_a_quota_gives_out_what_it_says_and_not_one_more(own_world, cover)
 
 async def test_what_has_nothing_left_is_denied_before_anybody_is_asked(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=5, per=Per.TERM))
+    await cover(Quota(records=5, per=Per.TERM))
     await asked(world, 5)
     orders = len(world.registry.orders)
     refusal = await refusal_of(world, 1)
@@ -148,7 +162,9 @@ async def test_a_day_and_a_month_open_again_and_a_term_does_not(own_world, cover
     if (world.clock() + timedelta(days=1)).day == 1:
         # The two borders are to be told apart.
         world.clock.advance(timedelta(days=1))
-    cover(Quota(records=10, per=Per.DAY), Quota(records=15, per=Per.MONTH), Quota(records=25, per=Per.TERM))
+    await cover(
+        Quota(records=10, per=Per.DAY), Quota(records=15, per=Per.MONTH), Quota(records=25, per=Per.TERM)
+    )
     await asked(world, 10)
     refusal = await refusal_of(world, 1)
     assert refusal.details["per"] == "day"
@@ -177,28 +193,28 @@ async def test_a_new_version_of_the_contract_opens_no_quota_again(own_world, cov
     """Control: a contract of another name has quotas of its own, and a new term is a new term."""
     world = own_world
     quotas = (Quota(records=10, per=Per.DAY), Quota(records=10, per=Per.TERM))
-    cover(*quotas)
+    await cover(*quotas)
     await asked(world, 10)
-    cover(*quotas, number=2)
+    await cover(*quotas, version=2)
     assert (await refusal_of(world, 1)).reason == "QUOTA_EXHAUSTED"
-    cover(quotas[1], number=3, valid_from="2026-02-01T00:00:00Z")
+    await cover(quotas[1], version=3, valid_from="2026-02-01T00:00:00Z")
     await asked(world, 10)
-    cover(*quotas, number=4, name="others")
+    await cover(*quotas, version=4, contract="others")
     await asked(world, 10)
 
 
 async def test_a_quota_survives_a_restart(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=10, per=Per.DAY))
+    await cover(Quota(records=10, per=Per.DAY))
     await asked(world, 8)
-    await world.restart_node()
+    await cover.restart()
     assert (await refusal_of(world, 3)).reason == "QUOTA_EXHAUSTED"
     await asked(world, 2)
 
 
 async def test_a_stream_ends_where_the_quota_does(own_world, cover) -> None:
     world = own_world
-    contract = cover(Quota(records=25, per=Per.DAY))
+    contract = await cover(Quota(records=25, per=Per.DAY))
     caller = world.caller()
     got = 0
 
@@ -216,7 +232,7 @@ async def test_a_stream_ends_where_the_quota_does(own_world, cover) -> None:
 async def test_a_page_of_a_cut_stream_that_did_not_leave_is_given_back(own_world, cover, monkeypatch) -> None:
     """Pages are recorded ahead of their reader. Control: those that left stay counted."""
     world = own_world
-    contract = cover(Quota(records=1000, per=Per.DAY))
+    contract = await cover(Quota(records=1000, per=Per.DAY))
     asked_again = 0
 
     def suspended_before_the_third_page(self: Steps, exchange: Exchange) -> None:
@@ -248,7 +264,7 @@ async def test_a_page_of_a_cut_stream_that_did_not_leave_is_given_back(own_world
 async def test_what_failed_to_leave_is_given_back(own_world, cover, monkeypatch) -> None:
     """Control: what left stays counted."""
     world = own_world
-    cover(Quota(records=25, per=Per.DAY))
+    await cover(Quota(records=25, per=Per.DAY))
 
     def failing(self: Journal, exchange: object, once: object = None) -> None:
         raise ZeroDivisionError("a fault of a test")
@@ -263,23 +279,24 @@ async def test_what_failed_to_leave_is_given_back(own_world, cover, monkeypatch)
 
 async def test_a_match_and_an_empty_answer_count_what_they_are(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=25, per=Per.DAY))
+    await cover(Quota(records=25, per=Per.DAY))
     client = world.client()
-    await client.query(COMPANIES, purpose=PURPOSE, filters={"kind": "no such kind"})
+    unknown, company, *_ = world.companies
+    del world.registry.lists[SELLERS][0]
+    await client.query(SELLERS, purpose=PURPOSE, subjects=[Subject("uscc", unknown.uscc)])
     assert counted(world) == {}
-    company = world.companies[0]
     await client.match(
-        COMPANIES, purpose=PURPOSE, subject=Subject("uscc", company.uscc), match={"name": company.name}
+        SELLERS, purpose=PURPOSE, subject=Subject("uscc", company.uscc), match={"name": company.name}
     )
     assert counted(world) == {("", "day"): 1}
 
 
 async def test_how_far_a_quota_is_used_is_told_to_operators(own_world, cover) -> None:
     world = own_world
-    cover(Quota(records=10, per=Per.DAY))
+    await cover(Quota(records=10, per=Per.DAY))
     await asked(world, 8)
-    await world.restart_node()
-    line = 'sluicegate_quota_used_ratio{contract="registry/orders",each="contract",per="day"} 0.8'
+    await cover.restart()
+    line = 'sluicegate_quota_used_ratio{contract="registry/sellers",each="contract",per="day"} 0.8'
     await until(lambda: line in world.metrics_text())
 
 
@@ -289,7 +306,7 @@ async def test_how_far_a_quota_is_used_is_told_to_operators(own_world, cover) ->
 async def test_what_a_killed_exchange_reserved_is_put_right_by_the_log(own_world, cover, monkeypatch) -> None:
     """Of three that were never settled: one left, one did not, and one may still be under way."""
     world = own_world
-    contract = cover(Quota(records=100, per=Per.DAY))
+    contract = await cover(Quota(records=100, per=Per.DAY))
     with monkeypatch.context() as patched:
         patched.setattr("gateway.exchange.quotas.metering.Meter.settle", lambda self, exchange: None)
         await asked(world, 10)
@@ -309,7 +326,7 @@ async def test_what_a_killed_exchange_reserved_is_put_right_by_the_log(own_world
 async def test_a_rebuilt_ledger_says_what_the_log_says(own_world, cover) -> None:
     world = own_world
     clause = Reciprocity(datasets=("d",), received_per_hundred_given=10, counts="released")
-    first = cover(
+    first = await cover(
         Quota(records=1000, per=Per.DAY, each="consumer"),
         Quota(records=1000, per=Per.TERM),
         reciprocity=clause,
@@ -319,7 +336,7 @@ async def test_a_rebuilt_ledger_says_what_the_log_says(own_world, cover) -> None
     caller = world.caller()
     async for _ in caller.stream(statement(caller, Operation.STREAM), page_size=25):
         pass
-    second = cover(Quota(records=10, per=Per.TERM), number=2, reciprocity=clause)
+    second = await cover(Quota(records=10, per=Per.TERM), version=2, reciprocity=clause)
     assert (await refusal_of(world, 10)).reason == "QUOTA_EXHAUSTED"
     await until(lambda: not _held(world))
     before = counted(world), counted(world, AccountKind.GIVEN)
@@ -339,7 +356,7 @@ def _held(world: SimulatedWorld) -> bool:
 
 async def test_a_ledger_can_be_rebuilt_while_the_gateway_serves(own_world, cover) -> None:
     world = own_world
-    contract = cover(Quota(records=30, per=Per.DAY))
+    contract = await cover(Quota(records=30, per=Per.DAY))
     rebuilding = True
 
     async def rebuild_again_and_again() -> None:
@@ -364,45 +381,56 @@ def clause(**parts: Any) -> Reciprocity:
     return Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=50, **parts)
 
 
+def of_loans(reciprocity: Reciprocity, **changed: Any) -> dict[str, Any]:
+    """Return what makes of the terms those of a bank that gives its loans, and gets something in return."""
+    return {
+        "contract": "loans",
+        "parties": [
+            {"member": RECIPIENT, "role": "contributor"},
+            {"member": "registry", "role": "recipient"},
+        ],
+        "datasets": [{"name": LOANS, "held": "vault", "description": description(LOANS)}],
+        "recipients": {"members": ["registry"]},
+        "reciprocity": reciprocity,
+        **changed,
+    }
+
+
 async def test_a_contributor_gets_what_it_has_given_for(own_world, cover) -> None:
     """Control: who asks under no clause of its own is not bound by it."""
     world = own_world
-    contract = cover(
-        contributor="harbour-bank",
-        datasets=("members/harbour-bank/datasets/loans",),
-        reciprocity=clause(allowance=3),
-    )
-    await asked(world, 3)
-    refusal = await refusal_of(world, 5)
+    contract = await cover(**of_loans(clause(allowance=3)))
+    await asked(world, 3, dataset=COMPANIES)
+    refusal = await refusal_of(world, 5, dataset=COMPANIES)
     entry = world.assert_recorded(refusal, EXHAUSTED, "RECIPROCITY_EXHAUSTED")
     assert entry.kind is EntryKind.EXCHANGE_DENIED
     assert refusal.details["left"] == "0"
     with using(world) as ledger:
         Gifts(ledger).gave(contract, 11)
         assert balance(ledger, contract).left == 5
-    await asked(world, 4)
-    refusal = await refusal_of(world, 5)
+    await asked(world, 4, dataset=COMPANIES)
+    refusal = await refusal_of(world, 5, dataset=COMPANIES)
     assert (refusal.details["left"], refusal.details["missing"]) == ("1", "7")
     with using(world) as ledger:
         Gifts(ledger).gave(contract, 7)
-    await world.restart_node()
-    await asked(world, 5)
+    await cover.restart()
+    await asked(world, 5, dataset=COMPANIES)
     with using(world) as ledger:
         found = balance(ledger, contract)
     assert (found.given, found.received, found.left) == (18, 12, 0)
-    await asked(world, 20, "northern-bank")
+    await asked(world, 20, "northern-bank", COMPANIES)
 
 
 async def test_what_is_released_of_its_datasets_counts_as_given(own_world, cover) -> None:
     """Control: where contributions count, releases do not."""
     world = own_world
-    contract = cover(contributor="registry", reciprocity=clause(counts="released"))
+    contract = await cover(reciprocity=clause(counts="released"))
     await asked(world, 20)
     await until(lambda: not _held(world))
     with using(world) as ledger:
         assert balance(ledger, contract).given == 20
         assert balance(ledger, contract).left == 10
-        other = cover(name="another", reciprocity=clause(counts="contributed"))
+        other = await cover(contract="another", reciprocity=clause(counts="contributed"))
     await asked(world, 20)
     with using(world) as ledger:
         Gifts(ledger).gave(contract, 99)
@@ -411,12 +439,112 @@ async def test_what_is_released_of_its_datasets_counts_as_given(own_world, cover
 
 async def test_a_clause_that_gives_nothing_for_more_says_so(own_world, cover) -> None:
     world = own_world
-    cover(
-        contributor="harbour-bank",
-        datasets=("members/harbour-bank/datasets/loans",),
-        reciprocity=Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=0, allowance=4),
-    )
-    refusal = await refusal_of(world, 5)
+    nothing = Reciprocity(datasets=(COMPANIES,), received_per_hundred_given=0, allowance=4)
+    await cover(**of_loans(nothing))
+    refusal = await refusal_of(world, 5, dataset=COMPANIES)
     assert refusal.reason == "RECIPROCITY_EXHAUSTED"
     assert refusal.details["left"] == "4"
     assert "missing" not in refusal.details
+
+
+async def test_what_is_got_in_return_is_in_the_log_and_rebuilt_from_it(own_world, cover) -> None:
+    """Control: who gets nothing in return has no contract in its entry."""
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=9)))
+    for parts in ({}, {"contract": "loans"}, {"contract": contract.id}):
+        page = await world.client().query(COMPANIES, purpose=PURPOSE, page_size=2, **parts)
+        entry = page.verified.entry
+        assert (entry.contract, entry.in_return) == (contract.id, contract.id)
+        requested = world.log.of_exchange(entry.exchange)[0]
+        assert requested.policy_input.get("contract") is None, "policy decides as if there were no clause"
+    page = await asked(world, 2, "northern-bank", COMPANIES)
+    assert (page.verified.entry.contract, page.verified.entry.in_return) == ("", "")
+    await until(lambda: not _held(world))
+    received = {(RECIPIENT, "term"): 6}
+    assert counted(world, AccountKind.RECEIVED) == received
+    with using(world) as ledger:
+        ledger.restate([*AccountKind], lambda _holds: {})
+    rebuilt(world, contract)
+    assert counted(world, AccountKind.RECEIVED) == received
+
+
+async def test_of_a_dataset_under_a_contract_both_count(own_world, cover) -> None:
+    """Control: the other bank has given nothing, and is bound by the quota alone."""
+    world = own_world
+    given = await cover(Quota(records=10, per=Per.DAY))
+    returned = Reciprocity(datasets=(SELLERS,), received_per_hundred_given=0, allowance=4)
+    own = world.node.contracts.put(sellers_terms(**of_loans(returned)))
+    for contract, taken in (("loans", 1), ("sellers", 2), ("", 1)):
+        page = await world.client().query(SELLERS, purpose=PURPOSE, page_size=taken, contract=contract)
+        assert (page.verified.entry.contract, page.verified.entry.in_return) == (given.id, own.id)
+    assert (await refusal_of(world, 1)).reason == "RECIPROCITY_EXHAUSTED"
+    await asked(world, 6, "northern-bank")
+    assert (await refusal_of(world, 1, "northern-bank")).reason == "QUOTA_EXHAUSTED"
+    await until(lambda: not _held(world))
+    before = counted(world), counted(world, AccountKind.RECEIVED)
+    assert before == ({("", "day"): 10}, {(RECIPIENT, "term"): 4})
+    rebuilt(world, given, own)
+    assert (counted(world), counted(world, AccountKind.RECEIVED)) == before
+
+
+async def test_of_several_clauses_one_must_be_named(own_world, cover) -> None:
+    world = own_world
+    await cover(**of_loans(clause(allowance=9)))
+    other = world.node.contracts.put(sellers_terms(**of_loans(clause(allowance=5), contract="more-loans")))
+    refusal = await refusal_of(world, 1, dataset=COMPANIES)
+    world.assert_recorded(refusal, "PERMISSION_DENIED", "CONTRACT_MISSING")
+    assert refusal.details["contracts"] == "loans,more-loans"
+    page = await world.client().query(COMPANIES, purpose=PURPOSE, page_size=2, contract="more-loans")
+    assert page.verified.entry.in_return == other.id
+
+
+@pytest.mark.parametrize("state", [ContractState.SUSPENDED, ContractState.TERMINATED])
+async def test_who_ends_its_contract_gets_nothing_in_return_any_more(own_world, cover, state) -> None:
+    """Not even unmetered. Control: another never had a clause, and a later version without one lets go."""
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=9)))
+    await asked(world, 1, dataset=COMPANIES)
+    world.node.contracts.put(contract.terms, state)
+    for parts in ({}, {"contract": "loans"}):
+        refusal = await refusal_of(world, 1, dataset=COMPANIES, **parts)
+        world.assert_recorded(refusal, "PERMISSION_DENIED", "CONTRACT_NOT_IN_FORCE")
+    await asked(world, 1, "northern-bank", COMPANIES)
+    world.node.contracts.put(sellers_terms(**of_loans(None, version=2)))
+    await asked(world, 1, dataset=COMPANIES)
+
+
+async def test_a_clause_that_has_not_begun_binds_nobody(own_world) -> None:
+    """Control: once it has begun it does."""
+    world = own_world
+    begins = rfc3339(world.clock() + timedelta(hours=1))[:19] + "Z"
+    world.node.contracts.put(sellers_terms(**of_loans(clause(), valid_from=begins)))
+    await asked(world, 1, dataset=COMPANIES)
+    world.clock.advance(timedelta(hours=2))
+    assert (await refusal_of(world, 1, dataset=COMPANIES)).reason == "RECIPROCITY_EXHAUSTED"
+
+
+async def _cut(world: SimulatedWorld, contract: Contract) -> None:
+    """Read what is got in return in bulk, and suspend the contract after two pages."""
+    caller, pages = world.caller(), 0
+    statement_ = statement(caller, Operation.STREAM, COMPANIES)
+    async for _ in caller.stream(statement_, page_size=2):
+        pages += 1
+        if pages == 2:
+            world.node.contracts.put(contract.terms, ContractState.SUSPENDED)
+
+
+async def test_a_running_answer_ends_with_the_contract_that_it_is_got_by(own_world, cover) -> None:
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=500)))
+    refusal = await refused(_cut(world, contract))
+    entry = world.assert_recorded(refusal, "PERMISSION_DENIED", "CONTRACT_NOT_IN_FORCE")
+    assert 4 <= entry.records < len(world.companies)
+    await until(lambda: not _held(world))
+    assert counted(world, AccountKind.RECEIVED) == {(RECIPIENT, "term"): entry.records}
+
+
+async def test_control_a_gateway_that_does_not_look_goes_on(own_world, cover, monkeypatch) -> None:
+    world = own_world
+    contract = await cover(**of_loans(clause(allowance=500)))
+    monkeypatch.setattr(steps, "verify_in_force", lambda *_: None)
+    await _cut(world, contract)

@@ -15,7 +15,14 @@ from gateway.demo.world import COMPANIES
 from gateway.errors import Reason
 from gateway.exchange import steps
 from gateway.model import Contract, ContractState, EntryKind, MemberState
-from tests.simulators.in_force import RECIPIENT, SELLERS, description, sellers_terms, until_listed
+from tests.simulators.in_force import (
+    RECIPIENT,
+    SELLERS,
+    description,
+    sellers,
+    sellers_terms,
+    until_listed,
+)
 from tests.simulators.outcome import refused
 from tests.simulators.provider import Fault
 from tests.simulators.waiting import until
@@ -26,23 +33,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 DENIED = "PERMISSION_DENIED"
 
 
-def sellers(world: SimulatedWorld) -> list[dict]:
-    return [
-        {
-            "uscc": company.uscc,
-            "name": company.name,
-            "phone": "13912345678",
-            "complaints": number,
-            "joined_on": "2020-02-29",
-            "remarks": "a remark",
-        }
-        for number, company in enumerate(world.companies)
-    ]
-
-
 async def agree(world: SimulatedWorld, **changed) -> Contract:
     """Put a contract in force, and wait until its dataset is in the catalogue."""
-    world.registry.lists[SELLERS] = sellers(world)
+    world.registry.lists[SELLERS] = sellers(world.companies)
     contract = world.node.contracts.put(sellers_terms(**changed))
     await until_listed(world.client(), contract.terms.datasets[0].name)
     return contract

@@ -5,8 +5,11 @@ The holder promises freshness in the dataset's description. Whoever fetches the 
 state visible: the log's entry says by how many days it is late, `gateway datasets late` shows it to
 officers, and metrics tell the newest day seen beside the promise, for an alert.
 
-Missing: lateness of a single record. When a record could first be had is known to its holder alone; a
-dataset that gets new records in time, and one of them late, is not noticed.
+A single record's lateness is seen where records come in: a district that hands its penalties in under
+contract is told, and the log tells, how many of a batch were late, be the newest in time or not.
+
+Missing: nothing of this row. When a record that stays with its holder could first be had, the holder alone
+knows.
 """
 
 from __future__ import annotations
@@ -19,14 +22,68 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.client import StreamSummary, Subject
-from gateway.model import Entry
+from gateway.client import StreamSummary, Subject, record_line
+from gateway.contracts.document import read_terms
+from gateway.model import Entry, EntryKind, Role
 from tests.simulators.invented import company
 from tests.simulators.sources import Form, Holding, insert_record
-from tests.simulators.system import RunningSystem, System
+from tests.simulators.system import Newcomer, RunningSystem, System
+from tests.simulators.waiting import wait_until
 
 PENALTIES = "members/shanghai/datasets/administrative-penalties"
 PUBLIC = {"purpose": "public-lookup"}
+DISTRICT = "members/pudong/datasets/district-penalties"
+CONTRACT = {
+    "v": 1,
+    "contract": "district-penalties",
+    "version": 1,
+    "title": "Penalties of the district, handed in within seven days",
+    "parties": [
+        {"member": "pudong", "role": "contributor"},
+        {"member": "commerce", "role": "recipient"},
+    ],
+    "datasets": [
+        {
+            "name": DISTRICT,
+            "held": "vault",
+            "description": {
+                "apiVersion": "v3.1.0",
+                "kind": "DataContract",
+                "id": "district-penalties",
+                "name": "Penalties of the district",
+                "version": "1.0.0",
+                "status": "active",
+                "customProperties": [
+                    {"property": "provider", "value": "pudong"},
+                    {"property": "tier", "value": "public"},
+                    {
+                        "property": "catalogueCitation",
+                        "value": "National catalogue of public credit information, item P-01",
+                    },
+                    {"property": "freshness", "value": "decided_on:7"},
+                ],
+                "schema": [
+                    {
+                        "name": "penalty",
+                        "properties": [
+                            {
+                                "name": "uscc",
+                                "logicalType": "string",
+                                "classification": "public",
+                                "customProperties": [{"property": "identifierKind", "value": "uscc"}],
+                            },
+                            {"name": "decided_on", "logicalType": "date", "classification": "public"},
+                        ],
+                    }
+                ],
+            },
+        }
+    ],
+    "purposes": ["public-lookup"],
+    "recipients": {"classes": ["agency"]},
+    "valid_from": "2026-01-01T00:00:00Z",
+    "valid_until": "2036-01-01T00:00:00Z",
+}
 TODAY = datetime.now(UTC).date()
 NEWEST = "sluicegate_dataset_newest_record_timestamp_seconds"
 PROMISE = "sluicegate_dataset_freshness_promise_seconds"
@@ -44,6 +101,7 @@ def penalty(number: int, decided_on: date) -> dict[str, object]:
 
 SYSTEM = System(
     consumers=("harbour-bank", "commerce"),
+    newcomers=(Newcomer("pudong", "agency", frozenset({Role.CONTRIBUTOR})),),
     moves_time=True,
     metrics=True,
     holdings=(
@@ -143,6 +201,36 @@ def test_when_it_has_caught_up_it_is_in_time_again(system: RunningSystem) -> Non
     assert fetch_all(system).detail == {"days_late": "0"}
     assert late_datasets(system) == []
     assert metric(system, NEWEST) == at(decided)
+
+
+def test_a_single_late_record_is_told_where_it_comes_in(system: RunningSystem) -> None:
+    """Control: two batches whose newest record is as new; of one, every record is in time."""
+    district = system.client("pudong")
+    district.contracts.propose(read_terms(CONTRACT))
+    system.client("commerce").contracts.sign(read_terms(CONTRACT))
+    wait_until(lambda: DISTRICT in [one.name for one in district.datasets()], within_s=20)
+    assert system.time is not None
+    today = system.time().date()
+    for batch, ages, late in (("in-time", (2, 5, 7), 0), ("one-late", (2, 5, 12), 1)):
+        lines = [
+            record_line(
+                {"uscc": company(number).uscc, "decided_on": (today - timedelta(days=age)).isoformat()}
+            )
+            for number, age in enumerate(ages)
+        ]
+        done = district.contribute(
+            lambda lines=lines: lines, contract="district-penalties", dataset=DISTRICT, batch=batch
+        )
+        assert (done.report.accepted, done.report.days_late, done.report.late) == (3, 0, late)
+        [entry] = [
+            one
+            for one in system.entries()
+            if one.kind is EntryKind.CONTRIBUTION_ACCEPTED and batch in one.detail.values()
+        ]
+        assert entry.detail["late"] == str(late)
+    shown = system.officer("audit", "list", "--dataset", "pudong/district-penalties", "--output", "jsonl")
+    told = [json.loads(line).get("detail", {}).get("late") for line in shown.splitlines()]
+    assert [late for late in told if late is not None] == ["1", "0"]
 
 
 def test_the_log_holds_and_no_code_stands_in_it(system: RunningSystem) -> None:

@@ -4,17 +4,24 @@ The state shares with a rater what its memorandum grants: some fields, some of t
 many records a day, each delivery to be acknowledged. What was given is counted in the log, and the giving
 side can read it.
 
-Missing: reciprocity. What a rater gives in return, the contract that ties the two together, and one meter
-over both directions come with contracts and contributions.
+In return the rater hands in what it knows of payments, under a contract with a clause of reciprocity: what
+it gives opens what it may receive, both are counted, and the rater sees who used its records. While it
+suspends the contract neither side gets anything.
+
+Missing: nothing of this row.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.client import ClientError, Subject
+import pytest
+
+from gateway.client import Choice, ClientError, Subject, record_line
+from gateway.contracts.document import read_terms
 from gateway.model import EntryKind
 from tests.simulators.invented import company
 from tests.simulators.sources import Form, Holding
@@ -28,6 +35,61 @@ RATING = {
     "memorandum": "platform-credit-rater",
 }
 BUDGET = 9
+PAYMENTS = "members/credit-rater/datasets/payment-experience"
+CONTRACT = {
+    "v": 1,
+    "contract": "payments-for-credit",
+    "version": 1,
+    "title": "Payment experience in return for company credit",
+    "parties": [
+        {"member": "credit-rater", "role": "contributor"},
+        {"member": "platform", "role": "recipient"},
+    ],
+    "datasets": [
+        {
+            "name": PAYMENTS,
+            "held": "vault",
+            "key": ["uscc"],
+            "description": {
+                "apiVersion": "v3.1.0",
+                "kind": "DataContract",
+                "id": "payment-experience",
+                "name": "Payment experience",
+                "version": "1.0.0",
+                "status": "active",
+                "customProperties": [
+                    {"property": "provider", "value": "credit-rater"},
+                    {"property": "tier", "value": "public"},
+                    {"property": "catalogueCitation", "value": "Catalogue of private contributions, item 1"},
+                ],
+                "schema": [
+                    {
+                        "name": "experience",
+                        "properties": [
+                            {
+                                "name": "uscc",
+                                "logicalType": "string",
+                                "required": True,
+                                "classification": "public",
+                                "customProperties": [
+                                    {"property": "identifierKind", "value": "uscc"},
+                                    {"property": "lookup", "value": True},
+                                ],
+                            },
+                            {"name": "late_payments", "logicalType": "integer", "classification": "public"},
+                        ],
+                    }
+                ],
+            },
+        }
+    ],
+    "purposes": ["public-lookup"],
+    "recipients": {"members": ["platform"]},
+    "quotas": [{"records": 5, "per": "term"}],
+    "reciprocity": {"datasets": [PLATFORM], "received_per_hundred_given": 50, "allowance": 1},
+    "valid_from": "2026-01-01T00:00:00Z",
+    "valid_until": "2036-01-01T00:00:00Z",
+}
 
 
 def lower_budget(policies: Path) -> None:
@@ -125,6 +187,110 @@ def is_refused_as_overdue(system: RunningSystem) -> bool:
     except ClientError as error:
         return error.reason == "ACKNOWLEDGEMENT_OVERDUE"
     return False
+
+
+def contribute(system: RunningSystem, numbers: range) -> int:
+    """Hand in what the rater knows of these companies; return how many records were accepted."""
+    done = system.client("credit-rater").contribute(
+        lambda: (record_line({"uscc": company(n).uscc, "late_payments": n % 4}) for n in numbers),
+        contract="payments-for-credit",
+        dataset=PAYMENTS,
+        batch=f"experience-{numbers.start}",
+        choice=Choice.ALL_OR_NOTHING,
+    )
+    return done.report.accepted
+
+
+@pytest.fixture(scope="module")
+def signed(system: RunningSystem) -> Iterator[None]:
+    """A new day, on which the rater proposes the contract and the platform signs it."""
+    assert system.time is not None
+    system.time.advance(timedelta(days=1))
+    terms = read_terms(CONTRACT)
+    system.client("credit-rater").contracts.propose(terms)
+    assert system.client("platform").contracts.sign(terms).state == "active"
+    wait_until(lambda: PAYMENTS in [one.name for one in system.client("platform").datasets()], within_s=20)
+    return
+
+
+def accounts(system: RunningSystem) -> dict[str, int]:
+    """Return what an operator is shown: kind of account to what stands on it."""
+    shown = system.officer(
+        "ledger", "list", "--contract", "credit-rater/payments-for-credit", "--output", "jsonl"
+    )
+    return {row["kind"]: row["records"] for row in map(json.loads, shown.splitlines())}
+
+
+@pytest.mark.usefixtures("signed")
+def test_what_the_rater_gives_opens_what_it_may_receive(system: RunningSystem) -> None:
+    """The control is the same question, before it has given and after."""
+    first = system.released("credit-rater", PLATFORM, acknowledge=True, **ask(range(1))).entry
+    assert first.in_return == first.contract != ""
+    refused = system.refused("RECIPROCITY_EXHAUSTED", "credit-rater", PLATFORM, **ask(range(1, 4)))
+    assert refused.in_return == first.in_return
+    assert contribute(system, range(6)) == 6
+    system.released("credit-rater", PLATFORM, acknowledge=True, **ask(range(1, 4)))
+    system.refused("RECIPROCITY_EXHAUSTED", "credit-rater", PLATFORM, **ask(range(4, 5)))
+    wait_until(lambda: accounts(system) == {"given": 6, "received": 4}, within_s=20)
+
+
+@pytest.mark.usefixtures("signed")
+def test_the_state_uses_what_the_rater_gave_up_to_its_quota(system: RunningSystem) -> None:
+    look_up = {"purpose": "public-lookup"}
+    found = system.released(
+        "platform", PAYMENTS, subjects=[Subject("uscc", company(n).uscc) for n in range(4)], **look_up
+    )
+    assert sorted(record["late_payments"] for record in found.records) == [0, 1, 2, 3]
+    assert found.entry.in_return == ""
+    two = [Subject("uscc", company(n).uscc) for n in (4, 5)]
+    system.refused("QUOTA_EXHAUSTED", "platform", PAYMENTS, subjects=two, **look_up)
+    system.refused("CONTRACT_NOT_APPLICABLE", "commerce", PAYMENTS, subjects=two, **look_up)
+    wait_until(lambda: accounts(system) == {"given": 6, "received": 4, "quota": 4}, within_s=20)
+
+
+@pytest.mark.usefixtures("signed")
+def test_the_rater_sees_who_used_its_records_and_what_was_refused(system: RunningSystem) -> None:
+    assert system.time is not None
+    today = system.time().date().isoformat()
+
+    def rows() -> dict[str, tuple[int, int, int]]:
+        code, shown, told = system.cli(
+            "credit-rater", "usage", "show", "--since", today, "--until", today, "--output", "jsonl"
+        )
+        assert code == 0, told
+        found = [json.loads(line) for line in shown.splitlines()]
+        assert {row["dataset"] for row in found} <= {PAYMENTS}, "what it received is no use of its records"
+        return {row["consumer"]: (row["released"], row["denied"], row["records"]) for row in found}
+
+    wait_until(lambda: "platform" in rows(), within_s=20)
+    used = rows()
+    assert used["platform"][0::2] == (1, 4)
+    assert used["commerce"][1:] == (1, 0)
+
+
+@pytest.mark.usefixtures("signed")
+def test_the_ledger_is_what_the_log_says(system: RunningSystem) -> None:
+    before = accounts(system)
+    system.officer("ledger", "rebuild")
+    assert accounts(system) == before == {"given": 6, "received": 4, "quota": 4}
+
+
+@pytest.mark.usefixtures("signed")
+def test_while_the_contract_is_suspended_nobody_gets_anything(system: RunningSystem) -> None:
+    """Control: with the contract in force again, the records that are left are given."""
+    assert contribute(system, range(6, 10)) == 4
+    rater = system.client("credit-rater").contracts
+    name = "contracts/payments-for-credit/versions/1"
+    rater.suspend(name, "a doubt")
+    one = {"purpose": "public-lookup", "subjects": [Subject("uscc", company(4).uscc)]}
+    system.refused("CONTRACT_NOT_IN_FORCE", "credit-rater", PLATFORM, **ask(range(4, 5)))
+    with pytest.raises(ClientError) as caught:
+        system.client("platform").query(PAYMENTS, **one)
+    assert caught.value.reason in {"CONTRACT_MISSING", "CONTRACT_NOT_IN_FORCE"}
+    rater.resume(name)
+    wait_until(lambda: PAYMENTS in [one.name for one in system.client("platform").datasets()], within_s=20)
+    system.released("credit-rater", PLATFORM, acknowledge=True, **ask(range(4, 5)))
+    system.released("platform", PAYMENTS, **one)
 
 
 def test_the_log_holds_and_no_code_stands_in_it(system: RunningSystem) -> None:

@@ -11,6 +11,8 @@ import msgspec
 
 from gateway.client import AsyncClient
 from gateway.clock import parse_rfc3339
+from gateway.contracts.reciprocity import clauses_by_receiver
+from gateway.demo.world import Company
 from gateway.evidence.canonical import encode_canonical
 from gateway.exchange.contracts import Contracts, NoContracts
 from gateway.model import Contract, ContractState, Held, Terms
@@ -62,6 +64,9 @@ class SimulatedContracts:
 
     def covering(self, dataset: str, now: datetime) -> Sequence[Contract]:
         return [contract for contract in self.in_force(now) if contract.terms.dataset(dataset) is not None]
+
+    def in_return(self, contributor: str, dataset: str) -> Sequence[Contract]:
+        return clauses_by_receiver(self.contracts()).get((contributor, dataset), ())
 
 
 def description(dataset: str = SELLERS, **custom: Any) -> dict[str, Any]:
@@ -136,6 +141,21 @@ def sellers_terms(**changed: Any) -> Terms:
         **changed,
     }
     return msgspec.convert(content, Terms)
+
+
+def sellers(companies: Sequence[Company]) -> list[dict[str, Any]]:
+    """Return a record of a seller for each company, as the registry holds it."""
+    return [
+        {
+            "uscc": company.uscc,
+            "name": company.name,
+            "phone": "13912345678",
+            "complaints": number,
+            "joined_on": "2020-02-29",
+            "remarks": "a remark",
+        }
+        for number, company in enumerate(companies)
+    ]
 
 
 async def until_listed(client: AsyncClient, name: str, *, listed: bool = True) -> None:

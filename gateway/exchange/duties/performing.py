@@ -102,7 +102,7 @@ class DutyPerformer:
         Of a stream, whose pages have left, that stays counted and the subjects are told all the same.
         """
         duties = exchange.duties
-        if duties is NO_DUTIES and exchange.contract is None:
+        if duties is NO_DUTIES and exchange.contract is None and exchange.reciprocity is None:
             yield
             return
         is_stream = exchange.operation is Operation.STREAM

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from gateway.clock import parse_rfc3339
 from gateway.ledger.accounts import Account, AccountKind
-from gateway.ledger.contracts import charges_under, given_account
+from gateway.ledger.contracts import charges_in_return, charges_under, given_account
 from gateway.model import Entry, EntryKind
 from gateway.model.contract import Contract
 
@@ -45,12 +45,14 @@ class LoggedExchange:
     consumer: str = ""
     dataset: str = ""
     contract: str = ""
+    in_return: str = ""
 
     def add(self, entry: Entry) -> None:
         """Take the next entry; of two that close it, as when a release was withdrawn, the later counts."""
         self.consumer = entry.consumer or self.consumer
         self.dataset = entry.dataset or self.dataset
         self.contract = entry.contract or self.contract
+        self.in_return = entry.in_return or self.in_return
         if entry.kind is EntryKind.EXCHANGE_PAGE:
             self.pages.append((parse_rfc3339(entry.time), entry.records))
             self.vague |= entry.bytes == 0
@@ -109,12 +111,14 @@ class LoggedAccounts:
         """Return what stands on each account, not counting the exchanges `without`."""
         found = dict(self._given)
         for exchange, seen in self._exchanges.items():
-            contract = None if exchange in without else self._contracts.contract(seen.contract)
-            if contract is None:
+            if exchange in without:
                 continue
+            under, in_return = map(self._contracts.contract, (seen.contract, seen.in_return))
             for moment, most, least in seen.left_by_time():
-                accounts = {c.account for c in charges_under(contract, seen.consumer, seen.dataset, moment)}
-                for account in accounts:
+                charges = charges_under(under, seen.consumer, seen.dataset, moment) if under else []
+                if in_return is not None:
+                    charges += charges_in_return(in_return, seen.consumer, seen.dataset)
+                for account in {charge.account for charge in charges}:
                     records = least if account.kind is AccountKind.GIVEN else most
                     found[account] = found.get(account, 0) + records
         return found

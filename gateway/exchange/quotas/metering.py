@@ -24,7 +24,7 @@ from gateway.ledger import (
     exhausted,
 )
 from gateway.ledger.book import shortfall, touched
-from gateway.ledger.contracts import charges_under
+from gateway.ledger.contracts import charges_in_return, charges_under
 from gateway.model import Duties
 
 
@@ -83,4 +83,6 @@ def charges_of(exchange: Exchange, duties: Duties, moment: datetime) -> tuple[Ch
         found.append(Charge(budget(consumer, purpose, moment), Allowance(duties.limit_volume.records)))
     if exchange.contract is not None and exchange.resolved is not None:
         found += charges_under(exchange.contract, consumer, exchange.resolved.dataset.name, moment)
+    if exchange.reciprocity is not None and exchange.resolved is not None:
+        found += charges_in_return(exchange.reciprocity, consumer, exchange.resolved.dataset.name)
     return tuple(found)

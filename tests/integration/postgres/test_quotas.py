@@ -11,13 +11,10 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from gateway.demo.world import COMPANIES
-from gateway.exchange.state import Exchange
-from gateway.exchange.steps import Steps
 from gateway.ledger import AccountKind, open_ledger
 from gateway.model import EntryKind, Operation
 from gateway.model.contract import Contract, Per, Quota
-from tests.simulators.contracts import make_contract
+from tests.simulators.in_force import SELLERS, sellers, sellers_terms, until_listed
 from tests.simulators.postgres import PostgresServer
 from tests.simulators.two_nodes import TwoNodes
 from tests.simulators.waiting import until
@@ -38,19 +35,15 @@ async def world(tmp_path_factory: Any, server: PostgresServer) -> AsyncIterator[
         await world.stop()
 
 
-@pytest.fixture
-def contract(monkeypatch: pytest.MonkeyPatch) -> Contract:
-    """Every exchange is under it."""
-    contract = make_contract(
-        Quota(records=QUOTA, per=Per.TERM), contributor="registry", datasets=(COMPANIES,)
-    )
-    resolve = Steps.resolve
-
-    def resolve_under(self: Steps, exchange: Exchange) -> None:
-        resolve(self, exchange)
-        exchange.contract = contract
-
-    monkeypatch.setattr(Steps, "resolve", resolve_under)
+@pytest_asyncio.fixture(loop_scope="module")
+async def contract(world: TwoNodes) -> Contract:
+    """In force on both nodes."""
+    world.registry.lists[SELLERS] = sellers(world.companies)
+    quotas = (Quota(records=QUOTA, per=Per.TERM),)
+    for node in world.nodes:
+        contract = node.contracts.put(sellers_terms(quotas=quotas))
+    for number in range(2):
+        await until_listed(world.on(number).client(), SELLERS)
     return contract
 
 
@@ -68,11 +61,11 @@ async def test_a_quota_raced_on_two_nodes_is_used_up_to_the_last_record(
             caller = callers[number]
             try:
                 if turn % 2:
-                    signed = caller.statement(COMPANIES, "public-lookup", Operation.STREAM)
+                    signed = caller.statement(SELLERS, "public-lookup", Operation.STREAM)
                     async for message in caller.stream(signed, page_size=size):
                         got.append(message.page.record_count)  # noqa: PERF401 - what came before a refusal
                 else:
-                    signed = caller.statement(COMPANIES, "public-lookup", Operation.QUERY)
+                    signed = caller.statement(SELLERS, "public-lookup", Operation.QUERY)
                     got.append((await caller.query(signed, page_size=size)).page.record_count)
             except grpc.aio.AioRpcError as error:
                 refusals.append(error.code())
@@ -80,7 +73,7 @@ async def test_a_quota_raced_on_two_nodes_is_used_up_to_the_last_record(
     await asyncio.gather(*map(ask, range(CLIENTS)))
     # What is left is less than the largest question; the smallest takes it.
     while True:
-        signed = callers[0].statement(COMPANIES, "public-lookup", Operation.QUERY)
+        signed = callers[0].statement(SELLERS, "public-lookup", Operation.QUERY)
         try:
             got.append((await callers[0].query(signed, page_size=1)).page.record_count)
         except grpc.aio.AioRpcError:
