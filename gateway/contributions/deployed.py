@@ -16,7 +16,9 @@ from gateway.contributions.journal import ContributionJournal
 from gateway.contributions.ports import ContractSource, RecordVault
 from gateway.contributions.register import BatchRegister
 from gateway.contributions.service import ContributionService
+from gateway.contributions.sqlite import SqliteRegister
 from gateway.contributions.withdrawal import Withdrawals
+from gateway.database import PostgresAddress
 from gateway.errors import GatewayError
 from gateway.evidence.keys import SigningKey
 from gateway.ledger.contracts import Giving
@@ -82,6 +84,14 @@ class Intake:
         await self.service.wait_until_idle(LAST_RECORDS_TIMEOUT_S)
 
 
-def register_file(log: Path) -> Path:
-    """Return where the register of batches is of the deployment whose log is the file `log`: beside it."""
-    return log.with_name(f"{log.stem}-contributions.db")
+def open_register(log: Path | PostgresAddress) -> BatchRegister:
+    """Open the register of batches of the deployment with this log: in its database, or beside it.
+
+    Raises `RegisterUnavailableError`, and `ConfigError` if other users may read or write the file.
+    """
+    if isinstance(log, PostgresAddress):
+        # Only deployments with PostgreSQL pay for the driver.
+        from gateway.contributions.postgres import PostgresRegister  # noqa: PLC0415
+
+        return PostgresRegister(log)
+    return SqliteRegister(log.with_name(f"{log.stem}-contributions.db"))
