@@ -279,7 +279,7 @@ class ContributionService:
         staged = self._staged(batch)
         if records and (staged is None or staged.records != records):
             raise GatewayError(
-                "The vault has let go of what was staged; open the batch again and send it from the beginning.",
+                "The vault has let go of what was staged; open the batch again and send it anew.",
                 reason=Reason.BATCH_CLOSED,
             )
 

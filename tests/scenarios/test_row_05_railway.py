@@ -172,7 +172,7 @@ def test_what_is_too_old_is_removed_from_the_vault_and_the_log_says_so(reported:
     assert (purged["records"], purged["destroyed"]) == (3, [])
     [index] = purged["entries"]
     entry = reported.entry(index)
-    assert (entry.kind, entry.dataset, entry.records) == (EntryKind.RECORDS_PURGED, REPORTS, 3)
+    assert (entry.kind, entry.subject, entry.records) == (EntryKind.RECORDS_PURGED, REPORTS, 3)
     assert vault_records(reported) == [1]
     assert trains(reported, PASSENGER, REPORTS) == {"G-recent"}
     assert json.loads(reported.officer("vault", "purge", "--output", "json"))["records"] == 0

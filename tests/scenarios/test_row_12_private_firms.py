@@ -2,8 +2,8 @@
 
 A firm contributes conduct in payments under contract: records of fact, with the purpose that was agreed on.
 It may keep them at home, behind a provider and a memorandum, or sign a contract and upload them; then it sees
-what becomes of them, and can stop it. Its own score is labelled private: no purpose of anybody else reaches it,
-whatever a contract says, and it cannot come in again as an official record.
+what becomes of them, and can stop it. Its own score is labelled private: no purpose of anybody else reaches
+it, whatever a contract says, and it cannot come in again as an official record.
 
 Missing: nothing of this row.
 """
