@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.clock import rfc3339
-from gateway.contributions.deployed import open_register
+from gateway.contributions.deployed import copy_register, open_register, register_file
 from gateway.contributions.register import (
     Batch,
     BatchBusyError,
@@ -256,3 +256,22 @@ class TestPostgres:
                 register.unfinished()
             with register.exclusively("acme", "march"):
                 register.add(batch())
+
+    def test_a_register_is_moved_with_its_claims_and_may_be_moved_again(
+        self, server: PostgresServer, tmp_path: Path
+    ) -> None:
+        log = tmp_path / "audit.db"
+        with closing(open_register(log)) as old:
+            with old.exclusively("acme", "march"):
+                old.add(batch())
+                old.claim("exchange-march", tokens(0, 1000), NOW)
+            with old.exclusively("acme", "april"):
+                old.add(batch("april"))
+                old.settle("exchange-april", BatchState.DONE, b"told")
+            noted = [old.find("acme", name) for name in ("march", "april")]
+        with closing(open_register(server.database())) as new:
+            for _ in range(2):
+                assert copy_register(register_file(log), new) == 2
+            assert [new.find("acme", name) for name in ("march", "april")] == noted
+            with new.exclusively("acme", "march"):
+                assert new.claim("exchange-march", [(1000, tokens(4, 1)[0][1])], NOW) == {1000}
