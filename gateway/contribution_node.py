@@ -28,8 +28,7 @@ from gateway.config import GatewayConfig
 from gateway.contracts.register import ContractRegister
 from gateway.contracts.service import Contracting
 from gateway.contracts.stores import open_contract_store
-from gateway.contributions.deployed import Intake, IntakeParts, register_file
-from gateway.contributions.sqlite import SqliteRegister
+from gateway.contributions.deployed import Intake, IntakeParts, open_register
 from gateway.corrections.deployed import CorrectionParts, Corrections, open_corrections
 from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
@@ -230,13 +229,9 @@ class ContributorSide:
     def _open_intake(self) -> Intake | None:
         """Return what takes contributions; None where there is no vault to put them in."""
         parts = self._with
-        place = parts.config.log.database
         if self._vault is None:
             return None
-        if isinstance(place, PostgresAddress):
-            _log.warning("contributions.not_taken")
-            return None
-        register = SqliteRegister(register_file(place))
+        register = open_register(parts.config.log.database)
         parts.stack.callback(register.close)
         intake = Intake(
             IntakeParts(

@@ -41,6 +41,7 @@ _WORTH_TRYING: Final = frozenset(
     {
         Reason.CONTRIBUTION_BUSY,
         Reason.VAULT_UNAVAILABLE,
+        Reason.BATCH_CLOSED,
         Reason.LOG_UNAVAILABLE,
         Reason.MEMBERS_UNAVAILABLE,
         Reason.OVERLOADED,

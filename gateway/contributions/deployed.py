@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.audit.appender import Log
 from gateway.audit.store import AuditReader
-from gateway.clock import Clock
+from gateway.clock import Clock, parse_rfc3339
 from gateway.contributions.form import Forms
 from gateway.contributions.journal import ContributionJournal
 from gateway.contributions.ports import ContractSource, RecordVault
 from gateway.contributions.register import BatchRegister
 from gateway.contributions.service import ContributionService
+from gateway.contributions.sqlite import SqliteRegister
 from gateway.contributions.withdrawal import Withdrawals
+from gateway.database import PostgresAddress
 from gateway.errors import GatewayError
 from gateway.evidence.keys import SigningKey
 from gateway.ledger.contracts import Giving
@@ -82,6 +85,37 @@ class Intake:
         await self.service.wait_until_idle(LAST_RECORDS_TIMEOUT_S)
 
 
+def open_register(log: Path | PostgresAddress) -> BatchRegister:
+    """Open the register of batches of the deployment with this log: in its database, or beside it.
+
+    Raises `RegisterUnavailableError`, and `ConfigError` if other users may read or write the file.
+    """
+    if isinstance(log, PostgresAddress):
+        # Only deployments with PostgreSQL pay for the driver.
+        from gateway.contributions.postgres import PostgresRegister  # noqa: PLC0415
+
+        return PostgresRegister(log)
+    return SqliteRegister(register_file(log))
+
+
 def register_file(log: Path) -> Path:
     """Return where the register of batches is of the deployment whose log is the file `log`: beside it."""
     return log.with_name(f"{log.stem}-contributions.db")
+
+
+def copy_register(file: Path, target: BatchRegister) -> int:
+    """Copy the batches of a stopped gateway from the file of its register; return how many there are.
+
+    May be cut short, and repeated. Raises `RegisterUnavailableError`, and `BatchBusyError` while
+    a gateway works with `target`.
+    """
+    with closing(SqliteRegister(file)) as source:
+        batches = source.batches()
+        for batch in batches:
+            with target.exclusively(batch.contributor, batch.name):
+                if target.find(batch.contributor, batch.name) is None:
+                    target.add(batch)
+                claims = source.claims(batch.exchange)
+                if claims:
+                    target.claim(batch.exchange, claims, parse_rfc3339(batch.touched))
+    return len(batches)

@@ -60,7 +60,8 @@ class Batch:
 class BatchRegister(Protocol):
     """Safe from any thread; each method is one durable transaction and blocks.
 
-    All raise `RegisterUnavailableError`, having changed nothing.
+    A batch is written to inside of `exclusively` only. All raise `RegisterUnavailableError`, having changed
+    nothing.
     """
 
     def find(self, contributor: str, name: str) -> Batch | None:
@@ -97,7 +98,7 @@ class BatchRegister(Protocol):
     def exclusively(self, contributor: str, name: str) -> AbstractContextManager[None]:
         """Keep every other upload of this batch out, also of other processes, until the block ends.
 
-        Ends with the process, however that ends. Raises `BatchBusyError`.
+        Ends with the process, however that ends. Entering and leaving block too. Raises `BatchBusyError`.
         """
         ...
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -58,6 +58,7 @@ TRANSIENT: Final = frozenset(
     {
         Reason.LOG_UNAVAILABLE,
         Reason.VAULT_UNAVAILABLE,
+        Reason.BATCH_CLOSED,
         Reason.OVERLOADED,
         Reason.CONTRIBUTION_BUSY,
         Reason.READER_STALLED,
@@ -155,9 +156,19 @@ class ContributionService:
         self._giving = giving
         self._uploads: dict[tuple[str, str], Upload] = {}
 
-    def form(self, call: Call, contract: str, dataset: str) -> Form:
-        """Return what a contributor needs to prepare records; raise `GatewayError`."""
-        return self.forms.find(self._admit(call), contract, dataset, self.clock())
+    async def form(self, call: Call, contract: str, dataset: str) -> Form:
+        """Return what a contributor needs to prepare records; a refusal leaves its entry.
+
+        Raises `GatewayError`. Whoever is refused here may never come to open a batch.
+        """
+        member: Member | None = None
+        try:
+            member = self._admit(call)
+            return self.forms.find(member, contract, dataset, self.clock())
+        except GatewayError as error:
+            provider = {} if member is None else {"provider": member.id}
+            await self.journal.record_refusal(error, call=call, known=member is not None, members=provider)
+            raise
 
     async def open(self, call: Call, opening: Opening | GatewayError) -> Upload:
         """Begin a batch or go on with it; a refusal leaves its entry. Raises `GatewayError`."""
@@ -176,17 +187,24 @@ class ContributionService:
         """
         completed = 0
         oldest = rfc3339(self.clock() - self.limits.kept)
-        for batch in await in_thread(self.register.unfinished):
-            with ExitStack() as stack:
-                try:
-                    stack.enter_context(self.register.exclusively(batch.contributor, batch.name))
-                except BatchBusyError:
+        for unfinished in await in_thread(self.register.unfinished):
+            who, name = unfinished.contributor, unfinished.name
+            stack = ExitStack()
+            try:
+                await in_thread(stack.enter_context, self.register.exclusively(who, name))
+                # As it is now that nobody else works on it.
+                batch = await in_thread(self.register.find, who, name)
+                if batch is None:
                     continue
                 if batch.state is BatchState.SEALED:
                     await self.complete(batch)
                     completed += 1
                 elif batch.touched < oldest:
                     await self._let_go(batch)
+            except BatchBusyError:
+                continue
+            finally:
+                await in_thread(stack.close)
         return completed
 
     async def wait_until_idle(self, timeout_s: float) -> int:
@@ -256,6 +274,15 @@ class ContributionService:
             self.vault.discard(staged)
         self.register.forget(batch.exchange)
 
+    def require_staged(self, batch: Batch, records: int) -> None:
+        """Raise `GatewayError` unless the vault has all that was staged: what is lost cannot be accepted."""
+        staged = self._staged(batch)
+        if records and (staged is None or staged.records != records):
+            raise GatewayError(
+                "The vault has let go of what was staged; open the batch again and send it anew.",
+                reason=Reason.BATCH_CLOSED,
+            )
+
     def leave(self, upload: Upload, key: tuple[str, str]) -> None:
         """Note that an upload has ended."""
         if self._uploads.get(key) is upload:
@@ -284,8 +311,9 @@ class ContributionService:
             # Its connection broke and nobody has noticed yet: the company is here now.
             before.give_way()
             await before.ended.wait()
-        upload.hold(self.register.exclusively(member.id, opening.batch), key)
         self._uploads[key] = upload
+        upload.hold(key)
+        await in_thread(upload.enter, self.register.exclusively(member.id, opening.batch))
         batch = await in_thread(self.register.find, member.id, opening.batch)
         if batch is not None and (batch.contract, batch.dataset, batch.choice) != (
             form.contract.id,
@@ -344,6 +372,8 @@ class Upload:
         self._service = service
         self._call = call
         self._stack = ExitStack()
+        self._locks = ExitStack()
+        """Apart: they block."""
         self._batch: Batch | None = None
         self._staging: Staging | None = None
         self._way_given = False
@@ -405,19 +435,25 @@ class Upload:
             # A fault here loses nothing: the sender hears next time what is durable.
             with suppress(GatewayError):
                 await in_thread(staging.flush)
-        self.close()
+        await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End this call's hold on the batch. What is staged stays, for the next call."""
-        self._stack.close()
-        self.ended.set()
+        try:
+            await in_thread(self._locks.close)
+        finally:
+            self._stack.close()
+            self.ended.set()
 
     # -- for the service -------------------------------------------------------------------------
 
-    def hold(self, lock: Any, key: tuple[str, str]) -> None:
-        """Keep `lock` until this upload ends."""
-        self._stack.enter_context(lock)
+    def hold(self, key: tuple[str, str]) -> None:
+        """Be the upload of the batch `key` here until this one ends."""
         self._stack.callback(self._service.leave, self, key)
+
+    def enter(self, lock: AbstractContextManager[None]) -> None:
+        """Keep `lock` until this upload ends. Blocks."""
+        self._locks.enter_context(lock)
 
     def give_way(self) -> None:
         """End this upload at its next step: another call goes on with the batch."""
@@ -464,7 +500,7 @@ class Upload:
         except GatewayError as unrecorded:
             refusal = unrecorded
         finally:
-            self.close()
+            await self.close()
         return refusal
 
     async def _take(self, first: int, text: bytes) -> bool:
@@ -492,6 +528,7 @@ class Upload:
         await in_thread(self._staging.flush)
         intake = self._staging.intake
         _verify_statement(statement, batch, intake.digest)
+        await in_thread(service.require_staged, batch, intake.report.accepted)
         self.require_allowed()
         report = closed_report(intake.report, form.dataset.freshness, service.clock().date())
         accepted = report.accepted > 0 and (batch.choice == Choice.ACCEPT_VALID.value or report.rejected == 0)

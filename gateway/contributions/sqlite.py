@@ -167,6 +167,20 @@ class SqliteRegister:
             ).fetchall()
         return [_batch(row) for row in rows]
 
+    def batches(self) -> list[Batch]:
+        """Return every batch, for a move; the first noted first."""
+        with self._guarded() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM batch ORDER BY number").fetchall()  # noqa: S608
+        return [_batch(row) for row in rows]
+
+    def claims(self, exchange: str) -> list[tuple[int, bytes]]:
+        """Return the claims of a batch in rising order, for a move."""
+        with self._guarded() as connection:
+            number = _number(connection, exchange)
+            return connection.execute(
+                "SELECT row, token FROM claim WHERE batch = ? ORDER BY row", (number,)
+            ).fetchall()
+
     @contextmanager
     def exclusively(self, contributor: str, name: str) -> Iterator[None]:
         """Hold a lock on one byte of a file: of this open file, so that threads exclude each other too."""

@@ -52,6 +52,8 @@ PRIVILEGES: Final[dict[str, tuple[str, ...]]] = {
     "correction_head": ("SELECT", "UPDATE"),
     "contract_registry": ("SELECT", "UPDATE"),
     "contracts": ("SELECT", "INSERT", "UPDATE"),
+    "contribution_batch": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "contribution_claim": ("SELECT", "INSERT", "DELETE"),
     **dict.fromkeys(
         (
             *("vault_holding", "vault_key", "vault_batch", "vault_run", "vault_page"),

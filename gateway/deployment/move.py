@@ -25,6 +25,7 @@ from gateway.config import GatewayConfig
 from gateway.contracts.sqlite import SqliteContractStore
 from gateway.contracts.store import write_version
 from gateway.contracts.version import Version
+from gateway.contributions.deployed import copy_register, open_register, register_file
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseUnavailableError
 from gateway.database.privileges import require_guards, require_modest_role
@@ -66,12 +67,13 @@ def move_to_postgres(
 ) -> Moved:
     """Copy what a stopped gateway keeps in files into the database at `address`; retire the files.
 
-    That is the log, members, contracts and details. The log is examined before and after; origin, key,
-    entries and checkpoints are the same, so that every receipt stays valid. The file of details is not kept
-    as the others are, but destroyed: what is erased later must not be left in it. Nothing can append to the
-    log's file meanwhile. A move that was interrupted is taken up again: what was committed is not copied
-    twice. Raises `LogMismatchError` if either log is not sound or they differ, `LogUnavailableError`, what
-    `gateway.details.transfer` raises, `ContractsUnavailableError`, and `ConfigError`.
+    That is the log, members, contracts, the register of contributed batches, and details. The log is
+    examined before and after; origin, key, entries and checkpoints are the same, so that every receipt
+    stays valid. The file of details is not kept as the others are, but destroyed: what is erased later must
+    not be left in it. Nothing can append to the log's file meanwhile. A move that was interrupted is taken
+    up again: what was committed is not copied twice. Raises `LogMismatchError` if either log is not sound
+    or they differ, `LogUnavailableError`, what `gateway.details.transfer` raises,
+    `ContractsUnavailableError`, and `ConfigError`.
     """
     log_file = require_file_log(config.log.database, "Moving")
     member_file = require_file_log(config.members.database, "Moving")
@@ -103,7 +105,12 @@ def move_to_postgres(
             stage("examining the details")
             details = _verify_details(address, details_file, config.log.origin)
             destroy(details_file, config.log.origin)
-        retired = (log_file, member_file, *((contracts_file,) if contracts_file is not None else ()))
+        register = register_file(log_file)
+        if register.exists():
+            with closing(open_register(address)) as batches:
+                copy_register(register, batches)
+        kept = (contracts_file, register if register.exists() else None)
+        retired = (log_file, member_file, *(path for path in kept if path is not None))
         files = tuple(_retire(path) for path in retired)
     return Moved(after.entries, after.checkpoints, len(members[1]), details, len(contracts), files)
 

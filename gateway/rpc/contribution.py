@@ -52,7 +52,7 @@ class ContributionServicer:
         try:
             call = describe_call(context, body, UNARY_TIMEOUT_S)
             request = parse_request(body, api.GetContributionFormRequest)
-            form = self._service.form(call, request.contract, request.dataset)
+            form = await self._service.form(call, request.contract, request.dataset)
         except GatewayError as error:
             await abort(context, error)
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import tempfile
 import time
@@ -18,26 +17,37 @@ from gateway.audit.contribution import BatchDigest  # noqa: E402
 from gateway.catalogue import describe_dataset  # noqa: E402
 from gateway.client.contributing import pages_of  # noqa: E402
 from gateway.contributions.checks import RecordChecker  # noqa: E402
-from tests.fault.test_killed_upload import launch  # noqa: E402
-from tests.simulators.contributing import DATASET, FIELDS, TIERS, ContributionWorld, describe, lines, records  # noqa: E402
+from tests.simulators.contributing import (  # noqa: E402
+    COMPANY,
+    CONTRACT,
+    FIELDS,
+    TIERS,
+    describe,
+    lines,
+    make_contract,
+    records,
+)
+from tests.simulators.system import System, run_system  # noqa: E402
 
 
-async def upload(rows: list[bytes]) -> float:
-    """Return the seconds that a batch takes, over real gRPC to a process of its own, to its receipt."""
-    with tempfile.TemporaryDirectory() as folder:
-        world = ContributionWorld(Path(folder))
-        process, port = await asyncio.to_thread(launch, Path(folder), 0)
-        try:
-            started = time.perf_counter()
-            done = await world.contribute(rows, batch="bench", client=world.client(port=port))
-            seconds = time.perf_counter() - started
-            assert done.accepted
-        finally:
-            process.kill()
-            process.communicate()
-        await world.start()
-        assert len(world.vault.visible(DATASET)) == len(rows)
-        await world.stop()
+def upload(rows: list[bytes]) -> float:
+    """Return the seconds that a batch takes into the vault of a gateway of real processes, to its receipt."""
+    parties = (COMPANY, "inspectorate")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        run_system(System(consumers=parties), Path(folder)) as system,
+    ):
+        terms = make_contract().terms
+        system.client(COMPANY).contracts.propose(terms)
+        assert system.client("inspectorate").contracts.sign(terms).in_force
+        started = time.perf_counter()
+        done = system.client(COMPANY).contribute(
+            lambda: iter(rows), contract=CONTRACT, dataset="customers", batch="bench"
+        )
+        seconds = time.perf_counter() - started
+        assert done.accepted
+        [held] = json.loads(system.officer("vault", "status", "--output", "json"))
+        assert held["records"] == len(rows)
     return seconds
 
 
@@ -59,7 +69,7 @@ def main() -> None:
     for page in pages:
         digest, _ = digest.add_page(page, bytes(32))
     digests_s = time.perf_counter() - started
-    seconds = asyncio.run(upload(rows))
+    seconds = upload(rows)
     found = {
         "records": len(rows),
         "bytes": digest.size_bytes,

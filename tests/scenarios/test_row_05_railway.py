@@ -3,19 +3,30 @@
 The rules of 2017 keep a breach of the rules of travel for five years. After that it is not given out: to
 nobody, in no way of asking, whatever memorandum is stated, though the railway still holds it.
 
+What the conductors report the railway does not keep itself: it contributes it, under contract, to the
+gateway's vault. There the same holds, and what is too old is removed for good.
+
 Missing: nothing of this row. That the railway deletes what it may no longer give is its own affair.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
 
 from gateway.client import Subject
+from gateway.model import EntryKind
+from tests.simulators.giving import agree, answered, done, draft, write_csv
 from tests.simulators.invented import person
 from tests.simulators.sources import Holding
-from tests.simulators.system import RunningSystem, System
+from tests.simulators.system import RunningSystem, System, replace_in
 
 JOURNEYS = "members/railway/datasets/passenger-journeys"
+REPORTS = "members/railway/datasets/conductor-reports"
 INSPECTION = {
     "purpose": "passenger-safety",
     "legal_basis": "railway-credit-measures-12",
@@ -42,25 +53,56 @@ def journey(subject: Subject, train: str, travelled_on: date) -> dict[str, objec
     }
 
 
+BREACHES = [
+    journey(PASSENGER, "G-recent", years_ago(1)),
+    journey(PASSENGER, "G-lasting", years_ago(5, days=20)),
+    journey(PASSENGER, "G-old", years_ago(5, days=-20)),
+    journey(OTHER, "G-older", years_ago(9)),
+]
+
+
+def cover_reports(policies: Path) -> None:
+    """Have law and memorandum cover what the conductors report as well, and let the railway contribute."""
+    for chapter in ("memoranda", "legal_bases"):
+        replace_in(policies / "data" / f"{chapter}.yaml", f"[{JOURNEYS}]", f"[{JOURNEYS}, {REPORTS}]")
+    railway = "title: National Railway\n    class: company\n    roles: [provider"
+    replace_in(policies / "data" / "members.yaml", railway, f"{railway}, contributor")
+
+
 SYSTEM = System(
     consumers=("transport", "police", "airline"),
     moves_time=True,
-    holdings=(
-        Holding(
-            JOURNEYS,
-            [
-                journey(PASSENGER, "G-recent", years_ago(1)),
-                journey(PASSENGER, "G-lasting", years_ago(5, days=20)),
-                journey(PASSENGER, "G-old", years_ago(5, days=-20)),
-                journey(OTHER, "G-older", years_ago(9)),
-            ],
-        ),
-    ),
+    change_policies=cover_reports,
+    holdings=(Holding(JOURNEYS, BREACHES),),
 )
 
 
-def trains(system: RunningSystem, subject: Subject) -> set[str]:
-    found = system.released("transport", JOURNEYS, subjects=[subject], **INSPECTION)
+@pytest.fixture(scope="module")
+def reported(system: RunningSystem, tmp_path_factory: pytest.TempPathFactory) -> RunningSystem:
+    """The system after the railway has contributed what its conductors reported."""
+    folder = tmp_path_factory.mktemp("railway")
+    journeys = (system.config.catalogue / "railway-passenger-journeys.yaml").read_text(encoding="utf-8")
+    text = journeys.replace("passenger-journeys", "conductor-reports")
+    file = draft(
+        folder,
+        text,
+        "railway",
+        "transport",
+        name="conductor-reports",
+        purposes=["passenger-safety"],
+        key=["national_id", "train"],
+    )
+    agree(system, file, "railway", "transport")
+    records = write_csv(folder / "reports.csv", BREACHES)
+    parts = ("--contract", "conductor-reports", "--dataset", "conductor-reports")
+    told = done(system, "railway", "contribute", records, *parts)
+    assert (told["accepted"], told["records_accepted"]) == (True, len(BREACHES))
+    answered(system, "transport", REPORTS, subjects=[PASSENGER], **INSPECTION)
+    return system
+
+
+def trains(system: RunningSystem, subject: Subject, dataset: str = JOURNEYS) -> set[str]:
+    found = system.released("transport", dataset, subjects=[subject], **INSPECTION)
     return {record["train"] for record in found.records}
 
 
@@ -101,10 +143,43 @@ def test_nobody_else_sees_journeys_and_nobody_without_an_order(system: RunningSy
     )
 
 
-def test_the_day_comes_for_every_record_while_the_gateway_runs(system: RunningSystem) -> None:
-    assert system.time is not None
-    system.time.advance(timedelta(days=30))
-    assert trains(system, PASSENGER) == {"G-recent"}
+def test_of_what_was_contributed_nothing_older_is_given_out_either(reported: RunningSystem) -> None:
+    found = reported.released("transport", REPORTS, subjects=[PASSENGER], **INSPECTION)
+    assert {record["train"] for record in found.records} == {"G-recent", "G-lasting"}
+    assert found.page.verified is not None
+    assert found.page.verified.from_vault
+    assert trains(reported, OTHER, REPORTS) == set()
+    for train, matches in (("G-recent", True), ("G-old", False)):
+        match = reported.matched(
+            "transport", REPORTS, subject=PASSENGER, match={"train": train}, **INSPECTION
+        )
+        assert bool(match) is matches
+
+
+def test_the_day_comes_for_every_record_while_the_gateway_runs(reported: RunningSystem) -> None:
+    assert reported.time is not None
+    reported.time.advance(timedelta(days=30))
+    assert trains(reported, PASSENGER) == {"G-recent"}
+    assert trains(reported, PASSENGER, REPORTS) == {"G-recent"}
+
+
+def test_what_is_too_old_is_removed_from_the_vault_and_the_log_says_so(reported: RunningSystem) -> None:
+    """Control: until then the vault holds it, though it is not given out; removing again finds nothing."""
+    assert vault_records(reported) == [len(BREACHES)]
+    [due] = json.loads(reported.officer("vault", "purge", "--dry-run", "--output", "json"))
+    assert (due["dataset"], due["records"]) == (REPORTS, 3)
+    purged = json.loads(reported.officer("vault", "purge", "--output", "json"))
+    assert (purged["records"], purged["destroyed"]) == (3, [])
+    [index] = purged["entries"]
+    entry = reported.entry(index)
+    assert (entry.kind, entry.subject, entry.records) == (EntryKind.RECORDS_PURGED, REPORTS, 3)
+    assert vault_records(reported) == [1]
+    assert trains(reported, PASSENGER, REPORTS) == {"G-recent"}
+    assert json.loads(reported.officer("vault", "purge", "--output", "json"))["records"] == 0
+
+
+def vault_records(system: RunningSystem) -> Sequence[int]:
+    return [each["records"] for each in json.loads(system.officer("vault", "status", "--output", "json"))]
 
 
 def test_the_log_holds_and_no_passenger_stands_in_it(system: RunningSystem) -> None:

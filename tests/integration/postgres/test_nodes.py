@@ -345,6 +345,7 @@ async def test_a_receipt_from_before_the_move_stays_provable(
         assert hashes or verified.checkpoint.size == size
     with closing(open_member_store(address)) as store:
         assert store.members()[1] == members
+    assert any(path.name.startswith("audit-contributions.db") for path in moved.files)
     for path in moved.files:
         assert path.stat().st_mode & 0o777 == 0o400
     with pytest.raises(ConfigError, match="missing"):
