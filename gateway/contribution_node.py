@@ -30,6 +30,7 @@ from gateway.contracts.service import Contracting
 from gateway.contracts.stores import open_contract_store
 from gateway.contributions.deployed import Intake, IntakeParts, open_register
 from gateway.corrections.deployed import CorrectionParts, Corrections, open_corrections
+from gateway.corrections.noting import RecipientNoter
 from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
 from gateway.errors import GatewayError
@@ -135,6 +136,11 @@ class ContributorSide:
         await contributed.refresh()
         self._begin(contributed.keep_fresh())
         self.providers = self._open_providers()
+
+    @property
+    def recipients(self) -> RecipientNoter | None:
+        """Who remembers what reached whom, if that is kept."""
+        return None if self.corrections is None else self.corrections.noter
 
     def services(self) -> dict[ServiceDescriptor, object]:
         """Return what contributors, and recipients of corrections, may call."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +36,6 @@ from gateway.config import GatewayConfig, ListsConfig, MetricsConfig, Timestamps
 from gateway.contracts.service import Contracting
 from gateway.contribution_node import ContributorSide, NodeParts, note_promises, service_of
 from gateway.corrections.deployed import load_keys
-from gateway.corrections.tokens import CorrectionKeys
 from gateway.database import PostgresAddress
 from gateway.details import DetailsKeeper, KeeperHooks
 from gateway.details.deployed import open_keeper, read_fields_key
@@ -77,7 +75,7 @@ from gateway.policy.engine import PolicyEngine
 from gateway.policy_node import PolicyOpener, known_names, make_engine, tier_names
 from gateway.process import ServingProcess
 from gateway.pseudonym import Keyring, Pseudonymiser
-from gateway.recorded.deployment import DeploymentState, observe_deployment
+from gateway.recorded.deployment import DeploymentState, common_ground, observe_deployment
 from gateway.recorded.entries import RecordedEntries, recorded_entries
 from gateway.recorded.members import MemberContradiction, RecordedMembers, told
 from gateway.recorded.starts import Instance, announce, node_name
@@ -171,7 +169,8 @@ class Node(ServingProcess):
         policy, bundle = serving.engine, serving.engine.bundle
         catalogue = Catalogue.read(config.catalogue, tier_names(bundle))
         correction_keys = load_keys(config.corrections, catalogue)
-        directory = self._open_directory(recorded, common_ground(config, bundle, keyring, correction_keys))
+        fingerprint = correction_keys.fingerprint if correction_keys is not None else None
+        directory = self._open_directory(recorded, common_ground(config, bundle, keyring, fingerprint))
         self._details = self._open_details()
         journal = Journal(
             log,
@@ -209,7 +208,6 @@ class Node(ServingProcess):
         self.contracting = contributors.contracting
         contracts = self._contracts(directory)
         await contributors.serve(contracts, correction_keys, Pseudonymiser(keyring))
-        corrections = contributors.corrections
         exchange = ExchangeService(
             Collaborators(
                 origin=config.log.origin,
@@ -230,7 +228,7 @@ class Node(ServingProcess):
                 ),
                 witnessing=witnessing,
                 list_limits=ListLimits(list_rules(config.lists), reader, page_token_key),
-                recipients=None if corrections is None else corrections.noter,
+                recipients=contributors.recipients,
                 contracts=contracts,
             ),
             moving_streams=config.server.moving_streams,
@@ -577,25 +575,6 @@ def list_rules(config: ListsConfig) -> ListRules:
         questions_a_day=config.questions_a_day,
         again_after=timedelta(seconds=config.again_after_s),
     )
-
-
-def common_ground(
-    config: GatewayConfig, bundle: Bundle, keyring: Keyring, corrections: CorrectionKeys | None = None
-) -> dict[str, str]:
-    """Return what must be the same on all nodes of a deployment, as fingerprints by name.
-
-    Where two people activate policies, every node follows the log, and what must be the same is not the
-    bundle but who may sign.
-    """
-    epochs = "\n".join(f"{epoch.id} {keyring_fingerprint(epoch.key)}" for epoch in keyring.epochs)
-    common = {"keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
-    if corrections is not None:
-        common["corrections"] = f"sha256:{corrections.fingerprint}"
-    activation = config.policy.activation
-    if activation is None:
-        return {"policy": bundle.digest, **common}
-    signers = activation.model_dump_json(exclude={"database"})
-    return {"policy signers": f"sha256:{hashlib.sha256(signers.encode()).hexdigest()}", **common}
 
 
 def _page_token_key(config: GatewayConfig) -> bytes:

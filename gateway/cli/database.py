@@ -18,8 +18,8 @@ from gateway.database.migration import inspect_schema, migrate
 from gateway.deployment.move import move_to_postgres
 from gateway.deployment.policy import bundle_in_force
 from gateway.errors import ConfigError
-from gateway.node import common_ground
 from gateway.pseudonym import Keyring
+from gateway.recorded.deployment import common_ground
 
 app = typer.Typer(
     add_completion=False,
@@ -140,7 +140,7 @@ def adopt(context: typer.Context, config: GatewayConfigOption = GATEWAY_CONFIG) 
         settings,
         bundle,
         Keyring.load(settings.keys.keyring),
-        CorrectionKeys.load(key) if key.exists() else None,
+        CorrectionKeys.load(key).fingerprint if key.exists() else None,
     )
     agreement = Agreement(_of(settings), held)
     try:

@@ -16,6 +16,8 @@ from gateway.config import GatewayConfig
 from gateway.errors import ConfigError
 from gateway.evidence.canonical import encode_canonical
 from gateway.model import Entry, EntryKind
+from gateway.pki.example_keys import keyring_fingerprint
+from gateway.policy.bundle import Bundle
 from gateway.pseudonym import Keyring
 
 PARTS: Final[Mapping[str, EntryKind]] = {
@@ -138,6 +140,25 @@ def keyring_digest(keyring: Keyring) -> str:
         for epoch in keyring.epochs
     ]
     return _digest(epochs)
+
+
+def common_ground(
+    config: GatewayConfig, bundle: Bundle, keyring: Keyring, corrections: str | None = None
+) -> dict[str, str]:
+    """Return what must be the same on all nodes of a deployment, as fingerprints by name.
+
+    `corrections` is the fingerprint of the key of corrections, if there is one. Where two people activate
+    policies, every node follows the log, and what must be the same is not the bundle but who may sign.
+    """
+    epochs = "\n".join(f"{epoch.id} {keyring_fingerprint(epoch.key)}" for epoch in keyring.epochs)
+    common = {"keyring": f"sha256:{hashlib.sha256(epochs.encode()).hexdigest()}"}
+    if corrections is not None:
+        common["corrections"] = f"sha256:{corrections}"
+    activation = config.policy.activation
+    if activation is None:
+        return {"policy": bundle.digest, **common}
+    signers = activation.model_dump_json(exclude={"database"})
+    return {"policy signers": f"sha256:{hashlib.sha256(signers.encode()).hexdigest()}", **common}
 
 
 def _key_digest(key: bytes) -> str:
