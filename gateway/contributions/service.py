@@ -178,6 +178,10 @@ class ContributionService:
             await self._enter(upload, upload.member, opening)
         except Exception as error:
             raise await upload.refuse(error) from error
+        except asyncio.CancelledError:
+            # The connection broke before the caller got the upload: nobody else will let go of the batch.
+            await upload.close()
+            raise
         return upload
 
     async def recover(self) -> int:
@@ -431,11 +435,14 @@ class Upload:
     async def leave(self) -> None:
         """End this call, however it went; what has come and was not refused is staged for the next one."""
         batch, staging = self._batch, self._staging
-        if staging is not None and batch is not None and batch.state is BatchState.OPEN and not self._refused:
-            # A fault here loses nothing: the sender hears next time what is durable.
-            with suppress(GatewayError):
-                await in_thread(staging.flush)
-        await self.close()
+        is_open = batch is not None and batch.state is BatchState.OPEN and not self._refused
+        try:
+            if staging is not None and is_open:
+                # A fault here loses nothing: the sender hears next time what is durable.
+                with suppress(GatewayError):
+                    await in_thread(staging.flush)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """End this call's hold on the batch. What is staged stays, for the next call."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import pytest
 import pytest_asyncio
 
@@ -27,45 +25,27 @@ from gateway.evidence.keys import SigningKey
 from gateway.model import ContractState, Held
 from gateway.pki.tls13 import require_tls13
 from gateway.rpc.convert import envelope_to_wire
-from tests.simulators.campaign import scaled
 from tests.simulators.contributing import (
     COMPANY,
     CONTRACT,
     DATASET,
     ContributionWorld,
+    contribution_world,
     lines,
     make_contract,
     records,
 )
-from tests.simulators.cutting_upload import CuttingRelay
-from tests.simulators.outcome import refusal_of
+from tests.simulators.raw_upload import RawUpload, many, reason_of
 from tests.simulators.waiting import until
 
 require_tls13()
-
-CUTS = scaled(50, 500)
 
 
 @pytest_asyncio.fixture
 async def world(tmp_path: Any) -> AsyncIterator[ContributionWorld]:
     """A gateway with one contract in force; whatever a test did, its log is sound."""
-    world = await ContributionWorld(tmp_path).start()
-    try:
+    async with contribution_world(tmp_path) as world:
         yield world
-        world.log.verify()
-    finally:
-        await world.stop()
-
-
-async def many(count: int) -> list[dict[str, Any]]:
-    """Return records, made on a thread: the gateway under test lives on this event loop."""
-    return await asyncio.to_thread(records, count)
-
-
-async def reason_of(upload: Any) -> ClientError:
-    with pytest.raises(ClientError) as refused:
-        await upload
-    return refused.value
 
 
 def assert_recorded(world: ContributionWorld, error: ClientError, reason: Reason) -> None:
@@ -77,53 +57,6 @@ def assert_recorded(world: ContributionWorld, error: ClientError, reason: Reason
     assert entry.reasons == (reason.value,)
     assert entry.records == 0
     assert world.vault.hidden() == 0
-
-
-class RawUpload:
-    """An upload that says whatever a test wants."""
-
-    def __init__(self, world: ContributionWorld, member: str = COMPANY) -> None:
-        self._caller = world.caller(member)
-        channel = self._caller._channel
-        self._call = channel.stream_stream("/gateway.api.v1.ContributionService/Contribute")(timeout=30)
-
-    async def say(self, **step: Any) -> None:
-        await self.send(api.ContributeRequest(**step).SerializeToString())
-
-    async def send(self, body: bytes) -> None:
-        await self._call.write(body)
-
-    async def open(self, batch: str = "raw", **parts: Any) -> api.ContributionProgress:
-        opening = {
-            "contract": CONTRACT,
-            "dataset": "customers",
-            "batch": batch,
-            "choice": api.CONTRIBUTION_CHOICE_ALL_OR_NOTHING,
-        }
-        await self.say(opening=api.ContributionOpening(**{**opening, **parts}))
-        return (await self.hear()).progress
-
-    async def page(self, first: int, text: bytes) -> None:
-        await self.say(page=api.ContributionPage(first_record=first, records=text))
-
-    async def hear(self) -> api.ContributeResponse:
-        return api.ContributeResponse.FromString(await self._call.read())
-
-    async def refusal(self) -> ClientError:
-        """Return how the call was refused."""
-        from gateway.client.errors import from_rpc_error
-
-        with pytest.raises(grpc.aio.AioRpcError) as ended:
-            await self._drain()
-        assert refusal_of(ended.value).domain == "sluicegate"
-        return from_rpc_error(ended.value)
-
-    async def _drain(self) -> None:
-        while await self._call.read() is not grpc.aio.EOF:
-            pass
-
-    async def end(self) -> None:
-        await self._call.done_writing()
 
 
 # -- what works --------------------------------------------------------------------------------------
@@ -241,128 +174,6 @@ async def test_formulas_stay_texts_and_are_flagged(world: ContributionWorld) -> 
     done = await world.contribute(rows)
     assert done.report.flagged == {"note": 2}
     assert world.vault.visible(DATASET) == lines(rows)
-
-
-# -- breaks ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.timeout(1800)
-async def test_an_upload_cut_at_any_byte_ends_as_one_that_was_not(world: ContributionWorld) -> None:
-    rows = [*await many(12_000), *records(20), {"name": "x"}]
-    whole = await world.contribute(rows, batch="whole", choice=Choice.ACCEPT_VALID)
-    sent = sum(map(len, lines(rows)))
-    dice = random.Random(5)
-    broken = 0
-    batch = 0
-    while broken < CUTS:
-        cuts = [dice.randrange(200, sent // 2) for _ in range(12)]
-        async with CuttingRelay(world.gateway.port, cuts) as relay:
-            done = await world.contribute(
-                rows,
-                batch=f"cut-{batch}",
-                choice=Choice.ACCEPT_VALID,
-                client=world.client(port=relay.port),
-                patience_s=60.0,
-            )
-            broken += relay.broken
-        batch += 1
-        assert done.report == whole.report
-        assert done.verified.statement.records == len(rows)
-    evidence = world.vault.visible(DATASET)
-    taken = evidence[: whole.report.accepted]
-    assert evidence == taken * (batch + 1)
-    assert world.vault.hidden() == 0
-
-
-async def test_what_is_durable_is_not_sent_again(world: ContributionWorld) -> None:
-    rows = lines(await many(40_000))
-    upload = RawUpload(world)
-    await upload.open(batch="long")
-    first = 0
-    progress = api.ContributionProgress()
-    while progress.records == 0:
-        page = rows[first : first + 1000]
-        await upload.page(first, b"\n".join(page) + b"\n")
-        first += 1000
-        if first == 20_000:
-            progress = (await upload.hear()).progress
-    upload._call.cancel()
-    again = RawUpload(world)
-    opened = await again.open(batch="long")
-    assert opened.records >= progress.records > 0
-    assert world.vault.visible(DATASET) == []
-    again._call.cancel()
-
-
-async def test_records_that_changed_during_a_break_are_noticed(world: ContributionWorld) -> None:
-    rows = await many(30_000)
-    upload = RawUpload(world)
-    await upload.open(batch="changed", choice=api.CONTRIBUTION_CHOICE_ACCEPT_VALID)
-    from gateway.client.contributing import pages_of
-
-    first = 0
-    for page in list(pages_of(lines(rows)))[:12]:
-        await upload.page(first, b"\n".join(page) + b"\n")
-        first += len(page)
-    await upload.hear()
-    upload._call.cancel()
-    rows[5] = {**rows[5], "employees": 499}
-    error = await reason_of(world.contribute(rows, batch="changed", choice=Choice.ACCEPT_VALID))
-    assert "no longer those" in error.message
-    assert world.vault.visible(DATASET) == []
-
-
-async def test_a_second_upload_of_a_batch_takes_over_from_one_that_hangs(world: ContributionWorld) -> None:
-    rows = records(100)
-    hanging = RawUpload(world)
-    await hanging.open(batch="taken-over")
-    done = await world.contribute(rows, batch="taken-over")
-    assert done.accepted
-    assert (await hanging.refusal()).reason == Reason.CONTRIBUTION_BUSY.value
-
-
-async def test_a_sealed_batch_is_completed_by_the_next_start(world: ContributionWorld) -> None:
-    """The log takes the entry, and then the vault cannot commit: the end is decided and will come."""
-    rows = records(2000)
-    vault = world.vault
-    commit = vault.commit
-
-    def failing(*_: Any) -> int:
-        raise GatewayError("no space", reason=Reason.VAULT_UNAVAILABLE)
-
-    vault.commit = failing  # type: ignore[method-assign]
-    error = await reason_of(world.contribute(rows, batch="sealed", patience_s=0.0))
-    assert error.reason == Reason.VAULT_UNAVAILABLE.value
-    assert vault.visible(DATASET) == []
-    vault.commit = commit  # type: ignore[method-assign]
-    [accepted] = world.entries("contribution.accepted")
-    await world.restart()
-    assert world.vault.visible(DATASET) == lines(rows)
-    done = await world.contribute(rows, batch="sealed")
-    assert (done.accepted, done.verified.entry) == (True, accepted)
-    assert world.entries("contribution.accepted") == [accepted]
-
-
-async def test_a_batch_that_lies_for_a_week_is_let_go(world: ContributionWorld) -> None:
-    from datetime import timedelta
-
-    rows = lines(await many(20_000))
-    upload = RawUpload(world)
-    await upload.open(batch="forgotten")
-    for first in range(0, 20_000, 1000):
-        await upload.page(first, b"\n".join(rows[first : first + 1000]) + b"\n")
-    await upload.hear()
-    upload._call.cancel()
-    await until(lambda: not world.gateway.service._uploads)
-    assert world.vault.hidden() > 0
-    world.clock.advance(timedelta(days=6))
-    await world.gateway.service.recover()
-    assert world.vault.hidden() > 0
-    world.clock.advance(timedelta(days=2))
-    await world.gateway.service.recover()
-    assert world.vault.hidden() == 0
-    assert world.log.entries()[-1].reasons == (Reason.CONTRIBUTION_ABANDONED.value,)
-    assert world.gateway.register.unfinished() == []
 
 
 # -- refusals ----------------------------------------------------------------------------------------

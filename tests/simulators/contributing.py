@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -333,6 +333,17 @@ class ContributionWorld:
         client = parts.pop("client", None) or self.client()
         named = {"contract": CONTRACT, "dataset": "customers", "batch": f"b-{secrets.token_hex(4)}"}
         return await client.contribute(lambda: iter(found), **{**named, "patience_s": 20.0, **parts})
+
+
+@asynccontextmanager
+async def contribution_world(directory: Path) -> AsyncIterator[ContributionWorld]:
+    """Yield a gateway with one contract in force; whatever was done to it, its log is sound."""
+    world = await ContributionWorld(directory).start()
+    try:
+        yield world
+        world.log.verify()
+    finally:
+        await world.stop()
 
 
 async def serve(directory: Path, port: int) -> None:
