@@ -3,12 +3,10 @@
     open      who calls; contract in force, caller its contributor, dataset for the vault; then the entry
               `contribution.begun`
     take      a page: digests, checks; every few pages keys are claimed and what is valid is staged
-    finish    what the company signed fits what came; all-or-nothing or accept-valid; the end is *sealed*:
-              decided, and on disk; then `contribution.accepted` (or `.refused`) is committed to the log,
-              the vault makes the records visible, and the receipt is kept to be told again
+    finish    what the company signed fits what came; all-or-nothing or accept-valid; the end is *sealed*,
+              and carried out (`gateway.contributions.ending`)
 
-Until the seal, a crash leaves a batch that goes on where its last staged records ended. After it, whoever
-finds the batch, a call or the next start, completes it: each step can be repeated.
+Until the seal, a crash leaves a batch that goes on where its last staged records ended.
 """
 
 from __future__ import annotations
@@ -22,20 +20,17 @@ from typing import Any, Final
 import msgspec
 
 from gateway.audit.contribution import (
-    BATCH_PATTERN,
     SEED_BYTES,
     BatchDigest,
-    ContributionReceipt,
     ContributionStatement,
-    issue_contribution_receipt,
     open_contribution,
-    statement_digest,
     verify_made_now,
 )
 from gateway.clock import Clock, rfc3339
+from gateway.contributions.ending import Done, Endings, Outcome, Sealed
 from gateway.contributions.form import Form, Forms, checker_of
 from gateway.contributions.intake import closed_report
-from gateway.contributions.journal import ContributionJournal, told_quality
+from gateway.contributions.journal import ContributionJournal
 from gateway.contributions.ports import RecordVault
 from gateway.contributions.register import Batch, BatchBusyError, BatchRegister, BatchState
 from gateway.contributions.staging import Limits, Staging
@@ -43,7 +38,7 @@ from gateway.contributions.threads import in_thread
 from gateway.errors import GatewayError, Reason
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
-from gateway.evidence.quality import Choice, QualityReport
+from gateway.evidence.quality import Choice
 from gateway.exchange.admission import admit
 from gateway.exchange.call import Call
 from gateway.exchange.state import new_exchange_id
@@ -51,8 +46,6 @@ from gateway.ledger.contracts import Giving
 from gateway.members import Directory
 from gateway.model import EntryKind, Member
 from gateway.telemetry.faults import record_fault
-
-__all__ = ["BATCH_PATTERN", "ContributionService", "Limits", "Opening", "Outcome", "Position", "Upload"]
 
 TRANSIENT: Final = frozenset(
     {
@@ -91,36 +84,6 @@ class Position:
     """Whether the batch has ended already: nothing more is taken, only its statement."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a batch ended."""
-
-    accepted: bool
-    report: QualityReport
-    receipt: ContributionReceipt
-
-
-class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
-    """What is decided of a batch before it is carried out."""
-
-    accepted: bool
-    report: QualityReport
-    contribution: dsse.Envelope
-    records: int
-    root: str
-    key_id: str
-
-
-class _Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What a company is told of a batch that has ended, each time that it asks."""
-
-    accepted: bool
-    report: QualityReport
-    receipt: ContributionReceipt
-    records: int
-    root: str
-
-
 class ContributionService:
     """Takes contributions. One instance serves all calls of a process, on its event loop."""
 
@@ -150,10 +113,17 @@ class ContributionService:
         self.register = register
         self.vault = vault
         self.journal = journal
-        self.signing_key = signing_key
         self.secret = secret
         self.limits = limits or Limits()
-        self._giving = giving
+        self.endings: Final = Endings(
+            origin=origin,
+            forms=forms,
+            register=register,
+            vault=vault,
+            journal=journal,
+            signing_key=signing_key,
+            giving=giving,
+        )
         self._uploads: dict[tuple[str, str], Upload] = {}
 
     async def form(self, call: Call, contract: str, dataset: str) -> Form:
@@ -201,10 +171,10 @@ class ContributionService:
                 if batch is None:
                     continue
                 if batch.state is BatchState.SEALED:
-                    await self.complete(batch)
+                    await self.endings.complete(batch)
                     completed += 1
                 elif batch.touched < oldest:
-                    await self._let_go(batch)
+                    await self.endings.let_go(batch)
             except BatchBusyError:
                 continue
             finally:
@@ -224,77 +194,10 @@ class ContributionService:
             each.cancel()
         return len(late)
 
-    async def complete(self, batch: Batch) -> Outcome:
-        """Carry out what was sealed; every step may have been done before."""
-        sealed = msgspec.json.decode(batch.outcome, type=_Sealed)
-        kind = EntryKind.CONTRIBUTION_ACCEPTED if sealed.accepted else EntryKind.CONTRIBUTION_REFUSED
-        committed = await self.journal.record_end(
-            kind,
-            batch.exchange,
-            provider=batch.contributor,
-            dataset=batch.dataset,
-            contract=batch.contract,
-            reasons=() if sealed.accepted else (Reason.CONTRIBUTION_REJECTED.value,),
-            records=sealed.report.accepted if sealed.accepted else 0,
-            commitments={"records": sealed.root, "statement": statement_digest(sealed.contribution)},
-            envelope_key=sealed.key_id,
-            detail={"batch": batch.name, "choice": batch.choice, **told_quality(sealed.report)},
-        )
-        receipt = issue_contribution_receipt(
-            committed,
-            origin=self.origin,
-            contribution=sealed.contribution,
-            report=sealed.report,
-            signer=self.signing_key,
-        )
-        done = _Done(
-            accepted=sealed.accepted,
-            report=sealed.report,
-            receipt=receipt,
-            records=sealed.records,
-            root=sealed.root,
-        )
-        await in_thread(self._carry_out, batch, sealed, msgspec.json.encode(done))
-        return Outcome(sealed.accepted, sealed.report, receipt)
-
-    def _carry_out(self, batch: Batch, sealed: _Sealed, done: bytes) -> None:
-        staged = self._staged(batch)
-        if sealed.accepted:
-            if staged is None:
-                raise RuntimeError("the vault has lost a batch that the log says was accepted")
-            if staged.version is None:
-                self.vault.commit(staged, dsse.envelope_to_json(sealed.contribution))
-                contract = self.forms.of_identity(batch.contract)
-                if self._giving is not None and contract is not None:
-                    self._giving.gave(contract, sealed.report.accepted)
-        elif staged is not None:
-            self.vault.discard(staged)
-        self.register.settle(batch.exchange, BatchState.DONE, done)
-
-    def discard(self, batch: Batch) -> None:
-        """Let the records of an open batch go, and forget it."""
-        staged = self._staged(batch)
-        if staged is not None:
-            self.vault.discard(staged)
-        self.register.forget(batch.exchange)
-
-    def require_staged(self, batch: Batch, records: int) -> None:
-        """Raise `GatewayError` unless the vault has all that was staged: what is lost cannot be accepted."""
-        staged = self._staged(batch)
-        if records and (staged is None or staged.records != records):
-            raise GatewayError(
-                "The vault has let go of what was staged; open the batch again and send it anew.",
-                reason=Reason.BATCH_CLOSED,
-            )
-
     def leave(self, upload: Upload, key: tuple[str, str]) -> None:
         """Note that an upload has ended."""
         if self._uploads.get(key) is upload:
             del self._uploads[key]
-
-    def _staged(self, batch: Batch) -> Any:
-        contract = self.forms.of_identity(batch.contract)
-        return None if contract is None else self.vault.staged(contract, batch.dataset, batch.exchange)
 
     def _admit(self, call: Call) -> Member:
         member = admit(call, self.directory, self.clock(), role=None)
@@ -328,7 +231,7 @@ class ContributionService:
         if batch is None:
             batch = await self._begin(member, form, opening)
         if batch.state is BatchState.SEALED:
-            await self.complete(batch)
+            await self.endings.complete(batch)
             batch = await in_thread(self.register.find, member.id, opening.batch)
             assert batch is not None
         await upload.go_on(batch)
@@ -355,18 +258,6 @@ class ContributionService:
         )
         await in_thread(self.register.add, batch)
         return batch
-
-    async def _let_go(self, batch: Batch) -> None:
-        await self.journal.record(
-            EntryKind.CONTRIBUTION_REFUSED,
-            exchange=batch.exchange,
-            provider=batch.contributor,
-            dataset=batch.dataset,
-            contract=batch.contract,
-            reasons=(Reason.CONTRIBUTION_ABANDONED.value,),
-            detail={"batch": batch.name},
-        )
-        await in_thread(self.discard, batch)
 
 
 class Upload:
@@ -503,7 +394,7 @@ class Upload:
                     refusal, call=self._call, known=self.member is not None, members=self._members(kept=kept)
                 )
                 if batch is not None and is_open and not kept and refusal.reason is not Reason.INTERNAL:
-                    await in_thread(self._service.discard, batch)
+                    await in_thread(self._service.endings.discard, batch)
         except GatewayError as unrecorded:
             refusal = unrecorded
         finally:
@@ -535,11 +426,11 @@ class Upload:
         await in_thread(self._staging.flush)
         intake = self._staging.intake
         _verify_statement(statement, batch, intake.digest)
-        await in_thread(service.require_staged, batch, intake.report.accepted)
+        await in_thread(service.endings.require_staged, batch, intake.report.accepted)
         self.require_allowed()
         report = closed_report(intake.report, form.dataset.freshness, service.clock().date())
         accepted = report.accepted > 0 and (batch.choice == Choice.ACCEPT_VALID.value or report.rejected == 0)
-        sealed = _Sealed(
+        sealed = Sealed(
             accepted=accepted,
             report=report,
             contribution=envelope,
@@ -550,7 +441,7 @@ class Upload:
         outcome = msgspec.json.encode(sealed)
         await in_thread(service.register.settle, batch.exchange, BatchState.SEALED, outcome)
         self._batch = replace(batch, state=BatchState.SEALED, outcome=outcome)
-        return await service.complete(self._batch)
+        return await service.endings.complete(self._batch)
 
     def _members(self, *, kept: bool) -> dict[str, Any]:
         batch, form = self._batch, self.form
@@ -565,11 +456,11 @@ class Upload:
             "detail": detail,
         }
 
-    def _done(self) -> _Done | None:
+    def _done(self) -> Done | None:
         batch = self._batch
         if batch is None or batch.state is not BatchState.DONE:
             return None
-        return msgspec.json.decode(batch.outcome, type=_Done)
+        return msgspec.json.decode(batch.outcome, type=Done)
 
     @property
     def _open_batch(self) -> tuple[Batch, Form]:

@@ -11,7 +11,8 @@ import grpc
 from gateway.api.v1 import contribution_service_pb2 as api
 from gateway.audit.contribution import BATCH_PATTERN, MAX_PAGE_BYTES, MAX_PAGE_RECORDS
 from gateway.contributions.checks import MAX_RECORD_BYTES
-from gateway.contributions.service import ContributionService, Opening, Outcome, Position, Upload
+from gateway.contributions.ending import Outcome
+from gateway.contributions.service import ContributionService, Opening, Position, Upload
 from gateway.contributions.withdrawal import Withdrawals
 from gateway.errors import GatewayError, Reason
 from gateway.evidence.quality import Choice
