@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import grpc
 
@@ -33,6 +31,7 @@ from gateway.audit.contribution import (
 )
 from gateway.audit.receipt import Receipt, VerifiedReceipt, verify_receipt
 from gateway.client.answers import Listed, Match, Page, StreamSummary
+from gateway.client.calling import once, proven, repeatedly, watched
 from gateway.client.contracts import AsyncContracts
 from gateway.client.contributing import (
     CHOICES_ON_THE_WIRE,
@@ -43,12 +42,11 @@ from gateway.client.contributing import (
     Records,
 )
 from gateway.client.corrections import AsyncCorrections
-from gateway.client.errors import ClientError, ReceiptInvalidError, from_rpc_error, invalid
+from gateway.client.errors import ClientError, ReceiptInvalidError, from_rpc_error
 from gateway.client.statement import build_query, new_nonce, seal_query
 from gateway.client.wire import envelope_from_wire, envelope_to_wire
 from gateway.clock import Clock, system_clock
 from gateway.config import ClientConfig
-from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
 from gateway.evidence.list_answer import decode_list_answer
@@ -62,11 +60,6 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 DEFAULT_STREAM_TIMEOUT_S: Final = 600.0
 DEFAULT_COUNT_TIMEOUT_S: Final = 120.0
 DEFAULT_WATCH_TIMEOUT_S: Final = 3600.0
-MAX_ATTEMPTS: Final = 3
-"""For calls that may be repeated: reads of the catalogue and of the log, when not reached."""
-_FIRST_PAUSE_S: Final = 0.1
-
-_Answer = TypeVar("_Answer")
 
 
 class AsyncClient:
@@ -201,7 +194,7 @@ class AsyncClient:
         request = exchange_service_pb2.QueryRequest(
             envelope=envelope_to_wire(envelope), page_size=page_size, page_token=page_token
         )
-        response = await self._once(self._exchange.Query, request, timeout_s)
+        response = await once(self._exchange.Query, request, timeout_s or self._timeout_s)
         text = response.page.records.encode()
         receipt = _receipt(response.receipt)
         verified = self._check(receipt, envelope.payload)
@@ -214,7 +207,7 @@ class AsyncClient:
             verified=verified,
         )
         if verified is not None:
-            _proven(lambda: verified.verify_page(0, text, page.seed))
+            proven(lambda: verified.verify_page(0, text, page.seed))
         return replace(page, acknowledged=await self._acknowledge(verified, receipt)) if acknowledge else page
 
     async def pages(self, dataset: str, **parts: Any) -> AsyncIterator[Page]:
@@ -293,13 +286,13 @@ class AsyncClient:
             Operation.MATCH, dataset, purpose, subjects=[subject], match=match, **parts
         )
         request = exchange_service_pb2.MatchAttributesRequest(envelope=envelope_to_wire(envelope))
-        response = await self._once(self._exchange.MatchAttributes, request, timeout_s)
+        response = await once(self._exchange.MatchAttributes, request, timeout_s or self._timeout_s)
         matched = response.result == exchange_service_pb2.MATCH_RESULT_MATCHED
         receipt = _receipt(response.receipt)
         verified = self._check(receipt, envelope.payload)
         if verified is not None:
             line = b'{"match":true}\n' if matched else b'{"match":false}\n'
-            _proven(lambda: verified.verify_page(0, line, response.salt_seed))
+            proven(lambda: verified.verify_page(0, line, response.salt_seed))
         acknowledged = await self._acknowledge(verified, receipt) if acknowledge else None
         return Match(matched, receipt, verified, acknowledged)
 
@@ -323,13 +316,13 @@ class AsyncClient:
             Operation.LIST, lists, purpose, subjects=[subject], at_least=at_least, **parts
         )
         request = exchange_service_pb2.AskListsRequest(envelope=envelope_to_wire(envelope))
-        response = await self._once(self._exchange.AskLists, request, timeout_s)
+        response = await once(self._exchange.AskLists, request, timeout_s or self._timeout_s)
         line = response.answer.encode()
-        answer = _proven(lambda: decode_list_answer(line))
+        answer = proven(lambda: decode_list_answer(line))
         receipt = _receipt(response.receipt)
         verified = self._check(receipt, envelope.payload)
         if verified is not None:
-            _proven(lambda: verified.verify_page(0, line, response.salt_seed))
+            proven(lambda: verified.verify_page(0, line, response.salt_seed))
         acknowledged = await self._acknowledge(verified, receipt) if acknowledge else None
         return Listed(
             bool(answer.listed),
@@ -350,11 +343,11 @@ class AsyncClient:
         """
         if self._key is None:
             raise ClientError("An acknowledgement is signed: give the client a signing key.")
-        verified = _proven(lambda: verify_receipt(receipt, self.trust))
+        verified = proven(lambda: verify_receipt(receipt, self.trust))
         envelope = sign_acknowledgement(receipt, verified, self._key, self._clock())
         request = exchange_service_pb2.AcknowledgeExchangeRequest(envelope=envelope_to_wire(envelope))
-        response = await self._once(self._exchange.AcknowledgeExchange, request, None)
-        return _proven(lambda: verify_acknowledged(envelope, response.entry, response.tlog_proof, self.trust))
+        response = await once(self._exchange.AcknowledgeExchange, request, self._timeout_s)
+        return proven(lambda: verify_acknowledged(envelope, response.entry, response.tlog_proof, self.trust))
 
     # -- contributing ----------------------------------------------------------------------------
 
@@ -363,7 +356,7 @@ class AsyncClient:
     ) -> contribution_service_pb2.GetContributionFormResponse:
         """Return what is needed to prepare records: the contract in force, fields, key and bounds."""
         request = contribution_service_pb2.GetContributionFormRequest(contract=contract, dataset=dataset)
-        form: contribution_service_pb2.GetContributionFormResponse = await self._repeatedly(
+        form: contribution_service_pb2.GetContributionFormResponse = await self._read(
             self._contribution.GetContributionForm, request
         )
         return form
@@ -417,7 +410,7 @@ class AsyncClient:
                 now=self._clock(),
             )
             request = contribution_service_pb2.WithdrawRecordsRequest(envelope=envelope_to_wire(envelope))
-            answer = await self._once(self._contribution.WithdrawRecords, request, None)
+            answer = await once(self._contribution.WithdrawRecords, request, self._timeout_s)
             records += answer.records
             proven.append(_withdrawn(envelope, answer, self.trust))
         return records, proven
@@ -430,7 +423,7 @@ class AsyncClient:
         token = ""
         while True:
             request = catalog_service_pb2.ListDatasetsRequest(page_size=100, page_token=token)
-            response = await self._repeatedly(self._catalog.ListDatasets, request)
+            response = await self._read(self._catalog.ListDatasets, request)
             found.extend(response.datasets)
             token = response.next_page_token
             if not token:
@@ -439,13 +432,13 @@ class AsyncClient:
     async def dataset(self, name: str) -> catalog_service_pb2.Dataset:
         """Return one dataset, with what this member would receive of it."""
         request = catalog_service_pb2.GetDatasetRequest(name=name)
-        found: catalog_service_pb2.Dataset = await self._repeatedly(self._catalog.GetDataset, request)
+        found: catalog_service_pb2.Dataset = await self._read(self._catalog.GetDataset, request)
         return found
 
     async def entry(self, index: int) -> bytes:
         """Return an entry of the audit log to which this member is a party: canonical JSON."""
         request = audit_service_pb2.GetEntryRequest(name=f"entries/{index}")
-        return bytes((await self._repeatedly(self._audit.GetEntry, request)).data)
+        return bytes((await self._read(self._audit.GetEntry, request)).data)
 
     async def entries(self, wanted: str = "", *, page_size: int = 0) -> AsyncIterator[tuple[int, bytes]]:
         """Yield (index, canonical JSON) of the entries that this member may read, newest first.
@@ -457,7 +450,7 @@ class AsyncClient:
             request = audit_service_pb2.ListEntriesRequest(
                 filter=wanted, page_size=page_size, page_token=token
             )
-            response = await self._repeatedly(self._audit.ListEntries, request)
+            response = await self._read(self._audit.ListEntries, request)
             for entry in response.entries:
                 yield int(entry.name.removeprefix("entries/")), bytes(entry.data)
             token = response.next_page_token
@@ -467,22 +460,18 @@ class AsyncClient:
     async def checkpoint(self, tree_size: int = 0) -> str:
         """Return the log's checkpoint (latest for 0) as a signed note."""
         request = audit_service_pb2.GetCheckpointRequest(tree_size=tree_size)
-        return str((await self._repeatedly(self._audit.GetCheckpoint, request)).note)
+        return str((await self._read(self._audit.GetCheckpoint, request)).note)
 
     async def inclusion_proof(self, index: int, tree_size: int = 0) -> audit_service_pb2.InclusionProof:
         """Return the proof that entry `index` is in the tree of `tree_size` (latest for 0)."""
         request = audit_service_pb2.GetInclusionProofRequest(name=f"entries/{index}", tree_size=tree_size)
-        proof: audit_service_pb2.InclusionProof = await self._repeatedly(
-            self._audit.GetInclusionProof, request
-        )
+        proof: audit_service_pb2.InclusionProof = await self._read(self._audit.GetInclusionProof, request)
         return proof
 
     async def consistency_proof(self, old: int, new: int = 0) -> audit_service_pb2.ConsistencyProof:
         """Return the proof that the tree of size `old` is a prefix of that of `new` (latest for 0)."""
         request = audit_service_pb2.GetConsistencyProofRequest(old_tree_size=old, new_tree_size=new)
-        proof: audit_service_pb2.ConsistencyProof = await self._repeatedly(
-            self._audit.GetConsistencyProof, request
-        )
+        proof: audit_service_pb2.ConsistencyProof = await self._read(self._audit.GetConsistencyProof, request)
         return proof
 
     # -- the use of one's own records -------------------------------------------------------------
@@ -502,7 +491,7 @@ class AsyncClient:
     ) -> AsyncIterator[usage_service_pb2.UsageEvent]:
         """Yield what happens to this member's records, as it happens, for `timeout_s` at most."""
         request = usage_service_pb2.WatchUsageRequest(from_index=from_index)
-        async for event in self._watched(self._usage.WatchUsage, request, timeout_s):
+        async for event in watched(self._usage.WatchUsage, request, timeout_s):
             yield event
 
     async def statement_of_use(self, month: str, *, so_far: bool = False) -> dsse.Envelope:
@@ -513,13 +502,13 @@ class AsyncClient:
         response = await self._slowly(
             self._usage.GetStatement, usage_service_pb2.GetStatementRequest(month=month, so_far=so_far)
         )
-        return _proven(lambda: dsse.envelope_from_json(response.envelope))
+        return proven(lambda: dsse.envelope_from_json(response.envelope))
 
     async def notices(self, after: int = 0) -> AsyncIterator[usage_service_pb2.Notice]:
         """Yield the notices given to this member with a number above `after`, oldest first."""
         while True:
             request = usage_service_pb2.ListNoticesRequest(page_size=1000, after=after)
-            response = await self._repeatedly(self._usage.ListNotices, request)
+            response = await self._read(self._usage.ListNotices, request)
             for notice in response.notices:
                 after = notice.id
                 yield notice
@@ -531,21 +520,21 @@ class AsyncClient:
     ) -> AsyncIterator[usage_service_pb2.Notice]:
         """Yield the notices with a number above `after`, and new ones, for `timeout_s` at most."""
         request = usage_service_pb2.WatchNoticesRequest(after=after)
-        async for notice in self._watched(self._usage.WatchNotices, request, timeout_s):
+        async for notice in watched(self._usage.WatchNotices, request, timeout_s):
             yield notice
 
     async def set_webhook(self, envelope: dsse.Envelope) -> str:
         """Say where notices are sent, in an envelope that this member has signed; return the address."""
         request = usage_service_pb2.SetWebhookRequest(envelope=envelope_to_wire(envelope))
-        return str((await self._once(self._usage.SetWebhook, request, None)).url)
+        return str((await once(self._usage.SetWebhook, request, self._timeout_s)).url)
 
     # -- inside ----------------------------------------------------------------------------------
 
     def _check(self, receipt: Receipt, payload: bytes) -> VerifiedReceipt | None:
         if not self._verify:
             return None
-        verified = _proven(lambda: verify_receipt(receipt, self.trust))
-        _proven(lambda: verified.verify_query(payload))
+        verified = proven(lambda: verify_receipt(receipt, self.trust))
+        proven(lambda: verified.verify_query(payload))
         return verified
 
     async def _acknowledge(self, verified: VerifiedReceipt | None, receipt: Receipt) -> AcknowledgedRelease:
@@ -553,47 +542,12 @@ class AsyncClient:
             raise ClientError("What was not verified is not acknowledged: let the client verify answers.")
         return await self.acknowledge(receipt)
 
+    async def _read(self, method: Any, request: Any) -> Any:
+        return await repeatedly(method, request, self._timeout_s)
+
     async def _slowly(self, method: Any, request: Any) -> Any:
         """Call what may count a long log first."""
-        return await self._once(method, request, max(self._timeout_s, DEFAULT_COUNT_TIMEOUT_S))
-
-    async def _watched(self, method: Any, request: Any, timeout_s: float) -> AsyncIterator[Any]:
-        """Yield what a watch sends; that its time is over is its end, and no error."""
-        call = method(request, timeout=timeout_s)
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise from_rpc_error(error) from error
-        finally:
-            call.cancel()
-
-    async def _once(self, method: Any, request: Any, timeout_s: float | None) -> Any:
-        try:
-            return await method(request, timeout=timeout_s or self._timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
-
-    async def _repeatedly(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
-        """Call a read; when the gateway is not reached, try again twice after a random pause."""
-        pause_s = _FIRST_PAUSE_S
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                return await method(request, timeout=self._timeout_s)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt == MAX_ATTEMPTS:
-                    raise from_rpc_error(error) from error
-            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - spreads load only
-            pause_s *= 2
-        raise AssertionError("unreachable")
-
-
-def _proven(check: Callable[[], _Answer]) -> _Answer:
-    try:
-        return check()
-    except GatewayError as error:
-        raise invalid(error) from error
+        return await once(method, request, max(self._timeout_s, DEFAULT_COUNT_TIMEOUT_S))
 
 
 def _dimension(name: str) -> usage_service_pb2.UsageDimension.ValueType:
@@ -604,7 +558,7 @@ def _dimension(name: str) -> usage_service_pb2.UsageDimension.ValueType:
 
 
 def _withdrawn(envelope: dsse.Envelope, answer: Any, trust: Trust) -> WithdrawnContribution:
-    return _proven(lambda: verify_withdrawn(envelope, answer.entry, answer.tlog_proof, answer.salt, trust))
+    return proven(lambda: verify_withdrawn(envelope, answer.entry, answer.tlog_proof, answer.salt, trust))
 
 
 def _receipt(message: evidence_pb2.Receipt) -> Receipt:

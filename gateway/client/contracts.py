@@ -10,7 +10,8 @@ import grpc
 
 from gateway.api.v1 import contract_service_pb2 as api
 from gateway.api.v1 import contract_service_pb2_grpc, evidence_pb2
-from gateway.client.errors import ClientError, from_rpc_error
+from gateway.client.calling import once
+from gateway.client.errors import ClientError
 from gateway.contracts.document import decode_terms
 from gateway.contracts.signing import CONTRACT_TYPE, sign_terms, verify_contract
 from gateway.errors import GatewayError
@@ -113,7 +114,7 @@ class AsyncContracts:
         token = ""
         while True:
             request = api.ListContractsRequest(contract=contract, page_size=_PAGE_SIZE, page_token=token)
-            response = await self._answered(self._stub.ListContracts, request)
+            response = await once(self._stub.ListContracts, request, self._timeout_s)
             found.extend(_described(item) for item in response.contracts)
             token = response.next_page_token
             if not token:
@@ -125,7 +126,7 @@ class AsyncContracts:
         return _sound(lambda: sign_terms(terms, self._key))  # type: ignore[arg-type]
 
     async def _call(self, method: Any, request: Any) -> PartyContract:
-        message = await self._answered(method, request)
+        message = await once(method, request, self._timeout_s)
         envelope = dsse.Envelope(
             payload=message.envelope.payload,
             payload_type=message.envelope.payload_type,
@@ -139,12 +140,6 @@ class AsyncContracts:
         verified = _sound(lambda: verify_contract(envelope, self._trust.member_verify_keys))
         if verified.id != message.digest or verified.signed_by != tuple(message.signed_by):
             raise ClientError("The gateway says of the contract what its signatures do not bear out.")
-
-    async def _answered(self, method: Any, request: Any) -> Any:
-        try:
-            return await method(request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
 
 
 class Contracts:

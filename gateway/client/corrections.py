@@ -14,6 +14,7 @@ import grpc
 from gateway.api.v1 import correction_service_pb2 as api
 from gateway.api.v1 import correction_service_pb2_grpc
 from gateway.audit.acknowledgement import AcknowledgedRelease, verify_answered
+from gateway.client.calling import once
 from gateway.client.errors import ClientError, error_class, from_rpc_error, invalid
 from gateway.client.wire import envelope_from_wire, envelope_to_wire
 from gateway.clock import Clock
@@ -88,7 +89,7 @@ class AsyncCorrections:
         except GatewayError as error:
             raise error_class(error.reason)(error.message) from error
         request = api.AnnounceCorrectionRequest(envelope=envelope_to_wire(envelope))
-        response = await self._once(self._stub.AnnounceCorrection, request, ANNOUNCE_TIMEOUT_S)
+        response = await once(self._stub.AnnounceCorrection, request, ANNOUNCE_TIMEOUT_S)
         found: api.Correction = response.correction
         return found
 
@@ -125,7 +126,7 @@ class AsyncCorrections:
         """
         envelope = sign_answer(received.notice, received.payload, outcome, self._require_key(), self._clock())
         request = api.AcknowledgeCorrectionRequest(envelope=envelope_to_wire(envelope))
-        response = await self._once(self._stub.AcknowledgeCorrection, request, self._timeout_s)
+        response = await once(self._stub.AcknowledgeCorrection, request, self._timeout_s)
         try:
             return verify_answered(envelope, response.entry, response.tlog_proof, self._trust)
         except GatewayError as error:
@@ -137,7 +138,7 @@ class AsyncCorrections:
         token = ""
         while True:
             request = api.ListCorrectionsRequest(page_size=200, page_token=token)
-            response = await self._once(self._stub.ListCorrections, request, self._timeout_s)
+            response = await once(self._stub.ListCorrections, request, self._timeout_s)
             found.extend(response.corrections)
             token = response.next_page_token
             if not token:
@@ -166,9 +167,3 @@ class AsyncCorrections:
         if self._key is None:
             raise ClientError("Statements about corrections are signed: give the client a signing key.")
         return self._key
-
-    async def _once(self, method: Any, request: Any, timeout_s: float) -> Any:
-        try:
-            return await method(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
