@@ -31,7 +31,7 @@ test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest; WORKERS=0 runs
 FAULT_TESTS := tests/fault tests/unit/audit/test_faults.py tests/unit/audit/test_service.py \
 	tests/behaviour/test_log_faults.py tests/behaviour/test_rewriting.py tests/integration/test_witness_process.py tests/integration/postgres/test_faults.py \
 	tests/property/test_witness_texts.py tests/property/test_altered_tiles.py tests/property/test_audit_tree.py \
-	tests/behaviour/test_contributions.py
+	tests/behaviour/test_contributions.py tests/behaviour/test_broken_uploads.py
 
 fault: $(VENV)/.ready ## Run the fault tests in earnest, for half an hour or so (SLUICEGATE_FAULT_SCALE=0.1 for a tenth)
 	@SLUICEGATE_FAULT_SCALE=$${SLUICEGATE_FAULT_SCALE:-1} \
