@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
@@ -43,8 +44,11 @@ class ServingProcess(ABC):
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    async def run_until_stopped(self) -> None:
-        """Serve until one of `stop_signals`, then stop; one that comes while it starts ends the start."""
+    async def run_until_stopped(self, on_started: Callable[[], None] = lambda: None) -> None:
+        """Serve until one of `stop_signals`, then stop; one that comes while it starts ends the start.
+
+        `on_started` is called once everything is started.
+        """
         stopped, self._failed = asyncio.Event(), asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
         for number in self.stop_signals:
@@ -60,6 +64,7 @@ class ServingProcess(ABC):
                 await asyncio.gather(starting, return_exceptions=True)
                 return
             await starting
+            on_started()
             try:
                 await asyncio.wait({stopping, self._failed}, return_when=asyncio.FIRST_COMPLETED)
             finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import os
 import signal
 import sys
@@ -31,8 +32,8 @@ _UNREACHED: Final = 4
 _INTERNAL: Final = 5
 """Exit codes after which starting again may help: something else is not there, a fault of this product.
 
-That something is not there helps only if it was: the process ran before, or another one crashed since it
-was started, of which it may have had need.
+What is not there may come back only if it was: all was there once, or a process crashed of which this one
+may have had need.
 """
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -47,6 +48,21 @@ class Role:
     """Called in the new process; returns its exit code when it is told to stop, or cannot go on."""
 
 
+class SharedMark:
+    """A mark that any process forked from this one can set, for all of them; it stays set."""
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        """Set it."""
+        self._page[0] = 1
+
+    def is_set(self) -> bool:
+        """Return whether any of them has set it."""
+        return self._page[0] == 1
+
+
 @dataclass(slots=True)
 class _Process:
     role: Role
@@ -56,8 +72,6 @@ class _Process:
     due_s: float = 0.0
     """When it is to be started, while it does not run."""
     delay_s: float = _FIRST_DELAY_S
-    began_anew: bool = False
-    """Whether it ran once and then died: what it needs was there, and will be again."""
     told: bool = False
     """Whether it was told to stop: a second signal could cut its last steps short."""
 
@@ -65,14 +79,17 @@ class _Process:
 class Supervisor:
     """Runs the roles of a command, each in a process of its own."""
 
-    def __init__(self, stages: Sequence[Sequence[Role]]) -> None:
-        """Take the roles: stages are started in this order, and stopped in the reverse."""
+    def __init__(self, stages: Sequence[Sequence[Role]], served: SharedMark) -> None:
+        """Take the roles: stages are started in this order, and stopped in the reverse.
+
+        `served` is set by a role when all that it needs is there, its own stage and those before it too.
+        """
+        self._served = served
         self._stages = [[_Process(role) for role in stage] for stage in stages]
         self._all = [process for stage in self._stages for process in stage]
         self._stopping = False
         self._code = 0
-        self._crashed_s = -1.0
-        """When a process last ended that is started again."""
+        self._crashed = False
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a process ends that starting again cannot help.
@@ -141,14 +158,13 @@ class Supervisor:
             if code > 0 and not self._code:
                 self._code = code
             return
-        missed = code == _UNREACHED and (process.began_anew or self._crashed_s >= process.started_s)
+        missed = code == _UNREACHED and (self._crashed or self._served.is_set())
         if not (_is_crash(code) or missed):
             # It has said why; a wrong configuration or a log that does not verify stays so.
             self._code = code or _INTERNAL
             self._stop(again=False)
             return
-        process.began_anew = True
-        self._crashed_s = time.monotonic()
+        self._crashed = True
         if time.monotonic() - process.started_s > _STABLE_S:
             process.delay_s = _FIRST_DELAY_S
         process.due_s = time.monotonic() + process.delay_s

@@ -20,7 +20,7 @@ from gateway.config import GatewayConfig, TimestampsConfig
 from gateway.local_socket import listen_locally
 from gateway.process import reserve_port
 from gateway.recorded.starts import Instance, new_run, node_name
-from gateway.supervisor import Role, Supervisor
+from gateway.supervisor import Role, SharedMark, Supervisor
 from gateway.telemetry.siblings import Siblings, make_siblings
 
 app = typer.Typer(add_completion=False)
@@ -58,7 +58,7 @@ def serve(
     if count > 1:
         settings = _hold_ports(settings, held)
         places = make_siblings(count)
-    told = partial(_told, output_of(context))
+    told, served = partial(_told, output_of(context)), SharedMark()
     run = new_run()
     asked = [listener, *(place.listener for place in places if place is not None)]
     code = Supervisor(
@@ -69,13 +69,22 @@ def serve(
                     f"worker {number}",
                     partial(
                         told,
-                        partial(_work, settings, log_address, place, Instance(run, str(number), node), asked),
+                        partial(
+                            _work,
+                            settings,
+                            log_address,
+                            place,
+                            Instance(run, str(number), node),
+                            asked,
+                            served,
+                        ),
                     ),
                 )
                 for number, place in enumerate(places, 1)
             ],
             *_stamping(settings, told),
-        ]
+        ],
+        served,
     ).run()
     for holder in held:
         holder.close()
@@ -146,13 +155,14 @@ def _work(
     siblings: Siblings | None,
     instance: Instance,
     asked: Sequence[socket.socket],
+    served: SharedMark,
 ) -> None:
     _keep_only(None if siblings is None else siblings.listener, asked)
     from gateway.node import Node  # noqa: PLC0415
 
     with operators_log(settings.logging) as losses, _runner() as runner:
         node = Node(settings, losses=losses, log_address=log_address, siblings=siblings, instance=instance)
-        runner.run(node.run_until_stopped())
+        runner.run(node.run_until_stopped(served.set))
 
 
 def _runner() -> asyncio.Runner:

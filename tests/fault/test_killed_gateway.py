@@ -12,6 +12,7 @@ import functools
 import os
 import random
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -196,6 +197,11 @@ class Service:
             running("serve", "--config", config, "--workers", WORKERS, before=self._before)
         )
 
+    def tell(self) -> None:
+        """Print what it said last: pytest shows it of a test that failed."""
+        for event in self._command.told()[-40:]:
+            sys.stdout.write(f"{event}\n")
+
     def stop(self) -> int:
         """Stop it in order; return its exit code."""
         with self._stack:
@@ -264,16 +270,19 @@ async def test_a_gateway_killed_again_and_again_loses_and_doubles_nothing(settin
     crowd = Crowd(setting.world, ledger)
     victims, cycles = setting.victims, CYCLES[setting.engine]
     service.start()
-    async with crowd.asking():
-        for cycle in range(cycles):
-            if cycle % len(victims) == 0:
-                order = chance.sample(victims, len(victims))
-            await crowd.more_answers(chance.randrange(1, 60))
-            await service.kill(order[cycle % len(victims)], chance)
-            ledger.verify()
-            if cycle % EXAMINED_EVERY[setting.engine] == 0:
-                ledger.examine()
-        await crowd.more_answers(CLIENTS)
+    try:
+        async with crowd.asking():
+            for cycle in range(cycles):
+                if cycle % len(victims) == 0:
+                    order = chance.sample(victims, len(victims))
+                await crowd.more_answers(chance.randrange(1, 60))
+                await service.kill(order[cycle % len(victims)], chance)
+                ledger.verify()
+                if cycle % EXAMINED_EVERY[setting.engine] == 0:
+                    ledger.examine()
+            await crowd.more_answers(CLIENTS)
+    finally:
+        service.tell()
     assert service.stop() == 0
     ledger.verify_end(crowd.asked)
     assert ledger.failures >= cycles, "the kills struck nobody"

@@ -13,12 +13,16 @@ import pytest
 PROGRAM = """
 import os, signal, sys, time
 from functools import partial
-from gateway.supervisor import Role, Supervisor
+from gateway.supervisor import Role, SharedMark, Supervisor
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
+served = SharedMark()
+
 def serve(name):
+    if "served" in sys.argv:
+        served.set()
     # As the real ones do: signals are let in once somebody listens to them.
     def stop(number, frame):
         raise InterruptedError
@@ -54,7 +58,7 @@ worker = {
     "serve": partial(serve, "worker"),
     "hang": hang,
 }.get(sys.argv[1]) or partial(end, int(sys.argv[1]))
-code = Supervisor([[Role("log", partial(serve, "log"))], [Role("worker", worker)]]).run()
+code = Supervisor([[Role("log", partial(serve, "log"))], [Role("worker", worker)]], served).run()
 say("code", code)
 sys.exit(code)
 """
@@ -89,8 +93,8 @@ class Supervised:
 
 
 @contextmanager
-def supervised(what):
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, what], stdout=subprocess.PIPE, text=True)
+def supervised(*what):
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *what], stdout=subprocess.PIPE, text=True)
     try:
         yield Supervised(process)
     finally:
@@ -157,6 +161,16 @@ def test_who_misses_a_process_that_was_killed_meanwhile_is_started_anew():
         first, log = run.started("misser"), run.started("log")
         os.kill(log, signal.SIGKILL)
         assert run.started("log") != log
+        os.kill(first, signal.SIGUSR1)
+        assert run.started("misser") != first
+        run.process.send_signal(signal.SIGTERM)
+
+
+def test_who_misses_what_was_there_once_is_started_anew():
+    """A worker of two that is started while the database restarts: the whole has served, and will again."""
+    with supervised("miss", "served") as run:
+        run.started("log")
+        first = run.started("misser")
         os.kill(first, signal.SIGUSR1)
         assert run.started("misser") != first
         run.process.send_signal(signal.SIGTERM)
