@@ -4,107 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from gateway.api.v1 import correction_service_pb2 as api
-from gateway.client import AsyncClient, ClientError, error_class
+from gateway.client import ClientError, error_class
 from gateway.client.corrections import ReceivedNotice
-from gateway.client.wire import envelope_to_wire
 from gateway.corrections.database import corrections_file
-from gateway.corrections.watching import MAX_STREAMS
 from gateway.demo.world import ARREARS, COMPANIES
 from gateway.errors import Reason
 from gateway.evidence import dsse
-from gateway.evidence.canonical import encode_canonical
 from gateway.evidence.correction import (
-    CORRECTION_TYPE,
     AnswerOutcome,
-    CorrectionKind,
-    CorrectionReason,
     payload_digest,
-    sign_answer,
-    sign_correction,
 )
-from gateway.evidence.keys import SigningKey
 from gateway.model import EntryKind, MemberState, Role, Subject
 from gateway.pseudonym import Keyring
+from tests.simulators.correcting import (
+    CREDIT,
+    WITHDRAWN,
+    announce,
+    ask,
+    correcting_world,
+    key,
+    kinds,
+    recipients,
+    stored,
+    unwritable,
+    waiting,
+)
 from tests.simulators.log_faults import entries_refused
-from tests.simulators.outcome import Refusal, refused
 from tests.simulators.waiting import until
 from tests.simulators.world import SimulatedWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ANNOUNCE = "/gateway.api.v1.CorrectionService/AnnounceCorrection"
-ACKNOWLEDGE = "/gateway.api.v1.CorrectionService/AcknowledgeCorrection"
-CREDIT = {"purpose": "credit-check", "legal_basis": "credit-reporting-act-14"}
-WITHDRAWN = CorrectionKind.WITHDRAWN, CorrectionReason.COURT_ORDER
-
-
-def describe(world: SimulatedWorld, fields: str = "uscc,representative_id") -> None:
-    """Have the registry's companies ask for corrections."""
-    path = world.config.catalogue / "registry-companies.yaml"
-    text = path.read_text()
-    asked = f'  - {{property: corrections, value: "{fields}"}}\n'
-    path.write_text(text.replace("  - {property: tier", f"{asked}  - {{property: tier", 1))
-
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def world(tmp_path: Path) -> AsyncIterator[SimulatedWorld]:
-    world = SimulatedWorld(tmp_path / "world")
-    describe(world)
-    await world.start()
-    try:
+    async with correcting_world(tmp_path / "world") as world:
         yield world
-        world.log.verify()
-        told = "\n".join(encode_canonical(entry).decode() for entry in world.log.entries())
-        told += world.output.getvalue() + world.metrics_text()
-        for company in world.companies:
-            assert company.uscc not in told
-            assert company.representative_id not in told
-    finally:
-        await world.stop()
-
-
-async def ask(world: SimulatedWorld, member: str, number: int, **parts: str) -> Any:
-    """Ask for one company: publicly, or for credit, where the representative comes as a pseudonym."""
-    if parts:
-        parts["memorandum"] = f"registry-{member}"
-    return await world.client(member).query(
-        COMPANIES,
-        **{"purpose": "public-lookup", **parts},
-        filters={"uscc": world.companies[number].uscc},
-    )
-
-
-def key(world: SimulatedWorld, number: int) -> dict[str, str]:
-    company = world.companies[number]
-    return {"uscc": company.uscc, "representative_id": company.representative_id}
-
-
-async def announce(world: SimulatedWorld, *numbers: int) -> api.Correction:
-    records = [key(world, number) for number in numbers]
-    return await world.client("registry").corrections.announce(COMPANIES, *WITHDRAWN, records)
-
-
-async def waiting(client: AsyncClient, after: int = 0) -> list[ReceivedNotice]:
-    return [item async for item in client.corrections.waiting(after)]
-
-
-def recipients(correction: api.Correction) -> list[str]:
-    return [item.member for item in correction.recipients]
-
-
-def kinds(world: SimulatedWorld, correction: api.Correction) -> list[EntryKind]:
-    return [entry.kind for entry in world.log.entries() if entry.subject == correction.name]
 
 
 # -- who is told, and what ----------------------------------------------------------------------------
@@ -429,180 +371,3 @@ async def test_recipients_of_long_ago_are_forgotten(world: SimulatedWorld) -> No
     await world.restart_node()
     await until(lambda: not stored(world, "SELECT id FROM recipient"))
     assert len((await announce(world, 1)).recipients) == 0
-
-
-# -- what others may try --------------------------------------------------------------------------------
-
-
-async def send(world: SimulatedWorld, envelope: dsse.Envelope, member: str, method: str = ANNOUNCE) -> Any:
-    message = api.AnnounceCorrectionRequest(envelope=envelope_to_wire(envelope))
-    return await world.caller(member).unary(method, message.SerializeToString())
-
-
-def sealed(world: SimulatedWorld, member: str = "registry", **changes: Any) -> dsse.Envelope:
-    signer = SigningKey.load(world.members[member].signing_key)
-    envelope = sign_correction(
-        world.trust.origin, COMPANIES, *WITHDRAWN, [key(world, 1)], signer, world.clock()
-    )
-    statement = {**json.loads(envelope.payload), **changes}
-    return dsse.sign(encode_canonical(statement), CORRECTION_TYPE, [signer])
-
-
-def assert_refused(world: SimulatedWorld, refusal: Refusal, reason: Reason) -> Any:
-    assert refusal.reason == reason
-    assert refusal.entry is not None
-    [entry] = world.log.entries(refusal.entry)[:1]
-    assert (entry.kind, entry.reasons) == (EntryKind.CORRECTION_REFUSED, (reason.value,))
-    return entry
-
-
-async def test_only_the_holder_announces_and_each_refusal_is_recorded(world: SimulatedWorld) -> None:
-    refusal = await refused(send(world, sealed(world, "tax"), "tax"))
-    entry = assert_refused(world, refusal, Reason.ROLE_MISSING)
-    assert (entry.consumer, entry.dataset) == ("tax", COMPANIES)
-    assert_refused(world, await refused(send(world, sealed(world), "tax")), Reason.SIGNATURE_FOREIGN)
-    await send(world, sealed(world), "registry")
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"gateway": "audit.elsewhere.example/log/x"}, Reason.STATEMENT_AUDIENCE),
-        ({"time": "2026-01-01T00:00:00.000000Z"}, Reason.STATEMENT_STALE),
-        ({"time": "2099-01-01T00:00:00.000000Z"}, Reason.CLOCK_SKEW),
-        ({"effective": "yesterday"}, Reason.STATEMENT_MALFORMED),
-        ({"kind": "improved"}, Reason.STATEMENT_MALFORMED),
-        ({"reason": "because of somebody"}, Reason.STATEMENT_MALFORMED),
-        ({"records": []}, Reason.STATEMENT_MALFORMED),
-        ({"records": [{"uscc": "x"}]}, Reason.STATEMENT_MALFORMED),
-        ({"records": [{"uscc": "x", "name": "y"}]}, Reason.STATEMENT_MALFORMED),
-        ({"nonce": "short"}, Reason.STATEMENT_MALFORMED),
-        ({"more": 1}, Reason.STATEMENT_MALFORMED),
-        ({"dataset": "members/registry/datasets/secrets"}, Reason.DATASET_UNKNOWN),
-    ],
-)
-async def test_a_malformed_or_foreign_announcement_is_refused(
-    world: SimulatedWorld, changes: dict[str, Any], reason: Reason
-) -> None:
-    assert_refused(world, await refused(send(world, sealed(world, **changes), "registry")), reason)
-
-
-async def test_a_dataset_that_does_not_ask_for_it_has_no_corrections(world: SimulatedWorld) -> None:
-    envelope = sealed(world, "tax", dataset=ARREARS)
-    assert_refused(world, await refused(send(world, envelope, "tax")), Reason.CORRECTIONS_NOT_KEPT)
-
-
-async def test_an_announcement_counts_once(world: SimulatedWorld) -> None:
-    await ask(world, "harbour-bank", 1)
-    envelope = sealed(world)
-    await send(world, envelope, "registry")
-    assert_refused(world, await refused(send(world, envelope, "registry")), Reason.REPLAYED)
-    assert len(await waiting(world.client())) == 1
-
-
-async def test_another_member_cannot_answer(world: SimulatedWorld) -> None:
-    await ask(world, "harbour-bank", 1)
-    await announce(world, 1)
-    [received] = await waiting(world.client())
-    signer = SigningKey.load(world.members["northern-bank"].signing_key)
-    foreign = sign_answer(received.notice, received.payload, AnswerOutcome.DONE, signer, world.clock())
-    refusal = await refused(send(world, foreign, "northern-bank", ACKNOWLEDGE))
-    assert_refused(world, refusal, Reason.CORRECTION_NOT_FOUND)
-    refusal = await refused(send(world, foreign, "harbour-bank", ACKNOWLEDGE))
-    assert_refused(world, refusal, Reason.SIGNATURE_FOREIGN)
-    own = SigningKey.load(world.members["harbour-bank"].signing_key)
-    other = sign_answer(received.notice, b"another notice", AnswerOutcome.DONE, own, world.clock())
-    refusal = await refused(send(world, other, "harbour-bank", ACKNOWLEDGE))
-    assert_refused(world, refusal, Reason.RELEASE_MISMATCH)
-    assert len(await waiting(world.client())) == 1
-
-
-async def test_a_member_holds_few_streams_open(world: SimulatedWorld) -> None:
-    client = world.client()
-    stub = client.corrections._stub
-    calls = [stub.WatchCorrections(api.WatchCorrectionsRequest(), timeout=30) for _ in range(MAX_STREAMS)]
-    for call in calls:
-        assert not (await call.read()).HasField("notice")
-    with pytest.raises(error_class(Reason.OVERLOADED)):
-        await waiting(client)
-    calls[0].cancel()
-
-    async def has_room() -> bool:
-        try:
-            return await waiting(client) == []
-        except ClientError:
-            return False
-
-    await until(has_room)
-    for call in calls:
-        call.cancel()
-
-
-# -- crashes between two steps --------------------------------------------------------------------------
-
-
-async def test_an_announcement_whose_entry_never_came_is_forgotten(world: SimulatedWorld) -> None:
-    """Control: with its entry in the log, what was left prepared is published."""
-    await ask(world, "harbour-bank", 1)
-    with (
-        entries_refused(world.config.log.database, EntryKind.CORRECTION_ANNOUNCED),
-        pytest.raises(ClientError),
-    ):
-        await announce(world, 1)
-    assert await waiting(world.client()) == []
-    assert len(stored(world, "SELECT id FROM correction WHERE entry IS NULL")) == 1
-    world.clock.advance(timedelta(minutes=2))
-    await until(lambda: not stored(world, "SELECT id FROM correction"), within_s=15)
-    assert await waiting(world.client()) == []
-
-    correction = await announce(world, 1)
-    change(world, "UPDATE correction SET entry = NULL")
-    change(world, "UPDATE correction_notice SET position = NULL")
-    assert await waiting(world.client()) == []
-    world.clock.advance(timedelta(minutes=2))
-    await until(lambda: stored(world, "SELECT entry FROM correction WHERE entry IS NOT NULL"), within_s=30)
-    [received] = await waiting(world.client())
-    assert received.entry == correction.entry_index
-
-
-async def test_an_answer_that_only_the_log_has_is_settled_by_the_next(world: SimulatedWorld) -> None:
-    await ask(world, "harbour-bank", 1)
-    await announce(world, 1)
-    client = world.client()
-    [received] = await waiting(client)
-    before = stored(world, "SELECT content FROM correction_notice")
-    await client.corrections.answer(received, AnswerOutcome.DELETED)
-    with closing(sqlite3.connect(corrections_file(world.config.log.database))) as database, database:
-        database.execute("UPDATE correction_notice SET outcome = '', answered = '', content = ?", before[0])
-    with pytest.raises(error_class(Reason.REPLAYED)):
-        await client.corrections.answer(received, AnswerOutcome.DONE)
-    assert stored(world, "SELECT outcome, content FROM correction_notice") == [("deleted", None)]
-
-
-async def test_a_notice_that_somebody_changed_is_not_delivered(world: SimulatedWorld) -> None:
-    await ask(world, "harbour-bank", 1)
-    await announce(world, 1)
-    change(world, "UPDATE correction_notice SET content = randomblob(200)")
-    with pytest.raises(error_class(Reason.CORRECTIONS_UNAVAILABLE)):
-        await waiting(world.client())
-
-
-def stored(world: SimulatedWorld, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(corrections_file(world.config.log.database))) as database:
-        return database.execute(query).fetchall()
-
-
-def change(world: SimulatedWorld, statement: str) -> None:
-    path = corrections_file(world.config.log.database)
-    with closing(sqlite3.connect(path, timeout=5)) as database, database:
-        database.execute(statement)
-
-
-@contextmanager
-def unwritable(world: SimulatedWorld) -> Iterator[None]:
-    """Make the register refuse every row while the block runs."""
-    change(world, "CREATE TRIGGER refused BEFORE INSERT ON recipient BEGIN SELECT RAISE(ABORT, 'no'); END")
-    try:
-        yield
-    finally:
-        change(world, "DROP TRIGGER refused")
