@@ -201,6 +201,9 @@ class Service:
         """Print what it said last: pytest shows it of a test that failed."""
         for event in self._command.told()[-40:]:
             sys.stdout.write(f"{event}\n")
+        code, errors = self._command.process.poll(), self._command.process.stderr
+        if code is not None and errors is not None:
+            sys.stdout.write(f"It had ended with {code}: {errors.read()}\n")
 
     def stop(self) -> int:
         """Stop it in order; return its exit code."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 
+import grpc
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from gateway.cli.failures import CommandFailed, Failure
 from gateway.cli.lazy import Listed, hoist_global_options, root_of
 from gateway.cli.main import COMMANDS, app, gateway
 from gateway.errors import ConfigError, GatewayError, Reason
+from gateway.rpc.status import CODES
 
 
 def test_the_help_lists_every_command_in_its_panel(cli):
@@ -195,6 +197,19 @@ def test_every_reason_has_an_exit_code():
     assert OF_ANSWER["PURPOSE_NOT_PERMITTED"] is Exit.NO
     assert OF_ANSWER["LOG_UNAVAILABLE"] is Exit.UNREACHED
     assert OF_ANSWER["IDENTIFIER_INVALID"] is Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        reason
+        for reason, code in CODES.items()
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+    ],
+)
+def test_what_may_come_back_is_told_so_on_either_side(reason):
+    """A process that ends with this code is started anew (`gateway.supervisor`); any other ends all."""
+    assert OF_ANSWER[reason.value] is exit_of(GatewayError("x", reason=reason)) is Exit.UNREACHED
 
 
 @pytest.mark.parametrize(
