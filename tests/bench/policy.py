@@ -2,7 +2,8 @@
 
 The rules are the shipped ones; the registers are made up: 400 catalogue entries (one a dataset), 40 members,
 37 memoranda, 24 purposes, 60 legal bases. A question names 6 of 14 fields. `contract_us` is the same about a
-contributed dataset, with the contract found among 600 in force. `--json` prints one JSON object.
+contributed dataset, with the contract found among 600 in force; `contract_alone_us` with no other in force.
+`--json` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -88,11 +89,11 @@ async def measure_decisions(bundle: Bundle) -> dict[str, float]:
     if not (await engine.decide(allowed)).allow or (await engine.decide(denied)).allow:
         sys.exit("The questions of the benchmark are decided otherwise than it takes for granted.")
     figures: dict[str, float] = {}
-    bound, contracts = under_contract(allowed), IndexedContracts()
+    bound, alone, contracts = under_contract(allowed), IndexedContracts(1), IndexedContracts(CONTRACTS)
     if not (await engine.decide(bound)).allow:
         sys.exit("The question under contract is decided otherwise than the benchmark takes for granted.")
 
-    async def resolve_and_decide(decide: Decide, asked: PolicyInput) -> None:
+    async def resolve_and_decide(contracts: IndexedContracts, decide: Decide, asked: PolicyInput) -> None:
         [contract] = contracts.covering(asked.dataset.name, NOW)
         facts = contract_facts(contract, DATASET)
         await decide(msgspec.structs.replace(asked, contract=facts))
@@ -102,8 +103,9 @@ async def measure_decisions(bundle: Bundle) -> dict[str, float]:
         ("decision", engine.decide, allowed),
         ("denial", engine.decide, denied),
         ("cached", cached.decide, allowed),
-        ("contract", partial(resolve_and_decide, engine.decide), bound),
-        ("contract_cached", partial(resolve_and_decide, cached.decide), bound),
+        ("contract", partial(resolve_and_decide, contracts, engine.decide), bound),
+        ("contract_alone", partial(resolve_and_decide, alone, engine.decide), bound),
+        ("contract_cached", partial(resolve_and_decide, contracts, cached.decide), bound),
     ):
         spans = []
         for _ in range(DECISIONS):
@@ -117,10 +119,10 @@ async def measure_decisions(bundle: Bundle) -> dict[str, float]:
 
 
 class IndexedContracts:
-    """Contracts in force, 600 of them, as a register holds them: by the name of what they cover."""
+    """Contracts in force as a register holds them: by the name of what they cover."""
 
-    def __init__(self) -> None:
-        self.in_force = [_contract(index) for index in range(CONTRACTS)]
+    def __init__(self, count: int) -> None:
+        self.in_force = [_contract(index) for index in range(count)]
         self._by_dataset: dict[str, list[Contract]] = {}
         for contract in self.in_force:
             for dataset in contract.terms.datasets:
