@@ -79,7 +79,7 @@ proto: $(VENV)/.ready ## Make gateway/api from proto/
 opa: $(VENV)/.ready ## Install a real OPA server into .tools/bin through the Go module proxy
 	@$(BIN)/python deploy/opa/install.py
 
-foreign: $(VENV)/.ready ## Build what checks our log in tests/foreign into .tools/bin through the Go module proxy
+foreign: $(VENV)/.ready ## Build the foreign programs that tests use (tests/foreign) into .tools/bin through the Go module proxy
 	@$(BIN)/python tests/foreign/install.py
 
 lock: $(VENV)/.ready ## Resolve dependencies anew and write the hash-locked requirement files

@@ -57,9 +57,10 @@ _REASON = re.compile(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \| (.+) \|$", re.MULTILINE)
 needs_tools = pytest.mark.skipif(
     not (shutil.which("jq") and shutil.which("openssl")), reason="jq and openssl are not installed"
 )
+PATH = f"{os.environ['PATH']}{os.pathsep}{ROOT / '.tools/bin'}"
 needs_grpcurl = pytest.mark.skipif(
-    not shutil.which("grpcurl"),
-    reason="grpcurl is not installed (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)",
+    not shutil.which("grpcurl", path=PATH),
+    reason="grpcurl is neither installed nor built: run `make foreign` (needs Go 1.26 or later)",
 )
 
 
@@ -93,7 +94,7 @@ def run(
         text=True,
         timeout=90,
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        env={"PATH": PATH, "HOME": str(tmp_path)},
         check=False,
     )
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build the foreign programs that check our log: `tests/foreign/install.py [DIRECTORY]`.
+"""Build the foreign programs that check our log, or call our gateway: `tests/foreign/install.py [DIRECTORY]`.
 
 Through the Go toolchain and the Go module proxy, at the versions that go.mod and go.sum beside this file
 pin, into DIRECTORY, by default `.tools/bin` beside this repository's Makefile. What is up to date is not
@@ -24,6 +24,7 @@ PROGRAMS = {
     "tessera-bench": "./tesserabench",
     "tessera-fsck": "github.com/transparency-dev/tessera/cmd/fsck",
     "litewitness": "filippo.io/torchwood/cmd/litewitness",
+    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl",
 }
 MINIMUM_GO = (1, 26)
 BUILD_LIMIT_S = 900
