@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
 from gateway.audit.search import BLOCK_BYTES, IndexRow, damaged_index, search, search_page
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
-from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, ScannedEntries, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE, SCANNED_AT_ONCE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
 
@@ -211,13 +211,14 @@ class SqliteReader:
             bounds = max(0, start), min(end, _size(connection))
             return _page(connection, wanted, bounds, page_size, newest_first=False)
 
-    def scan(self, wanted: Filter, start: int, end: int) -> ScannedEntries:
-        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one piece."""
+    def scan(self, wanted: Filter, start: int, end: int) -> Generator[ScannedEntries, None, None]:
+        """Yield all entries of `wanted` from `start` to before `end`, oldest first, many together."""
         with self._snapshot() as connection:
             size = _size(connection)
             start, end = max(0, start), min(end, size)
             found = search(SqliteIndex(connection), wanted, start, end, newest_first=False, size=size)
-            return _scanned(connection, list(found))
+            while indices := list(islice(found, SCANNED_AT_ONCE)):
+                yield _scanned(connection, indices)
 
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
