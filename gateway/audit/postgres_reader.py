@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final, Self, TypeVar
@@ -213,14 +214,17 @@ class PostgresReader:
 
         return self._read(read)
 
-    def scan(self, wanted: Filter, start: int, end: int) -> Generator[ScannedEntries, None, None]:
+    def scan(self, wanted: Filter, start: int, end: int) -> Iterator[ScannedEntries]:
         """Yield all entries of `wanted` from `start` to before `end`, oldest first, many together."""
         with self._snapshot() as connection:
             size = _size(connection)
             start, end = max(0, start), min(end, size)
             found = search(PostgresIndex(connection), wanted, start, end, newest_first=False, size=size)
-            while indices := list(islice(found, SCANNED_AT_ONCE)):
-                yield _scanned(connection, indices)
+            indices = array("Q", found)
+        for first in range(0, len(indices), SCANNED_AT_ONCE):
+            with self._session() as connection:
+                scanned = _scanned(connection, indices[first : first + SCANNED_AT_ONCE].tolist())
+            yield scanned
 
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
@@ -285,11 +289,18 @@ class PostgresReader:
 
     @contextmanager
     def _snapshot(self) -> Iterator[_Connection]:
-        connection = self._take()
-        try:
+        """Yield a session that sees one committed state."""
+        with self._session() as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield connection
             connection.execute("COMMIT")
+
+    @contextmanager
+    def _session(self) -> Iterator[_Connection]:
+        """Yield a session each of whose statements sees a state of its own."""
+        connection = self._take()
+        try:
+            yield connection
         except psycopg.Error as error:
             connection.close()
             raise LogUnavailableError(f"The audit log cannot be read: {advice_for(error)}.") from None
@@ -369,8 +380,8 @@ def _check_page_size(page_size: int) -> None:
         raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
 
 
-def _scanned(connection: _Connection, indices: Sequence[int]) -> ScannedEntries:
-    row = connection.execute(_JOINED, (list(indices),), binary=True).fetchone()
+def _scanned(connection: _Connection, indices: list[int]) -> ScannedEntries:
+    row = connection.execute(_JOINED, (indices,), binary=True).fetchone()
     count, lines = row or (0, None)
     if count != len(indices):
         raise LogMismatchError("The audit log lacks an entry that its index has; run `gateway audit fsck`.")

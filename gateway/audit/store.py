@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, Self
@@ -230,11 +230,11 @@ class AuditReader(HashReader, Protocol):
         """Return the oldest entries of `wanted` from `start` to before `end`, oldest first."""
         ...
 
-    def scan(self, wanted: Filter, start: int, end: int) -> Generator[ScannedEntries, None, None]:
+    def scan(self, wanted: Filter, start: int, end: int) -> Iterator[ScannedEntries]:
         """Yield all entries of `wanted` from `start` to before `end`, oldest first, many together.
 
-        For counting: at most `SCANNED_AT_ONCE` come together, and all are of one committed state. That is
-        kept until the last is taken or the generator closed, which the caller sees to.
+        For counting: at most `SCANNED_AT_ONCE` come together. All are found in one committed state; nothing
+        is held while the caller has the turn, as what a log holds never changes.
         """
         ...
 

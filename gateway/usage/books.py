@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -20,8 +19,7 @@ KEPT_BOOKS: Final = 32
 """Books kept for the next question; the one that was asked for longest ago makes room."""
 
 _READ_AT_ONCE: Final = 262_144
-"""Entries searched in one reading, which sees one state of the log: a second at most, as the log's file cannot
-be tidied up meanwhile."""
+"""Entries searched together: 2 MiB of indices, if all are found."""
 
 
 class LogBook:
@@ -58,10 +56,8 @@ class LogBook:
                 self._read_part(start, min(size, start + _READ_AT_ONCE))
 
     def _read_part(self, start: int, end: int) -> None:
-        with (
-            closing(self._reader.scan(self._wanted, start, end)) as scan,
-            ThreadPoolExecutor(1, thread_name_prefix="usage") as ahead,
-        ):
+        scan = self._reader.scan(self._wanted, start, end)
+        with ThreadPoolExecutor(1, thread_name_prefix="usage") as ahead:
             coming = ahead.submit(next, scan, None)
             while (found := coming.result()) is not None:
                 coming = ahead.submit(next, scan, None)
