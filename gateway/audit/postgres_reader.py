@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -14,7 +15,7 @@ from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavai
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
 from gateway.audit.search import IndexRow, search, search_page
-from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, ScannedEntries, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE, SCANNED_AT_ONCE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
 from gateway.database.address import PostgresAddress
@@ -213,22 +214,17 @@ class PostgresReader:
 
         return self._read(read)
 
-    def scan(self, wanted: Filter, start: int, end: int) -> ScannedEntries:
-        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one piece."""
-
-        def read(connection: _Connection) -> ScannedEntries:
+    def scan(self, wanted: Filter, start: int, end: int) -> Iterator[ScannedEntries]:
+        """Yield all entries of `wanted` from `start` to before `end`, oldest first, many together."""
+        with self._snapshot() as connection:
             size = _size(connection)
-            bounds = max(0, start), min(end, size)
-            found = list(search(PostgresIndex(connection), wanted, *bounds, newest_first=False, size=size))
-            row = connection.execute(_JOINED, (found,), binary=True).fetchone()
-            count, lines = row or (0, None)
-            if count != len(found):
-                raise LogMismatchError(
-                    "The audit log lacks an entry that its index has; run `gateway audit fsck`."
-                )
-            return ScannedEntries(found, bytes(lines or b""))
-
-        return self._read(read)
+            start, end = max(0, start), min(end, size)
+            found = search(PostgresIndex(connection), wanted, start, end, newest_first=False, size=size)
+            indices = array("Q", found)
+        for first in range(0, len(indices), SCANNED_AT_ONCE):
+            with self._session() as connection:
+                scanned = _scanned(connection, indices[first : first + SCANNED_AT_ONCE].tolist())
+            yield scanned
 
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
@@ -293,11 +289,18 @@ class PostgresReader:
 
     @contextmanager
     def _snapshot(self) -> Iterator[_Connection]:
-        connection = self._take()
-        try:
+        """Yield a session that sees one committed state."""
+        with self._session() as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield connection
             connection.execute("COMMIT")
+
+    @contextmanager
+    def _session(self) -> Iterator[_Connection]:
+        """Yield a session each of whose statements sees a state of its own."""
+        connection = self._take()
+        try:
+            yield connection
         except psycopg.Error as error:
             connection.close()
             raise LogUnavailableError(f"The audit log cannot be read: {advice_for(error)}.") from None
@@ -375,6 +378,14 @@ def _bounded_page(connection: _Connection, wanted: Filter, before: int | None, p
 def _check_page_size(page_size: int) -> None:
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise ValueError(f"a page holds 1 to {MAX_PAGE_SIZE} entries")
+
+
+def _scanned(connection: _Connection, indices: list[int]) -> ScannedEntries:
+    row = connection.execute(_JOINED, (indices,), binary=True).fetchone()
+    count, lines = row or (0, None)
+    if count != len(indices):
+        raise LogMismatchError("The audit log lacks an entry that its index has; run `gateway audit fsck`.")
+    return ScannedEntries(indices, bytes(lines or b""))
 
 
 def _stored(connection: _Connection, indices: Sequence[int]) -> list[StoredEntry]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
@@ -35,6 +35,10 @@ PAGE_LOOKUPS: Final = 20_000
 conditions on ten million entries stay below it."""
 _CUT_BLOCK_LOOKUPS: Final = BLOCK_ENTRIES
 """What reading the times of a block's entries counts for: it takes as long."""
+
+_FEW_BITS: Final = 256
+"""Up to so many bits of a block, taking one after the other costs less than a look at each place."""
+_FLAGS: Final = bytes.maketrans(b"01", b"\x00\x01")
 
 _FULL: Final = b"\xff" * BLOCK_BYTES
 _EMPTY: Final = bytes(BLOCK_BYTES)
@@ -461,16 +465,23 @@ def _cost(wanted: Filter) -> int:
 
 def _indices(stretch: _Stretch, found: int, start: int, end: int, *, newest_first: bool) -> Iterator[int]:
     """Yield the indices of the bits in `found`, block by block, so that no long number is taken apart."""
-    raw = found.to_bytes(-(-(stretch.end - stretch.start) // 8), "little")
+    before = max(0, start - stretch.start)
+    within = found >> before << before & (1 << max(0, min(end, stretch.end) - stretch.start)) - 1
+    raw = within.to_bytes(-(-(stretch.end - stretch.start) // 8), "little")
     places: Sequence[int] = range(0, len(raw), BLOCK_BYTES)
     for place in reversed(places) if newest_first else places:
         bits = int.from_bytes(raw[place : place + BLOCK_BYTES], "little")
         base = stretch.start + place * 8
+        if bits.bit_count() > _FEW_BITS:
+            # All at once: a flag of one byte for each entry, the newest first.
+            flags = f"{bits:0{BLOCK_ENTRIES}b}".encode().translate(_FLAGS)
+            block = range(base, base + BLOCK_ENTRIES)
+            yield from compress(block[::-1], flags) if newest_first else compress(block, flags[::-1])
+            continue
         while bits:
             at = (bits if newest_first else bits & -bits).bit_length() - 1
             bits ^= 1 << at
-            if start <= base + at < end:
-                yield base + at
+            yield base + at
 
 
 def _bits_by_value(column: Sequence[str]) -> dict[str, int]:

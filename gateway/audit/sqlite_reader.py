@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -16,7 +17,7 @@ from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
 from gateway.audit.search import BLOCK_BYTES, IndexRow, damaged_index, search, search_page
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
-from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, ScannedEntries, StoredEntry
+from gateway.audit.store import MAX_PAGE_SIZE, SCANNED_AT_ONCE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
 
@@ -211,13 +212,17 @@ class SqliteReader:
             bounds = max(0, start), min(end, _size(connection))
             return _page(connection, wanted, bounds, page_size, newest_first=False)
 
-    def scan(self, wanted: Filter, start: int, end: int) -> ScannedEntries:
-        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one piece."""
+    def scan(self, wanted: Filter, start: int, end: int) -> Iterator[ScannedEntries]:
+        """Yield all entries of `wanted` from `start` to before `end`, oldest first, many together."""
         with self._snapshot() as connection:
             size = _size(connection)
             start, end = max(0, start), min(end, size)
             found = search(SqliteIndex(connection), wanted, start, end, newest_first=False, size=size)
-            return _scanned(connection, list(found))
+            indices = array("Q", found)
+        for first in range(0, len(indices), SCANNED_AT_ONCE):
+            with self._connection() as connection:
+                scanned = _scanned(connection, indices[first : first + SCANNED_AT_ONCE].tolist())
+            yield scanned
 
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""
@@ -265,6 +270,15 @@ class SqliteReader:
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection that sees one committed state."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection each of whose statements sees a state of its own."""
         with self._lock:
             if self._closed:
                 raise LogUnavailableError("The audit log is closed.")
@@ -272,9 +286,7 @@ class SqliteReader:
         try:
             if connection is None:
                 connection = connect_for_reading(self.path)
-            connection.execute("BEGIN")
             yield connection
-            connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, Self
@@ -23,6 +23,11 @@ MAX_ENTRY_BYTES: Final = 16 * 1024
 """The size up to which c2sp.org/tlog-tiles asks every reader to follow."""
 
 MAX_PAGE_SIZE: Final = 1000
+
+SCANNED_AT_ONCE: Final = 4096
+"""Entries that a scan reads with one statement, some 5 MiB. Fewer at a time cost more: between two statements
+a thread that counts beside the reading has the interpreter to itself for milliseconds. More cost more, too:
+what is decoded of them does not fit the processor's cache."""
 
 ENTRY_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 """The one form of an entry's time; of fixed width, so that the text sorts as the time does."""
@@ -183,7 +188,7 @@ class EntryPage:
 
 @dataclass(frozen=True, slots=True)
 class ScannedEntries:
-    """Entries that were read together: one object for all of them, as they may be a million."""
+    """Entries that were read together: one object for all of them, as a scan may find a million."""
 
     indices: Sequence[int]
     lines: bytes
@@ -225,10 +230,11 @@ class AuditReader(HashReader, Protocol):
         """Return the oldest entries of `wanted` from `start` to before `end`, oldest first."""
         ...
 
-    def scan(self, wanted: Filter, start: int, end: int) -> ScannedEntries:
-        """Return all entries of `wanted` from `start` to before `end`, oldest first, in one piece.
+    def scan(self, wanted: Filter, start: int, end: int) -> Iterator[ScannedEntries]:
+        """Yield all entries of `wanted` from `start` to before `end`, oldest first, many together.
 
-        For counting over many; the caller keeps the span to some ten thousand entries.
+        For counting: at most `SCANNED_AT_ONCE` come together. All are found in one committed state; nothing
+        is held while the caller has the turn, as what a log holds never changes.
         """
         ...
 

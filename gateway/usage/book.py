@@ -116,6 +116,7 @@ class Book:
 
     def add(self, entries: Iterable[tuple[int, Seen]]) -> None:
         """Count the next entries; those that are not this member's, or tell of no use, are passed over."""
+        # A million times for one statement: what is done here for each entry is kept to little.
         member, groups, opened, keeps = self.member, self._groups, self._open, self._with_entries
         for index, entry in entries:
             if entry.provider != member:
@@ -128,7 +129,16 @@ class Book:
                 opened.pop(entry.exchange, None)
             if entry.withdraws is not None:
                 self._withdraw(entry.withdraws, entry.exchange)
-            key = _key(entry)
+            key = (
+                entry.time[:10],
+                entry.contract,
+                entry.dataset,
+                entry.consumer,
+                entry.purpose,
+                entry.kind,
+                bytes(entry.released),
+                bytes(entry.reasons),
+            )
             tally = groups.get(key)
             if tally is None:
                 tally = groups[key] = Tally()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from itertools import zip_longest
+from functools import partial
 from typing import Final
 
 from gateway.audit.filter import And, Field, Filter, Has, Or, since, until
@@ -18,8 +18,8 @@ from gateway.usage.seen import COUNTED, REQUESTED, Seen, see, see_all
 KEPT_BOOKS: Final = 32
 """Books kept for the next question; the one that was asked for longest ago makes room."""
 
-_READ_AT_ONCE: Final = 16_384
-"""Entries searched in one reading: some 20 MiB at most."""
+_READ_AT_ONCE: Final = 262_144
+"""Entries searched together: 2 MiB of indices, if all are found."""
 
 
 class LogBook:
@@ -37,7 +37,8 @@ class LogBook:
         """Take the span of entries' times; None is the beginning of the log, or no end."""
         self._reader = reader
         self._wanted = _wanted(member, begins, ends)
-        self._book = Book(member, self._release, with_entries=with_entries)
+        self._empty = partial(Book, member, self._release, with_entries=with_entries)
+        self._book = self._empty()
         self._lock = threading.Lock()
         self.size = 0
         """The entries below this index are counted."""
@@ -45,21 +46,34 @@ class LogBook:
         """How many of them tell of this member's records."""
 
     def read(self, size: int) -> None:
-        """Count the entries up to the tree of `size`, in as little memory as two parts of them take.
+        """Count the entries up to the tree of `size`.
 
-        While one part is counted, the next is read: the database does that beside Python.
+        While some are counted, the next are read: the database does that beside Python. Raises
+        `LogUnavailableError`, and `LogMismatchError` if an entry is not one; may then be called again.
         """
-        with self._lock, ThreadPoolExecutor(1, thread_name_prefix="usage") as ahead:
-            parts = [
-                (start, min(size, start + _READ_AT_ONCE)) for start in range(self.size, size, _READ_AT_ONCE)
-            ]
-            coming: Future[ScannedEntries] | None = None
-            for part, following in zip_longest(parts, parts[1:]):
-                found = self._reader.scan(self._wanted, *part) if coming is None else coming.result()
-                coming = ahead.submit(self._reader.scan, self._wanted, *following) if following else None
-                self._book.add(see_all(found))
-                self.size = part[1]
-                self.counted += len(found.indices)
+        with self._lock:
+            for start in range(self.size, size, _READ_AT_ONCE):
+                self._read_part(start, min(size, start + _READ_AT_ONCE))
+
+    def _read_part(self, start: int, end: int) -> None:
+        scan = self._reader.scan(self._wanted, start, end)
+        with ThreadPoolExecutor(1, thread_name_prefix="usage") as ahead:
+            coming = ahead.submit(next, scan, None)
+            while (found := coming.result()) is not None:
+                coming = ahead.submit(next, scan, None)
+                self._count(found)
+        self.size = end
+
+    def _count(self, found: ScannedEntries) -> None:
+        entries = see_all(found)
+        try:
+            self._book.add(entries)
+        except BaseException:
+            # Some of them may be counted: the next reading begins with the first entry again.
+            self._book, self.size, self.counted = self._empty(), 0, 0
+            raise
+        self.size = found.indices[-1] + 1
+        self.counted += len(found.indices)
 
     def lines(self, period: Period) -> list[Counted]:
         """Return what was counted for `period`, in a stable order."""

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.audit import sqlite_reader
 from gateway.errors import GatewayError
 from gateway.evidence import dsse
 from gateway.evidence.keys import SigningKey
@@ -106,7 +107,8 @@ def test_a_long_log_is_read_in_parts(exchanges, entries):
         whole = LogBook(reader, made.AMBER)
         whole.read(reader.size())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(books, "_READ_AT_ONCE", entries)
+            patch.setattr(books, "_READ_AT_ONCE", 3 * entries)
+            patch.setattr(sqlite_reader, "SCANNED_AT_ONCE", entries)
             parts = LogBook(reader, made.AMBER)
             parts.read(reader.size())
         assert (parts.lines(ALL), parts.counted) == (whole.lines(ALL), whole.counted)

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from gateway.audit import postgres_reader, sqlite_reader
 from gateway.audit.filter import EVERYTHING
 from gateway.audit.postgres_reader import PostgresReader
 from gateway.audit.store import prepare_entry
@@ -48,7 +49,12 @@ def test_nodes_that_find_the_same_at_the_same_time_give_one_notice(address):
         store.close()
 
 
-def test_counting_from_a_log_in_postgresql_is_counting_from_a_file(address, open_store, sign, tmp_path):
+@pytest.mark.parametrize("at_once", [7, 4096])
+def test_counting_from_a_log_in_postgresql_is_counting_from_a_file(
+    address, open_store, sign, tmp_path, monkeypatch, at_once
+):
+    for module in (postgres_reader, sqlite_reader):
+        monkeypatch.setattr(module, "SCANNED_AT_ONCE", at_once)
     exchanges = [
         made.Exchange(made.AMBER, made.BANKS[number % 2], "credit-check", number * 7000, pages, 5, end, 1)
         for number, (pages, end) in enumerate(
@@ -58,8 +64,9 @@ def test_counting_from_a_log_in_postgresql_is_counting_from_a_file(address, open
     entries = made.entries_of(exchanges)
     open_store(address).append([prepare_entry(entry) for entry in entries], sign, NOW)
     with PostgresReader(address) as reader, made.log_of(tmp_path / "audit.db", entries) as file:
-        scanned, other = (each.scan(EVERYTHING, 0, len(entries)) for each in (reader, file))
-        assert (list(scanned.indices), scanned.lines) == (list(other.indices), other.lines)
+        scanned, other = (list(each.scan(EVERYTHING, 0, len(entries))) for each in (reader, file))
+        assert scanned == other
+        assert len(scanned) == -(-len(entries) // at_once)
         books = [LogBook(each, made.AMBER) for each in (reader, file)]
         for book in books:
             book.read(len(entries))
