@@ -12,16 +12,21 @@ from gateway.ledger.sqlite import SqliteLedger
 from tests.simulators.ledger import MONTHLY, charge, on, reserve
 
 LIMIT = 600
-PROCESSES = 4
+NAMES = ("victim", "second", "third", "fourth")
 
 SPEND = """
-import sys
+import os, signal, sys, threading
 from pathlib import Path
 from gateway.ledger.accounts import Settlement
 from gateway.ledger.sqlite import SqliteLedger
 from tests.simulators.ledger import MONTHLY, charge, reserve
 
 ledger = SqliteLedger(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+if sys.argv[2] == "victim":
+    # From within: from without it might have ended before it is struck.
+    threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
 for turn in range(10_000):
     exchange = f"{sys.argv[2]}-{turn}"
     if reserve(ledger, 3, charge(MONTHLY, 600), exchange=exchange) is not None:
@@ -38,18 +43,23 @@ def test_processes_that_race_and_are_killed_never_exceed(tmp_path: Path) -> None
     SqliteLedger(path).close()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SPEND, str(path), str(number)],
+            [sys.executable, "-c", SPEND, str(path), name],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            text=True,
             cwd=Path(__file__).parents[2],
         )
-        for number in range(PROCESSES)
+        for name in NAMES
     ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     victim = processes[0]
-    assert victim.stdout is not None
-    for _ in range(5):
-        victim.stdout.readline()
-    victim.send_signal(signal.SIGKILL)
-    left = 10 + sum(int(line) for process in processes for line in process.communicate()[0].splitlines())
+    left = sum(int(line) for process in processes for line in process.communicate()[0].splitlines())
     assert victim.returncode == -signal.SIGKILL
     assert all(process.returncode == 0 for process in processes[1:])
     with closing(SqliteLedger(path)) as ledger:
