@@ -10,14 +10,17 @@ when they are searched. Ten million entries are 2,441 blocks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from gateway.audit.errors import LogMismatchError
 from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present
+from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.model.entry import Entry, EntryKind
 
 BLOCK_ENTRIES: Final = 4096
@@ -34,7 +37,11 @@ PAGE_LOOKUPS: Final = 20_000
 """After so many lookups of one term in one block a page ends, even if it is not full: about 25 ms. Eight
 conditions on ten million entries stay below it."""
 _CUT_BLOCK_LOOKUPS: Final = BLOCK_ENTRIES
-"""What reading the times of a block's entries counts for: it takes as long."""
+"""What reading the times, or the contracts, of a block's entries counts for: it takes as long."""
+
+WITHOUT_CONTRACT: Final = "contract="
+"""The term of entries without a contract; those of contracts begin with it. Every summary has it, be it
+without a bit: a block whose summary lacks it was summed up by a release that knew no such terms."""
 
 _FULL: Final = b"\xff" * BLOCK_BYTES
 _EMPTY: Final = bytes(BLOCK_BYTES)
@@ -53,6 +60,8 @@ class IndexRow(NamedTuple):
     """The reason codes, each between two spaces of its own: empty, or such as ` A  B `."""
     tier: str
     purpose: str
+    contract: str
+    """The last, as it is no column of the table (`COLUMNS`)."""
 
     @classmethod
     def of(cls, entry: Entry) -> IndexRow:
@@ -67,7 +76,13 @@ class IndexRow(NamedTuple):
             "".join([f" {reason} " for reason in entry.reasons]),
             entry.tier,
             entry.purpose,
+            entry.contract,
         )
+
+
+COLUMNS: Final = IndexRow._fields[:-1]
+"""What of a row is a column of a log's table, beside the entry. An entry's contract is not: it is the longest
+of all values and seldom asked for, and stands in the entry for whoever asks (`contracts_of`)."""
 
 
 class IndexColumns(NamedTuple):
@@ -82,6 +97,7 @@ class IndexColumns(NamedTuple):
     reasons: Sequence[str]
     tier: Sequence[str]
     purpose: Sequence[str]
+    contract: Sequence[str]
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> IndexColumns:
@@ -95,13 +111,34 @@ class IndexColumns(NamedTuple):
         return cls(*columns)
 
 
-_COLUMNS: Final = {
+class _OfContract(msgspec.Struct):
+    """What is read of an entry for its contract alone."""
+
+    contract: str = ""
+
+
+_decode_contract: Final = msgspec.json.Decoder(_OfContract).decode
+
+
+def contracts_of(leaves: Iterable[bytes]) -> list[str]:
+    """Return the contract of each entry, empty without one. What is no entry has none; `fsck` finds it."""
+    contracts = []
+    for leaf in leaves:
+        try:
+            contracts.append(_decode_contract(leaf).contract)
+        except DECODE_ERRORS:
+            contracts.append("")
+    return contracts
+
+
+_PLACES: Final = {
     Field.KIND: 1,
     Field.CONSUMER: 3,
     Field.PROVIDER: 4,
     Field.DATASET: 5,
     Field.TIER: 7,
     Field.PURPOSE: 8,
+    Field.CONTRACT: 9,
 }
 """Where a row has the fields of one value."""
 _EXCHANGE: Final = 2
@@ -132,13 +169,13 @@ class GrowingSummary:
 
     def __init__(self) -> None:
         self._times: list[str] = []
-        self._bits: dict[str, int] = {}
+        self._bits: dict[str, int] = {WITHOUT_CONTRACT: 0}
         self.entries = 0
 
     def add(self, columns: IndexColumns) -> None:
         """Add the next rows, at least one."""
         self._times += min(columns.time), max(columns.time)
-        for field, column in _COLUMNS.items():
+        for field, column in _PLACES.items():
             for value, bits in _bits_by_value(columns[column]).items():
                 self._set(_term(field, value), bits)
         for codes, bits in _bits_by_value(columns.reasons).items():
@@ -173,14 +210,14 @@ class SearchIndex(Protocol):
         ...
 
     def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
-        """Return (number, bits) of the blocks in that range in which `term` occurs, in order.
+        """Return (number, bits) of the blocks in that range whose summaries have `term`, in order.
 
         Blocks that follow one another may come together: the number of the first, and the bits of all.
         """
         ...
 
     def column(self, name: str, start: int, end: int) -> Sequence[str]:
-        """Return a column (a field of `IndexRow`) of the entries from `start` to before `end`, in order."""
+        """Return a field of `IndexRow` of the entries from `start` to before `end`, in order."""
         ...
 
     def of_exchange(self, exchange: str) -> Sequence[int]:
@@ -213,6 +250,9 @@ def search_page(
     wanted = _cheapest_first(wanted)
     # A stretch is looked at as a whole: it must not be longer than what is left to do by far.
     longest = max(_FIRST_STRIDE, lookups // (4 * max(1, _conditions(wanted))))
+    if _asks_for_contracts(wanted):
+        # Of each block that an earlier release has summed up, the entries are read.
+        longest = _FIRST_STRIDE
     found: list[int] = []
     for stretch in _stretches(index, 0, end, newest_first=True, size=size, longest=longest):
         indices = _indices(stretch, stretch.evaluate(wanted), 0, end, newest_first=True)
@@ -338,10 +378,13 @@ class _Blocks(_Stretch):
         self._last = end
         self._times: Sequence[tuple[str, str]] | None = None
         self._entry_times_read: dict[int, Sequence[str]] = {}
+        self._contracts_read: dict[int, Sequence[str]] | None = None
 
     def _bits(self, term: str) -> int:
         self.lookups += self._last - self._first
         found = self._index.bits(term, self._first, self._last)
+        if term.startswith(WITHOUT_CONTRACT):
+            found = [*found, *self._bits_of_earlier_releases(term)]
         if not found:
             return 0
         joined = bytearray((self._last - self._first) * BLOCK_BYTES)
@@ -351,6 +394,20 @@ class _Blocks(_Stretch):
                 raise damaged_index()
             joined[start : start + len(bits)] = bits
         return int.from_bytes(joined, "little")
+
+    def _bits_of_earlier_releases(self, term: str) -> Iterator[tuple[int, bytes]]:
+        """Yield the bits of blocks that were summed up when an entry could not be found by its contract."""
+        if self._contracts_read is None:
+            self.lookups += self._last - self._first
+            earlier = set(range(self._first, self._last))
+            for number, bits in self._index.bits(WITHOUT_CONTRACT, self._first, self._last):
+                earlier.difference_update(range(number, number + len(bits) // BLOCK_BYTES))
+            self.lookups += len(earlier) * _CUT_BLOCK_LOOKUPS
+            self._contracts_read = {number: self._entries_of(number, "contract") for number in earlier}
+        wanted = term.removeprefix(WITHOUT_CONTRACT)
+        for number, contracts in self._contracts_read.items():
+            bits = _bits_of([contract == wanted for contract in contracts])
+            yield number, bits.to_bytes(BLOCK_BYTES, "little")
 
     def _before(self, time: str) -> int:
         if self._times is None:
@@ -374,11 +431,14 @@ class _Blocks(_Stretch):
         times = self._entry_times_read.get(number)
         if times is None:
             self.lookups += _CUT_BLOCK_LOOKUPS
-            times = self._index.column("time", number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
-            if len(times) != BLOCK_ENTRIES:
-                raise damaged_index()
-            self._entry_times_read[number] = times
+            times = self._entry_times_read[number] = self._entries_of(number, "time")
         return times
+
+    def _entries_of(self, number: int, name: str) -> Sequence[str]:
+        column = self._index.column(name, number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
+        if len(column) != BLOCK_ENTRIES:
+            raise damaged_index()
+        return column
 
 
 class _Tail(_Stretch):
@@ -396,7 +456,7 @@ class _Tail(_Stretch):
             return _bits_of([code in listed if value else not listed for listed in self._column("reasons")])
         if field is Field.EXCHANGE:
             return _bits_of([not exchange for exchange in self._column("exchange")])
-        return _bits_of([listed == value for listed in self._column(IndexRow._fields[_COLUMNS[field]])])
+        return _bits_of([listed == value for listed in self._column(IndexRow._fields[_PLACES[field]])])
 
     def _before(self, time: str) -> int:
         return _bits_of([moment < time for moment in self._column("time")])
@@ -447,12 +507,26 @@ def _conditions(wanted: Filter) -> int:
             return 1
 
 
+def _asks_for_contracts(wanted: Filter) -> bool:
+    match wanted:
+        case Has(field) | Present(field):
+            return field is Field.CONTRACT
+        case Not(operand):
+            return _asks_for_contracts(operand)
+        case And(operands) | Or(operands):
+            return any(map(_asks_for_contracts, operands))
+        case _:
+            return False
+
+
 def _cost(wanted: Filter) -> int:
     match wanted:
         case Has(Field.EXCHANGE):
             return 0
         case Before() | Not(Before()):
             return 1
+        case _ if _asks_for_contracts(wanted):
+            return 4
         case Has():
             return 2
         case _:
