@@ -167,7 +167,7 @@ class _Parser:
         versions = self._versions_of(value)
         if not versions:
             raise ValueError(
-                "no contract of this name is kept here; write the name of one that is, or a version's identity"
+                "no contract of this name is kept here; write a name that is, or a version's identity"
             )
         found = tuple(Has(field, version) for version in versions)
         return found[0] if len(found) == 1 else Or(found)
@@ -291,7 +291,7 @@ def _exchange(value: str) -> str:
 def _contract(value: str) -> str:
     if _CONTRACT.fullmatch(value) is None:
         raise ValueError(
-            "the identity of a contract's version is expected: sha256: and 64 hexadecimal digits in lower case"
+            "the identity of a contract's version is expected, sha256: and 64 digits (0-9, a-f) in lower case"
         )
     return value
 

@@ -400,8 +400,8 @@ class _Blocks(_Stretch):
         if self._contracts_read is None:
             self.lookups += self._last - self._first
             earlier = set(range(self._first, self._last))
-            for number, bits in self._index.bits(WITHOUT_CONTRACT, self._first, self._last):
-                earlier.difference_update(range(number, number + len(bits) // BLOCK_BYTES))
+            for number, known in self._index.bits(WITHOUT_CONTRACT, self._first, self._last):
+                earlier.difference_update(range(number, number + len(known) // BLOCK_BYTES))
             self.lookups += len(earlier) * _CUT_BLOCK_LOOKUPS
             self._contracts_read = {number: self._entries_of(number, "contract") for number in earlier}
         wanted = term.removeprefix(WITHOUT_CONTRACT)

@@ -122,7 +122,7 @@ class SqliteIndex:
         """Return the rows of the entries from `start` to before `end`, in order."""
         rows = self._connection.execute(_ROWS, (start, end)).fetchall()
         contracts = contracts_of(data for *_, data in rows)
-        return [IndexRow(*row[:-1], contract) for row, contract in zip(rows, contracts, strict=True)]
+        return [IndexRow._make((*row[:-1], contract)) for row, contract in zip(rows, contracts, strict=True)]
 
     def column(self, name: str, start: int, end: int) -> Sequence[str]:
         """Return a field of the rows of the entries from `start` to before `end`, in order."""

@@ -115,10 +115,10 @@ def read_filter(text: str, place: LogPlace) -> Filter:
     try:
         return parse_filter(text, None if deployment is None else partial(_versions_of, deployment))
     except FilterError as error:
-        place = int(error.details["position"]) - 1
-        start = max(0, place - _SHOWN_BEFORE)
+        at = int(error.details["position"]) - 1
+        start = max(0, at - _SHOWN_BEFORE)
         line = " ".join(text[start : start + _SHOWN_CHARACTERS].splitlines())
-        raise CommandError(f"{error.message}\n  {line}\n  {' ' * (place - start)}^") from error
+        raise CommandError(f"{error.message}\n  {line}\n  {' ' * (at - start)}^") from error
 
 
 def _versions_of(deployment: GatewayConfig, name: str) -> list[str]:
