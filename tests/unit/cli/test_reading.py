@@ -66,6 +66,10 @@ def test_a_value_that_no_entry_has_is_not_recorded(filled, settings):
 def test_entries_are_found_by_the_name_of_a_contract(filled, settings, tmp_path):
     """Control: a copy of the log knows identities alone."""
     store, versions = SqliteContractStore(settings.contracts_place), []
+
+    def record(change):
+        record_entry(settings, entry_of(change, system_clock()))
+
     for number in (1, 2):
         terms = terms_of(contract=f"amber-{number}")
         versions.append(
