@@ -116,8 +116,8 @@ class CarriedFile:
                 (busy, *_) = store.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 raise DatabaseUnavailableError(
-                    f"Another process reads {self.path.name}, so that it cannot be removed. End it, and run the "
-                    "command again."
+                    f"Another process reads {self.path.name}, so that it cannot be removed. End it, and run "
+                    "the command again."
                 )
             for suffix in ("-wal", "-shm", ""):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -137,14 +137,14 @@ class CarriedFile:
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
                 if application != self.application or _version(connection) not in {self.version, _EMPTIED}:
                     raise ConfigError(
-                        f"{self.path} is not the file of the version known here that it should be; correct the "
-                        "path."
+                        f"{self.path} is not the file that it should be, of the version known here; correct "
+                        "the path."
                     )
                 yield connection
         except sqlite3.Error as error:
             raise DatabaseUnavailableError(
-                f"The file {self.path} cannot be read, or is in use; see that nothing has it open, and restore "
-                "it if it is damaged."
+                f"The file {self.path} cannot be read, or is in use; see that nothing has it open, and "
+                "restore it if it is damaged."
             ) from error
 
 
@@ -155,7 +155,7 @@ def _version(source: sqlite3.Connection) -> int:
 
 def _count(connection: _Connection, table: CarriedTable, condition: str = "true") -> int:
     statement = sql.SQL("SELECT count(*) FROM {} WHERE ").format(sql.Identifier(table.name))
-    (count,) = connection.execute(statement + sql.SQL(condition)).fetchone() or (0,)  # type: ignore[arg-type]
+    (count,) = connection.execute(statement + sql.SQL(condition)).fetchone() or (0,)
     return int(count)
 
 
@@ -173,14 +173,14 @@ def _spend_numbers(source: sqlite3.Connection, connection: _Connection, table: C
         highest = max(highest, given)
     if highest:
         with connection.transaction(force_rollback=True):
-            connection.execute(table.spend, {"count": highest})  # type: ignore[arg-type]
+            connection.execute(table.spend, {"count": highest})
 
 
 def _copy(source: sqlite3.Connection, connection: _Connection, table: CarriedTable) -> None:
     rows = _ours(source, table)
     if table.put:
         for row in rows:
-            connection.execute(table.put, row)  # type: ignore[arg-type]
+            connection.execute(table.put, row)
         return
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, table.columns))
@@ -202,5 +202,5 @@ def _ours(source: sqlite3.Connection, table: CarriedTable) -> Iterator[tuple[Any
 def _theirs(connection: _Connection, table: CarriedTable) -> Iterator[tuple[Any, ...]]:
     with psycopg.ServerCursor(connection, "carried") as cursor:
         cursor.itersize = _ROWS_AT_ONCE
-        cursor.execute(_select(table), binary=True)  # type: ignore[arg-type]
+        cursor.execute(_select(table), binary=True)
         yield from cursor

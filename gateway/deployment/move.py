@@ -101,15 +101,8 @@ def move_to_postgres(
         with closing(SqliteReader(log_file)) as source:
             head = source.checkpoint()
         stage("copying")
-        _copy(
-            address,
-            config.log.origin,
-            _Files(log_file, details_file, carried),
-            members,
-            contracts,
-            head,
-            progress,
-        )
+        sources = _Files(log_file, details_file, carried)
+        _copy(address, config.log.origin, sources, members, contracts, head, progress)
         stage("examining the database")
         after = _require_sound(fsck_database(address, verifier, progress), "The log in the database")
         with PostgresReader(address) as target:
@@ -138,10 +131,9 @@ def move_to_postgres(
             with closing(open_register(address)) as batches:
                 copy_register(register, batches)
         kept = (contracts_file, register if register.exists() else None)
-        retired = [member_file, *(path for path in kept if path is not None)]
+        retired = [log_file, member_file, *(path for path in kept if path is not None)]
         retired += [file.path for file in carried if not file.erased]
-        # The log last: while it is there, an interrupted move is taken up again.
-        files = tuple(_retire(path) for path in (*retired, log_file))
+        files = tuple(_retire(path) for path in retired)
     return Moved(after.entries, after.checkpoints, len(members[1]), details, len(contracts), rows, files)
 
 

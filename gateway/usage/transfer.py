@@ -9,7 +9,7 @@ from gateway.usage.sqlite import APPLICATION_ID, SCHEMA_VERSION
 
 
 def carried_usage(path: Path) -> CarriedFile:
-    """Return what of the store at `path` is carried: everything. Members go on with the numbers of notices."""
+    """Return what of the store at `path` is carried: everything. Notices keep their numbers."""
     return CarriedFile(
         path=path,
         application=APPLICATION_ID,
