@@ -30,6 +30,9 @@ app = typer.Typer(
 _ADDRESS: Final = "postgresql://ROLE@HOST/NAME"
 
 _TOLD: Final = (
+    ("account", "account of the ledger", "accounts of the ledger"),
+    ("debt", "duty owed", "duties owed"),
+    ("policy_proposal", "approval of a policy", "approvals of policies"),
     ("vault_batch", "contributed batch", "contributed batches"),
     ("usage_notice", "notice", "notices"),
     ("usage_statement", "statement", "statements"),
@@ -99,9 +102,10 @@ def move(
 ) -> None:
     """Move what a stopped gateway keeps in SQLite files to PostgreSQL.
 
-    That is log, members, contracts, details, the vault, usage and corrections. The log is examined before and
-    after, and stays the same log: every receipt stays valid. The old files are renamed, so that nothing can
-    append to them; those of which something is erased later (details, vault, corrections) are removed.
+    That is log, members, contracts, details, ledger, vault, usage, corrections, and bundles with their
+    approvals. The log is examined before and after, and stays the same log: every receipt stays valid.
+    The old files are renamed, so that nothing can append to them; those of which something is erased later
+    (details, vault, corrections) are removed.
     """
     address = _parse("--to", to)
     output = output_of(context)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import psycopg
 
+from gateway.activation.transfer import carried_shelf
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.fsck import FsckReport, fsck
 from gateway.audit.note import Ed25519Verifier
@@ -36,6 +37,8 @@ from gateway.database.session import advice_for, connect
 from gateway.details.transfer import copy_details, destroy, verify_copy
 from gateway.errors import ConfigError
 from gateway.evidence.keys import SigningKey
+from gateway.ledger.stores import ledger_file
+from gateway.ledger.transfer import carried_ledger
 from gateway.members import SqliteMemberStore
 from gateway.members.store import write_member
 from gateway.usage.stores import usage_file
@@ -62,8 +65,8 @@ class Moved:
     contracts: int
     """Versions of contracts."""
     rows: Mapping[str, int]
-    """Of each table of the vault, of usage and of corrections the number of rows; without those of which no
-    file was there."""
+    """Of each table of the ledger, of usage, of corrections, of the shelf of policies and of the vault the
+    number of rows; without those of which no file was there."""
     files: tuple[Path, ...]
     """What the old files are called now."""
 
@@ -76,14 +79,15 @@ def move_to_postgres(
 ) -> Moved:
     """Copy what a stopped gateway keeps in files into the database at `address`; retire the files.
 
-    That is the log, members, contracts, details, the vault with the register of contributed batches, what is
-    kept for contributors, and corrections. The log is examined before and after; origin, key, entries and
-    checkpoints are the same, so that every receipt stays valid. All else is compared with its copy. The files
-    of details, of the vault and of corrections are not kept as the others are, but destroyed: what is erased
-    later must not be left in them. Nothing can append to the log's file meanwhile. A move that was
-    interrupted is taken up again: what was committed is not copied twice. Raises `LogMismatchError` if
-    either log is not sound or they differ, `CopyMismatchError`, `LogUnavailableError`, what
-    `gateway.details.transfer` raises, `ContractsUnavailableError`, and `ConfigError`.
+    That is the log, members, contracts, details, the ledger, the vault with the register of contributed
+    batches, what is kept for contributors, corrections, and bundles with their approvals. The log is examined
+    before and after; origin, key, entries and checkpoints are the same, so that every receipt stays valid.
+    All else is compared with its copy. The files of details, of the vault and of corrections are not kept as
+    the others are, but destroyed: what is erased later must not be left in them. Nothing can append to the
+    log's file meanwhile. A move that was interrupted is taken up again: what was committed is not copied
+    twice. Raises `LogMismatchError` if either log is not sound or they differ, `CopyMismatchError`,
+    `LogUnavailableError`, `LedgerUnavailableError`, what `gateway.details.transfer` raises,
+    `ContractsUnavailableError`, and `ConfigError`.
     """
     log_file = require_file_log(config.log.database, "Moving")
     member_file = require_file_log(config.members.database, "Moving")
@@ -139,7 +143,13 @@ def move_to_postgres(
 
 def _carried_files(config: GatewayConfig, log_file: Path) -> list[CarriedFile]:
     """Return what is carried as it is, of what there is."""
-    files = [carried_usage(usage_file(log_file)), carried_corrections(corrections_file(log_file))]
+    files = [
+        carried_ledger(ledger_file(log_file)),
+        carried_usage(usage_file(log_file)),
+        carried_corrections(corrections_file(log_file)),
+    ]
+    if config.policy.activation is not None:
+        files.append(carried_shelf(config.policy.activation.database))
     if config.vault is not None:
         files.append(carried_vault(require_file_log(config.vault.database, "Moving")))
     return [file for file in files if file.path.exists()]

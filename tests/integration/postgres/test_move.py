@@ -14,6 +14,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from gateway.activation.shelves import open_shelf
+from gateway.activation.transfer import carried_shelf
 from gateway.client import error_class
 from gateway.corrections.database import corrections_file
 from gateway.corrections.sqlite import SqliteTables
@@ -26,7 +28,11 @@ from gateway.deployment.move import Moved, move_to_postgres
 from gateway.errors import ConfigError, Reason
 from gateway.evidence.correction import AnswerOutcome
 from gateway.evidence.keys import SigningKey
+from gateway.ledger.accounts import Account, AccountKind
+from gateway.ledger.store import Debt, DebtKind
+from gateway.ledger.stores import ledger_file, open_ledger
 from gateway.model import EntryKind
+from gateway.model.contract import Per
 from gateway.usage.period import today
 from gateway.usage.setting import sign_webhook
 from gateway.usage.stores import open_usage_store, usage_file
@@ -46,6 +52,16 @@ pytestmark = pytest.mark.postgres
 
 NEXT_MONTH = timedelta(days=33)
 URL = "https://hooks.example.org/x"
+ACCOUNT = Account(AccountKind.GIVEN, "tradeplatform/shops", "", Per.TERM, NOW.date())
+DEBT = Debt(
+    kind=DebtKind.NOTICE,
+    exchange="0195512e-0000-7000-8000-000000000001",
+    consumer="harbour-bank",
+    provider="registry",
+    dataset="members/registry/datasets/companies",
+    until=NOW,
+    subject="",
+)
 
 
 @pytest_asyncio.fixture
@@ -194,6 +210,9 @@ def stopped(tmp_path: Path) -> SimulatedWorld:
     with closing(open_usage_store(world.config.log.database)) as store:
         store.add("tradeplatform", [finding("a"), finding("b")], NOW)
     fill_corrections(corrections_file(world.config.log.database))
+    with closing(open_ledger(world.config.log.database)) as ledger:
+        ledger.credit(ACCOUNT, 7)
+        ledger.owe(DEBT)
     return world
 
 
@@ -295,12 +314,45 @@ def test_rows_are_carried_as_they_are_and_their_numbers_go_on(
     assert (page, holding) == (12, 4)
 
 
+def test_what_is_counted_and_owed_is_so_after_the_move(
+    stopped: SimulatedWorld, server: PostgresServer
+) -> None:
+    address = server.database()
+    file = ledger_file(stopped.config.log.database)
+    moved = move_to_postgres(stopped.config, address)
+    assert file.with_name(file.name + ".moved") in moved.files
+    assert (moved.rows["account"], moved.rows["debt"]) == (1, 1)
+    with closing(open_ledger(address)) as ledger:
+        assert ledger.balances([ACCOUNT]) == {ACCOUNT: 7}
+        assert ledger.debts(DebtKind.NOTICE) == [DEBT]
+
+
+def test_bundles_and_approvals_are_there_after_the_move(tmp_path: Path, server: PostgresServer) -> None:
+    address, path = server.database(), tmp_path / "policy.db"
+    shelf = open_shelf(path, path)
+    for number in (1, 2, 1):
+        shelf.put(f"statement-{number}", b"{}", "bundle", f"file-{number}", b"\x1f\x8b" + bytes([number]))
+    file = carried_shelf(path)
+    with connect(address, "test") as connection:
+        with connection.transaction():
+            file.copy(connection)
+        assert file.verify(connection) == {"policy_file": 2, "policy_proposal": 3}
+    with closing(open_shelf(address, path)) as there:
+        assert there.latest() == shelf.latest() == (3, "statement-1")
+        assert there.find("statement-2") == shelf.find("statement-2")
+        there.put("statement-3", b"{}", "bundle", "file-1", b"\x1f\x8b\x01")
+        assert there.latest()[1] == "statement-3"
+    shelf.close()
+
+
 TAKEN = {
+    "ledger": "INSERT INTO sluicegate.debt VALUES ('', '', '', '', '', '', '')",
     "vault": "INSERT INTO sluicegate.vault_dead VALUES (1, 1, 1)",
     "usage": "INSERT INTO sluicegate.usage_webhook VALUES ('registry', '', '')",
     "corrections": "UPDATE sluicegate.correction_head SET position = 1",
 }
 EMPTY = {
+    "ledger": "DELETE FROM sluicegate.debt",
     "vault": "DELETE FROM sluicegate.vault_dead",
     "usage": "DELETE FROM sluicegate.usage_webhook",
     "corrections": "UPDATE sluicegate.correction_head SET position = 0",
@@ -332,6 +384,7 @@ def test_nothing_is_moved_into_a_database_that_holds_such_rows(
         "UPDATE recipient SET tokens = '' WHERE exchange = 'exchange-9'",
         "UPDATE correction_notice SET position = NULL",
         "UPDATE correction_head SET position = 8",
+        "UPDATE account SET records = 8",
         "SELECT 1",
     ],
 )
