@@ -10,7 +10,7 @@ when they are searched. Ten million entries are 2,441 blocks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -37,7 +37,9 @@ PAGE_LOOKUPS: Final = 20_000
 """After so many lookups of one term in one block a page ends, even if it is not full: about 25 ms. Eight
 conditions on ten million entries stay below it."""
 _CUT_BLOCK_LOOKUPS: Final = BLOCK_ENTRIES
-"""What reading the times, or the contracts, of a block's entries counts for: it takes as long."""
+"""What reading the times of a block's entries counts for: it takes as long."""
+_READ_BLOCK_LOOKUPS: Final = 2 * BLOCK_ENTRIES
+"""What reading the entries of a block counts for."""
 
 WITHOUT_CONTRACT: Final = "contract="
 """The term of entries without a contract; those of contracts begin with it. Every summary has it, be it
@@ -233,7 +235,8 @@ def search(
     `size` is the number of entries that `index` holds; `end` must not exceed it.
     """
     wanted = _cheapest_first(wanted)
-    for stretch in _stretches(index, start, end, newest_first=newest_first, size=size):
+    earlier = _blocks_of_earlier_releases(index, wanted, size)
+    for stretch in _stretches(index, start, end, newest_first=newest_first, size=size, earlier=earlier):
         found = stretch.evaluate(wanted)
         if found:
             yield from _indices(stretch, found, start, end, newest_first=newest_first)
@@ -250,11 +253,9 @@ def search_page(
     wanted = _cheapest_first(wanted)
     # A stretch is looked at as a whole: it must not be longer than what is left to do by far.
     longest = max(_FIRST_STRIDE, lookups // (4 * max(1, _conditions(wanted))))
-    if _asks_for_contracts(wanted):
-        # Of each block that an earlier release has summed up, the entries are read.
-        longest = _FIRST_STRIDE
+    earlier = _blocks_of_earlier_releases(index, wanted, size)
     found: list[int] = []
-    for stretch in _stretches(index, 0, end, newest_first=True, size=size, longest=longest):
+    for stretch in _stretches(index, 0, end, newest_first=True, size=size, earlier=earlier, longest=longest):
         indices = _indices(stretch, stretch.evaluate(wanted), 0, end, newest_first=True)
         found += islice(indices, page_size - len(found))
         if len(found) == page_size:
@@ -272,11 +273,16 @@ def _stretches(
     *,
     newest_first: bool,
     size: int,
+    earlier: Collection[int],
     longest: int = _MAX_STRIDE,
 ) -> Iterator[_Stretch]:
-    """Yield the stretches, of at most `longest` blocks, with the entries from `start` to before `end`."""
+    """Yield the stretches, of at most `longest` blocks, with the entries from `start` to before `end`.
+
+    Where there are blocks of which entries must be read, `earlier`, stretches stay short.
+    """
     if start >= end:
         return
+    short_below = max(earlier, default=-1) + 1
     summed_up = size - size % BLOCK_ENTRIES
     tail = [_Tail(index, max(start, summed_up), end)] if end > summed_up else []
     if newest_first:
@@ -285,11 +291,14 @@ def _stretches(
     stride = _FIRST_STRIDE
     while first < last:
         if newest_first:
-            yield _Blocks(index, max(first, last - stride), last)
-            last -= stride
+            lowest = short_below if last > short_below else last - _FIRST_STRIDE
+            begin = max(first, last - stride, lowest)
+            yield _Blocks(index, begin, last, earlier)
+            last = begin
         else:
-            yield _Blocks(index, first, min(first + stride, last))
-            first += stride
+            finish = min(last, first + (_FIRST_STRIDE if first < short_below else stride))
+            yield _Blocks(index, first, finish, earlier)
+            first = finish
         stride = min(2 * stride, longest, _MAX_STRIDE)
     if not newest_first:
         yield from tail
@@ -372,19 +381,20 @@ class _Stretch(ABC):
 class _Blocks(_Stretch):
     """Full blocks, known by their summaries."""
 
-    def __init__(self, index: SearchIndex, first: int, end: int) -> None:
+    def __init__(self, index: SearchIndex, first: int, end: int, earlier: Collection[int]) -> None:
         super().__init__(index, first * BLOCK_ENTRIES, end * BLOCK_ENTRIES)
+        self._earlier = [number for number in range(first, end) if number in earlier] if earlier else []
         self._first = first
         self._last = end
         self._times: Sequence[tuple[str, str]] | None = None
         self._entry_times_read: dict[int, Sequence[str]] = {}
-        self._contracts_read: dict[int, Sequence[str]] | None = None
+        self._contracts_read: dict[int, Sequence[str]] = {}
 
     def _bits(self, term: str) -> int:
         self.lookups += self._last - self._first
         found = self._index.bits(term, self._first, self._last)
-        if term.startswith(WITHOUT_CONTRACT):
-            found = [*found, *self._bits_of_earlier_releases(term)]
+        if self._earlier and term.startswith(WITHOUT_CONTRACT):
+            found = [*found, *self._bits_of_contract(term.removeprefix(WITHOUT_CONTRACT))]
         if not found:
             return 0
         joined = bytearray((self._last - self._first) * BLOCK_BYTES)
@@ -395,17 +405,13 @@ class _Blocks(_Stretch):
             joined[start : start + len(bits)] = bits
         return int.from_bytes(joined, "little")
 
-    def _bits_of_earlier_releases(self, term: str) -> Iterator[tuple[int, bytes]]:
-        """Yield the bits of blocks that were summed up when an entry could not be found by its contract."""
-        if self._contracts_read is None:
-            self.lookups += self._last - self._first
-            earlier = set(range(self._first, self._last))
-            for number, known in self._index.bits(WITHOUT_CONTRACT, self._first, self._last):
-                earlier.difference_update(range(number, number + len(known) // BLOCK_BYTES))
-            self.lookups += len(earlier) * _CUT_BLOCK_LOOKUPS
-            self._contracts_read = {number: self._entries_of(number, "contract") for number in earlier}
-        wanted = term.removeprefix(WITHOUT_CONTRACT)
-        for number, contracts in self._contracts_read.items():
+    def _bits_of_contract(self, wanted: str) -> Iterator[tuple[int, bytes]]:
+        """Yield the bits of the blocks whose summaries know nothing of contracts."""
+        for number in self._earlier:
+            contracts = self._contracts_read.get(number)
+            if contracts is None:
+                self.lookups += _READ_BLOCK_LOOKUPS
+                contracts = self._contracts_read[number] = self._entries_of(number, "contract")
             bits = _bits_of([contract == wanted for contract in contracts])
             yield number, bits.to_bytes(BLOCK_BYTES, "little")
 
@@ -505,6 +511,17 @@ def _conditions(wanted: Filter) -> int:
             return sum(map(_conditions, operands))
         case _:
             return 1
+
+
+def _blocks_of_earlier_releases(index: SearchIndex, wanted: Filter, size: int) -> Collection[int]:
+    """Return the full blocks summed up when an entry could not be found by its contract, if that is asked."""
+    if not _asks_for_contracts(wanted):
+        return ()
+    blocks = size // BLOCK_ENTRIES
+    earlier = set(range(blocks))
+    for number, bits in index.bits(WITHOUT_CONTRACT, 0, blocks):
+        earlier.difference_update(range(number, number + len(bits) // BLOCK_BYTES))
+    return earlier
 
 
 def _asks_for_contracts(wanted: Filter) -> bool:

@@ -225,7 +225,7 @@ def test_a_page_reads_few_blocks_that_an_earlier_release_has_summed_up(earlier):
     assert found == []
     if earlier:
         assert before is not None
-        assert 0 < index.read == len(log) - before <= 8 * BLOCK_ENTRIES
+        assert 0 < index.read == len(log) - before <= 4 * BLOCK_ENTRIES
         return
     # The control: nothing is read of what is summed up.
     assert before is None
