@@ -176,6 +176,10 @@ class ContributionService:
         try:
             upload.member = self._admit(call)
             await self._enter(upload, upload.member, opening)
+        except asyncio.CancelledError:
+            # Whoever called has gone, and nobody else would let go of the batch.
+            await upload.leave()
+            raise
         except Exception as error:
             raise await upload.refuse(error) from error
         return upload

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -319,6 +320,30 @@ async def test_a_second_upload_of_a_batch_takes_over_from_one_that_hangs(world: 
     done = await world.contribute(rows, batch="taken-over")
     assert done.accepted
     assert (await hanging.refusal()).reason == Reason.CONTRIBUTION_BUSY.value
+
+
+async def test_a_call_that_breaks_off_while_its_batch_is_opened_does_not_keep_it(
+    world: ContributionWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register, reached, go_on = world.gateway.register, threading.Event(), threading.Event()
+    find = register.find
+
+    def slow(*arguments: Any) -> Any:
+        reached.set()
+        go_on.wait(20)
+        return find(*arguments)
+
+    monkeypatch.setattr(register, "find", slow)
+    broken = RawUpload(world)
+    opening = asyncio.ensure_future(broken.open(batch="broken-off"))
+    await asyncio.to_thread(reached.wait, 20)
+    opening.cancel()
+    broken._call.cancel()
+    # The gateway hears of it while a thread is still busy for the call.
+    await until(lambda: any(task.cancelling() for task in asyncio.all_tasks() - {opening}))
+    go_on.set()
+    async with asyncio.timeout(20):
+        assert (await world.contribute(records(10), batch="broken-off")).accepted
 
 
 async def test_a_sealed_batch_is_completed_by_the_next_start(world: ContributionWorld) -> None:
