@@ -18,6 +18,14 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.audit.blocks import (
+    BLOCK_ENTRIES,
+    COLUMNS,
+    WITHOUT_CONTRACT,
+    GrowingSummary,
+    IndexColumns,
+    IndexRow,
+)
 from gateway.audit.checkpoint import Checkpoint, open_checkpoint
 from gateway.audit.disclosure import is_bound
 from gateway.audit.entry_forms import CLOCK_TOLERANCE, EntryForms
@@ -26,14 +34,6 @@ from gateway.audit.findings import MAX_FINDINGS, Finding, Progress
 from gateway.audit.growth import GrownTile, TreeGrowth
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.numbering import Numbering
-from gateway.audit.search import (
-    BLOCK_ENTRIES,
-    COLUMNS,
-    WITHOUT_CONTRACT,
-    GrowingSummary,
-    IndexColumns,
-    IndexRow,
-)
 from gateway.audit.sqlite_publications import contradictions
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
 from gateway.audit.tiles import TILE_WIDTH

@@ -10,10 +10,11 @@ from typing import Any, Final, Self, TypeVar
 
 import psycopg
 
+from gateway.audit.blocks import COLUMNS, IndexRow, contracts_of
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
-from gateway.audit.search import COLUMNS, IndexRow, contracts_of, search, search_page
+from gateway.audit.search import search, search_page
 from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES

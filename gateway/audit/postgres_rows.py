@@ -12,8 +12,8 @@ from datetime import datetime
 from struct import Struct
 from typing import Final
 
+from gateway.audit.blocks import COLUMNS
 from gateway.audit.numbering import Pair
-from gateway.audit.search import COLUMNS
 from gateway.audit.store import PendingEntry
 from gateway.audit.transaction import microseconds
 from gateway.database.roundtrip import Statement, to_bigint

@@ -1,37 +1,33 @@
-"""Finding entries: what they are found by, the summary of many, and the search over summaries.
+"""Finding entries: the search over the summaries of blocks (`gateway.audit.blocks`).
 
-An index row for every entry and term would cost more than the rest of the append. Instead, entries
-are summed up in blocks of 4,096: for each full block the times it spans, and for each term that
-occurs in it one bit for each entry. Conditions on terms are then operations on whole numbers, exact
-to the entry; no entry is read that is not found. The entries after the last full block are summed up
-when they are searched. Ten million entries are 2,441 blocks.
+Conditions on terms are operations on whole numbers, exact to the entry; no entry is read that is not
+found. The entries after the last full block are summed up when they are searched. Ten million entries
+are 2,441 blocks.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from operator import attrgetter
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
-import msgspec
-
+from gateway.audit.blocks import (
+    BLOCK_BYTES,
+    BLOCK_ENTRIES,
+    PLACES,
+    WITHOUT_CONTRACT,
+    IndexRow,
+    bits_of,
+    term_of,
+)
 from gateway.audit.errors import LogMismatchError
 from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present
-from gateway.evidence.canonical import DECODE_ERRORS
-from gateway.model.entry import Entry, EntryKind
-
-BLOCK_ENTRIES: Final = 4096
-BLOCK_BYTES: Final = BLOCK_ENTRIES // 8
+from gateway.model.entry import EntryKind
 
 _FIRST_STRIDE: Final = 4
 _MAX_STRIDE: Final = 1024
 """Blocks that are looked at together: few at first, as most pages are filled by the first ones."""
-
-_FEW_VALUES: Final = 32
-"""Up to so many values of a column, a pass for each costs less than a look at each row."""
 
 PAGE_LOOKUPS: Final = 20_000
 """After so many lookups of one term in one block a page ends, even if it is not full: about 25 ms. Eight
@@ -41,167 +37,8 @@ _CUT_BLOCK_LOOKUPS: Final = BLOCK_ENTRIES
 _READ_BLOCK_LOOKUPS: Final = 2 * BLOCK_ENTRIES
 """What reading the entries of a block counts for."""
 
-WITHOUT_CONTRACT: Final = "contract="
-"""The term of entries without a contract; those of contracts begin with it. Every summary has it, be it
-without a bit: a block whose summary lacks it was summed up by a release that knew no such terms."""
-
 _FULL: Final = b"\xff" * BLOCK_BYTES
 _EMPTY: Final = bytes(BLOCK_BYTES)
-
-
-class IndexRow(NamedTuple):
-    """What an entry is listed and found by. Everything in it stands in the entry too."""
-
-    time: str
-    kind: str
-    exchange: str
-    consumer: str
-    provider: str
-    dataset: str
-    reasons: str
-    """The reason codes, each between two spaces of its own: empty, or such as ` A  B `."""
-    tier: str
-    purpose: str
-    contract: str
-    """The last, as it is no column of the table (`COLUMNS`)."""
-
-    @classmethod
-    def of(cls, entry: Entry) -> IndexRow:
-        """Return the row of `entry`."""
-        return cls(
-            entry.time,
-            entry.kind.value,
-            entry.exchange,
-            entry.consumer,
-            entry.provider,
-            entry.dataset,
-            "".join([f" {reason} " for reason in entry.reasons]),
-            entry.tier,
-            entry.purpose,
-            entry.contract,
-        )
-
-
-COLUMNS: Final = IndexRow._fields[:-1]
-"""What of a row is a column of a log's table, beside the entry. An entry's contract is not: it is the longest
-of all values and seldom asked for, and stands in the entry for whoever asks (`contracts_of`)."""
-
-
-class IndexColumns(NamedTuple):
-    """The rows of many entries, column by column: the fields are those of `IndexRow`."""
-
-    time: Sequence[str]
-    kind: Sequence[str]
-    exchange: Sequence[str]
-    consumer: Sequence[str]
-    provider: Sequence[str]
-    dataset: Sequence[str]
-    reasons: Sequence[str]
-    tier: Sequence[str]
-    purpose: Sequence[str]
-    contract: Sequence[str]
-
-    @classmethod
-    def of(cls, entries: Sequence[Entry]) -> IndexColumns:
-        """Return the rows of `entries`; for many this costs a third of what `IndexRow.of` of each does."""
-        columns = [list(map(attrgetter(name), entries)) for name in cls._fields]
-        reasons = columns[_REASONS]
-        if any(reasons):
-            columns[_REASONS] = ["".join([f" {code} " for code in codes]) for codes in reasons]
-        else:
-            columns[_REASONS] = [""] * len(entries)
-        return cls(*columns)
-
-
-class _OfContract(msgspec.Struct):
-    """What is read of an entry for its contract alone."""
-
-    contract: str = ""
-
-
-_decode_contract: Final = msgspec.json.Decoder(_OfContract).decode
-
-
-def contracts_of(leaves: Iterable[bytes]) -> list[str]:
-    """Return the contract of each entry, empty without one. What is no entry has none; `fsck` finds it."""
-    contracts = []
-    for leaf in leaves:
-        try:
-            contracts.append(_decode_contract(leaf).contract)
-        except DECODE_ERRORS:
-            contracts.append("")
-    return contracts
-
-
-_PLACES: Final = {
-    Field.KIND: 1,
-    Field.CONSUMER: 3,
-    Field.PROVIDER: 4,
-    Field.DATASET: 5,
-    Field.TIER: 7,
-    Field.PURPOSE: 8,
-    Field.CONTRACT: 9,
-}
-"""Where a row has the fields of one value."""
-_EXCHANGE: Final = 2
-_REASONS: Final = 6
-
-
-@dataclass(frozen=True, slots=True)
-class BlockSummary:
-    """What is known of a full block without reading it."""
-
-    first_time: str
-    """The earliest time of its entries."""
-    last_time: str
-    """The latest."""
-    bits: Mapping[str, bytes]
-    """For each term, `BLOCK_BYTES` bytes: bit i (of byte i // 8, lowest first) is entry i of the block."""
-
-    @classmethod
-    def of(cls, rows: Sequence[IndexRow]) -> BlockSummary:
-        """Sum up the rows of a block."""
-        growing = GrowingSummary()
-        growing.add(IndexColumns._make(zip(*rows, strict=True)))
-        return growing.summary()
-
-
-class GrowingSummary:
-    """The summary of a block whose rows come some at a time, so that nobody has to hold all of them."""
-
-    def __init__(self) -> None:
-        self._times: list[str] = []
-        self._bits: dict[str, int] = {WITHOUT_CONTRACT: 0}
-        self.entries = 0
-
-    def add(self, columns: IndexColumns) -> None:
-        """Add the next rows, at least one."""
-        self._times += min(columns.time), max(columns.time)
-        for field, column in _PLACES.items():
-            for value, bits in _bits_by_value(columns[column]).items():
-                self._set(_term(field, value), bits)
-        for codes, bits in _bits_by_value(columns.reasons).items():
-            for code in codes.split() or [""]:
-                self._set(_term(Field.REASON, code), bits)
-        if "" in columns.exchange:
-            without = _bits_of([not exchange for exchange in columns.exchange])
-            self._set(_term(Field.EXCHANGE, ""), without)
-        self.entries += len(columns.time)
-
-    def summary(self) -> BlockSummary:
-        """Return the summary; raise `ValueError` unless the block is full."""
-        if self.entries != BLOCK_ENTRIES:
-            raise ValueError("only full blocks are summed up")
-        bits = {term: bits.to_bytes(BLOCK_BYTES, "little") for term, bits in self._bits.items()}
-        return BlockSummary(min(self._times), max(self._times), bits)
-
-    def _set(self, term: str, bits: int) -> None:
-        self._bits[term] = self._bits.get(term, 0) | bits << self.entries
-
-
-def completed_blocks(first: int, size: int) -> range:
-    """Return the numbers of the blocks that become full as a log grows from `first` to `size` entries."""
-    return range(first // BLOCK_ENTRIES, size // BLOCK_ENTRIES)
 
 
 class SearchIndex(Protocol):
@@ -338,7 +175,7 @@ class _Stretch(ABC):
 
     def _present(self, field: Field) -> int:
         # An entry without a value has the term of the empty one.
-        return self._all ^ self._bits(_term(field, ""))
+        return self._all ^ self._bits(term_of(field, ""))
 
     def _all_of(self, operands: Sequence[Filter]) -> int:
         found = self._all
@@ -412,7 +249,7 @@ class _Blocks(_Stretch):
             if contracts is None:
                 self.lookups += _READ_BLOCK_LOOKUPS
                 contracts = self._contracts_read[number] = self._entries_of(number, "contract")
-            bits = _bits_of([contract == wanted for contract in contracts])
+            bits = bits_of([contract == wanted for contract in contracts])
             yield number, bits.to_bytes(BLOCK_BYTES, "little")
 
     def _before(self, time: str) -> int:
@@ -428,7 +265,7 @@ class _Blocks(_Stretch):
             elif earliest >= time:
                 pieces.append(_EMPTY)
             else:
-                bits = _bits_of([moment < time for moment in self._entry_times(number)])
+                bits = bits_of([moment < time for moment in self._entry_times(number)])
                 pieces.append(bits.to_bytes(BLOCK_BYTES, "little"))
         return int.from_bytes(b"".join(pieces), "little")
 
@@ -459,13 +296,13 @@ class _Tail(_Stretch):
         field = Field(name)
         if field is Field.REASON:
             code = f" {value} "
-            return _bits_of([code in listed if value else not listed for listed in self._column("reasons")])
+            return bits_of([code in listed if value else not listed for listed in self._column("reasons")])
         if field is Field.EXCHANGE:
-            return _bits_of([not exchange for exchange in self._column("exchange")])
-        return _bits_of([listed == value for listed in self._column(IndexRow._fields[_PLACES[field]])])
+            return bits_of([not exchange for exchange in self._column("exchange")])
+        return bits_of([listed == value for listed in self._column(IndexRow._fields[PLACES[field]])])
 
     def _before(self, time: str) -> int:
-        return _bits_of([moment < time for moment in self._column("time")])
+        return bits_of([moment < time for moment in self._column("time")])
 
     def _column(self, name: str) -> Sequence[str]:
         """Return a column; a search reads those that it asks for, and each once."""
@@ -564,37 +401,10 @@ def _indices(stretch: _Stretch, found: int, start: int, end: int, *, newest_firs
                 yield base + at
 
 
-def _bits_by_value(column: Sequence[str]) -> dict[str, int]:
-    """Return for each value of the column the number whose bit i says that row i has it."""
-    codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
-    if len(codes) == 1:
-        return dict.fromkeys(codes, (1 << len(column)) - 1)
-    if len(codes) <= _FEW_VALUES:
-        # The column as one text of a character for each row, and from it for each value one of binary digits.
-        coded = bytes(map(codes.__getitem__, reversed(column)))
-        return {
-            value: int(coded.translate(b"0" * code + b"1" + b"0" * (255 - code)), 2)
-            for value, code in codes.items()
-        }
-    found = {value: bytearray(-(-len(column) // 8)) for value in codes}
-    for at, value in enumerate(column):
-        found[value][at >> 3] |= 1 << (at & 7)
-    return {value: int.from_bytes(raw, "little") for value, raw in found.items()}
-
-
-def _bits_of(flags: Sequence[bool]) -> int:
-    """Return the number whose bit i is flag i."""
-    return int("".join(["1" if flag else "0" for flag in reversed(flags)]) or "0", 2)
-
-
 def _terms(field: Field, value: str) -> list[str]:
     """Return the terms of which an entry has one if the field has the value."""
     if field is Field.MEMBER:
-        return [_term(Field.CONSUMER, value), _term(Field.PROVIDER, value)]
+        return [term_of(Field.CONSUMER, value), term_of(Field.PROVIDER, value)]
     if field is Field.KIND and value.endswith(".*"):
-        return [_term(field, kind.value) for kind in EntryKind if kind.value.startswith(value[:-1])]
-    return [_term(field, value)]
-
-
-def _term(field: Field, value: str) -> str:
-    return f"{field}={value}"
+        return [term_of(field, kind.value) for kind in EntryKind if kind.value.startswith(value[:-1])]
+    return [term_of(field, value)]

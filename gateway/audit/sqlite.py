@@ -15,10 +15,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
+from gateway.audit.blocks import COLUMNS, BlockSummary
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.numbering import Pair
 from gateway.audit.open_block import OpenBlock
-from gateway.audit.search import COLUMNS, BlockSummary
 from gateway.audit.sqlite_reader import SqliteIndex, SqliteTiles
 from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
 from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead, give_numbers

@@ -11,18 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
+from gateway.audit.blocks import BLOCK_BYTES, COLUMNS, IndexRow, contracts_of
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
-from gateway.audit.search import (
-    BLOCK_BYTES,
-    COLUMNS,
-    IndexRow,
-    contracts_of,
-    damaged_index,
-    search,
-    search_page,
-)
+from gateway.audit.search import damaged_index, search, search_page
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
 from gateway.audit.store import MAX_PAGE_SIZE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length

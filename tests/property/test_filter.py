@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit import search as searching
+from gateway.audit.blocks import BLOCK_ENTRIES, BlockSummary, GrowingSummary, IndexColumns, IndexRow
 from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present, format_filter
 from gateway.audit.filter_parser import FilterError, parse_filter
-from gateway.audit.search import (
-    BLOCK_ENTRIES,
-    BlockSummary,
-    GrowingSummary,
-    IndexColumns,
-    IndexRow,
-    search,
-    search_page,
-)
+from gateway.audit.search import search, search_page
 from gateway.clock import rfc3339
 from gateway.model import Entry, EntryKind
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from gateway.audit.blocks import BLOCK_ENTRIES, COLUMNS
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.errors import (
     EntryNotFoundError,
@@ -22,7 +23,6 @@ from gateway.audit.postgres import PostgresStore
 from gateway.audit.postgres_fsck import fsck_database
 from gateway.audit.postgres_reader import PostgresReader
 from gateway.audit.proof import TlogProof
-from gateway.audit.search import BLOCK_ENTRIES, COLUMNS
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import LogIdentity, Once, prepare_entry

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
+from gateway.audit.blocks import BLOCK_BYTES, BLOCK_ENTRIES
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import EVERYTHING, And, Field, Has, Not, Present, until
 from gateway.audit.fsck import fsck
 from gateway.audit.proof import verify_consistency, verify_inclusion
-from gateway.audit.search import BLOCK_BYTES, BLOCK_ENTRIES
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteIndex, SqliteReader
 from gateway.audit.store import prepare_entry
