@@ -30,6 +30,8 @@ class Field(StrEnum):
     PURPOSE = "purpose"
     REASON = "reason"
     EXCHANGE = "exchange"
+    CONTRACT = "contract"
+    """The identity (`sha256:<hex>`) of a version of a contract."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ other way round, and an officer must get what the filter says to both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -43,6 +43,7 @@ _TIME: Final = re.compile(
 )
 _REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _EXCHANGE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CONTRACT: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _KINDS: Final = frozenset(kind.value for kind in EntryKind)
 _SUBJECTS: Final = frozenset(kind.value.partition(".")[0] for kind in EntryKind)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -55,18 +56,27 @@ class FilterError(GatewayError):
     reason = Reason.REQUEST_MALFORMED
 
 
-def parse_filter(text: str) -> Filter:
-    """Return the filter that `text` writes; the empty text finds everything. Raises `FilterError`."""
+VersionsOf = Callable[[str], Sequence[str]]
+"""Takes the name of a contract, or of one version; returns the identities of its versions, if it is known."""
+
+
+def parse_filter(text: str, versions_of: VersionsOf | None = None) -> Filter:
+    """Return the filter that `text` writes; the empty text finds everything. Raises `FilterError`.
+
+    Entries know a contract by the identity of its version. With `versions_of`, its name may be written as
+    well, and stands for any of its versions.
+    """
     if len(text) > MAX_LENGTH:
         raise FilterError(f"A filter has at most {MAX_LENGTH} characters.", position=MAX_LENGTH + 1)
-    return _Parser(text).parse()
+    return _Parser(text, versions_of).parse()
 
 
 class _Parser:
     """Recursive descent over the characters; `_at` is where it stands."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, versions_of: VersionsOf | None) -> None:
         self._text = text
+        self._versions_of = versions_of
         self._at = 0
         self._restrictions = 0
 
@@ -145,10 +155,22 @@ class _Parser:
         if operator == ":" and value == "*" and not is_quoted:
             return Present(field)
         try:
-            has = Has(field, _normalised(field, value))
+            has = self._has(field, value)
         except ValueError as error:
             raise self._wrong(str(error), value_at) from None
         return Not(has) if operator == "!=" else has
+
+    def _has(self, field: Field, value: str) -> Filter:
+        is_name = field is Field.CONTRACT and value != UNKNOWN and _CONTRACT.fullmatch(value) is None
+        if not is_name or self._versions_of is None:
+            return Has(field, _normalised(field, value))
+        versions = self._versions_of(value)
+        if not versions:
+            raise ValueError(
+                "no contract of this name is kept here; write a name that is, or a version's identity"
+            )
+        found = tuple(Has(field, version) for version in versions)
+        return found[0] if len(found) == 1 else Or(found)
 
     def _time(self, operator: str, value: str, places: tuple[int, int]) -> Filter:
         if operator == ":":
@@ -266,6 +288,14 @@ def _exchange(value: str) -> str:
     return value
 
 
+def _contract(value: str) -> str:
+    if _CONTRACT.fullmatch(value) is None:
+        raise ValueError(
+            "the identity of a contract's version is expected, sha256: and 64 digits (0-9, a-f) in lower case"
+        )
+    return value
+
+
 def _name(value: str) -> str:
     if not value:
         raise ValueError("a name is expected; to find entries without one, write NOT tier:* or NOT purpose:*")
@@ -282,4 +312,5 @@ _NORMAL: Final[dict[Field, Callable[[str], str]]] = {
     Field.PURPOSE: _name,
     Field.REASON: _reason,
     Field.EXCHANGE: _exchange,
+    Field.CONTRACT: _contract,
 }

@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from gateway.audit.search import IndexRow
+from gateway.audit.blocks import IndexRow
 from gateway.audit.store import Once
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from gateway.audit.search import (
+from gateway.audit.blocks import (
     BLOCK_ENTRIES,
     BlockSummary,
     GrowingSummary,

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg import errors as pg
 
+from gateway.audit.blocks import BlockSummary
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.numbering import Pair
 from gateway.audit.open_block import OpenBlock
@@ -40,7 +41,6 @@ from gateway.audit.postgres_rows import (
     number_columns,
     pair_columns,
 )
-from gateway.audit.search import BlockSummary
 from gateway.audit.store import (
     Appended,
     LogIdentity,

@@ -11,10 +11,11 @@ from typing import Any, Final, Self, TypeVar
 
 import psycopg
 
+from gateway.audit.blocks import COLUMNS, IndexRow, contracts_of
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
-from gateway.audit.search import IndexRow, search, search_page
+from gateway.audit.search import search, search_page
 from gateway.audit.store import MAX_PAGE_SIZE, SCANNED_AT_ONCE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
@@ -23,10 +24,11 @@ from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableErr
 from gateway.database.session import advice_for, connect
 
 READ_TIMEOUT_S: Final = 30.0
-_INDEX_COLUMNS: Final = ", ".join(IndexRow._fields)
+_LEAVES: Final = "SELECT data FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx"
+_ROWS: Final = f"SELECT {', '.join(COLUMNS)}, data FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx"  # noqa: S608
 _COLUMN: Final = {
     name: f"SELECT {name} FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx"  # noqa: S608 -- fixed names
-    for name in IndexRow._fields
+    for name in COLUMNS
 }
 _JOINED: Final = (
     r"SELECT count(*), string_agg(data, '\x0a'::bytea ORDER BY idx) FROM entry WHERE idx = ANY(%s)"
@@ -102,15 +104,15 @@ class PostgresIndex:
 
     def rows(self, start: int, end: int) -> Sequence[IndexRow]:
         """Return the rows of the entries from `start` to before `end`, in order."""
-        rows = self._connection.execute(
-            f"SELECT {_INDEX_COLUMNS} FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx",  # noqa: S608
-            (start, end),
-            binary=True,
-        )
-        return list(map(IndexRow._make, rows))
+        rows = self._connection.execute(_ROWS, (start, end), binary=True).fetchall()
+        contracts = contracts_of(data for *_, data in rows)
+        return [IndexRow._make((*row[:-1], contract)) for row, contract in zip(rows, contracts, strict=True)]
 
     def column(self, name: str, start: int, end: int) -> Sequence[str]:
-        """Return a column of the rows of the entries from `start` to before `end`, in order."""
+        """Return a field of the rows of the entries from `start` to before `end`, in order."""
+        if name == "contract":
+            leaves = self._connection.execute(_LEAVES, (start, end), binary=True)
+            return contracts_of(leaf for (leaf,) in leaves)
         rows = self._connection.execute(_COLUMN[name], (start, end), binary=True)
         return [value for (value,) in rows]
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from struct import Struct
 from typing import Final
 
+from gateway.audit.blocks import COLUMNS
 from gateway.audit.numbering import Pair
-from gateway.audit.search import IndexRow
 from gateway.audit.store import PendingEntry
 from gateway.audit.transaction import microseconds
 from gateway.database.roundtrip import Statement, to_bigint
@@ -33,8 +33,8 @@ FOLLOWED_AT_ONCE: Final = 5000
 PRUNED_AT_ONCE: Final = 10_000
 """Expired once-keys that go in one transaction: more than come in a second, and a few milliseconds."""
 
-INDEX_COLUMNS: Final = ", ".join(IndexRow._fields)
-_PLACES: Final = ", ".join(f"${at}" for at in range(2, 4 + len(IndexRow._fields)))
+INDEX_COLUMNS: Final = ", ".join(COLUMNS)
+_PLACES: Final = ", ".join(f"${at}" for at in range(2, 4 + len(COLUMNS)))
 
 LOCK_HEAD: Final = Statement(
     "lock_head",
@@ -61,7 +61,7 @@ PRUNE_KEYS: Final = Statement(
 )
 INSERT_ENTRIES: Final = Statement(
     "insert_entries",
-    ("bigint", "bytea[]", "bytea[]", *["text[]"] * len(IndexRow._fields)),
+    ("bigint", "bytea[]", "bytea[]", *["text[]"] * len(COLUMNS)),
     f"INSERT INTO entry (idx, hash, data, {INDEX_COLUMNS})"  # noqa: S608
     f" SELECT $1 + n - 1, hash, data, {INDEX_COLUMNS}"
     f" FROM unnest({_PLACES}) WITH ORDINALITY AS batch (hash, data, {INDEX_COLUMNS}, n)",
@@ -109,7 +109,7 @@ def leaf_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
 
 def index_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
     """Return the columns that `INSERT_ENTRIES` takes after those of the leaves."""
-    columns = zip(*[item.row for item in pending], strict=True)
+    columns = list(zip(*[item.row for item in pending], strict=True))[: len(COLUMNS)]
     return [to_array(_TEXT, [value.encode() for value in column]) for column in columns]
 
 

@@ -23,11 +23,12 @@ def reading_detail(
     """Return the `detail` of the entry of a reading.
 
     `count` is None while it is not known, as when a tail begins. Values in the filter that no entry
-    of the log has are not disclosed: anybody may type anything.
+    of the log has are not disclosed: anybody may type anything. Nor is one that is not found at once.
     """
 
     def is_known(has: Has) -> bool:
-        return bool(reader.find(has, 1))
+        # Not `find`, which may read all of a log that an earlier release has summed up.
+        return bool(reader.page(has, 1).entries)
 
     detail = {"by": by, "through": through, "filter": disclosed_filter(wanted, is_known)}
     if count is not None:

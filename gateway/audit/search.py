@@ -1,40 +1,41 @@
-"""Finding entries: what they are found by, the summary of many, and the search over summaries.
+"""Finding entries: the search over the summaries of blocks (`gateway.audit.blocks`).
 
-An index row for every entry and term would cost more than the rest of the append. Instead, entries
-are summed up in blocks of 4,096: for each full block the times it spans, and for each term that
-occurs in it one bit for each entry. Conditions on terms are then operations on whole numbers, exact
-to the entry; no entry is read that is not found. The entries after the last full block are summed up
-when they are searched. Ten million entries are 2,441 blocks.
+Conditions on terms are operations on whole numbers, exact to the entry; no entry is read that is not
+found. The entries after the last full block are summed up when they are searched. Ten million entries
+are 2,441 blocks.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from itertools import compress, islice
-from operator import attrgetter
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from gateway.audit.blocks import (
+    BLOCK_BYTES,
+    BLOCK_ENTRIES,
+    PLACES,
+    WITHOUT_CONTRACT,
+    IndexRow,
+    bits_of,
+    term_of,
+)
 from gateway.audit.errors import LogMismatchError
 from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present
-from gateway.model.entry import Entry, EntryKind
-
-BLOCK_ENTRIES: Final = 4096
-BLOCK_BYTES: Final = BLOCK_ENTRIES // 8
+from gateway.model.entry import EntryKind
 
 _FIRST_STRIDE: Final = 4
 _MAX_STRIDE: Final = 1024
 """Blocks that are looked at together: few at first, as most pages are filled by the first ones."""
-
-_FEW_VALUES: Final = 32
-"""Up to so many values of a column, a pass for each costs less than a look at each row."""
 
 PAGE_LOOKUPS: Final = 20_000
 """After so many lookups of one term in one block a page ends, even if it is not full: about 25 ms. Eight
 conditions on ten million entries stay below it."""
 _CUT_BLOCK_LOOKUPS: Final = BLOCK_ENTRIES
 """What reading the times of a block's entries counts for: it takes as long."""
+_READ_BLOCK_LOOKUPS: Final = 2 * BLOCK_ENTRIES
+"""What reading the entries of a block counts for."""
 
 _FEW_BITS: Final = 256
 """Up to so many bits of a block, taking one after the other costs less than a look at each place."""
@@ -42,131 +43,6 @@ _FLAGS: Final = bytes.maketrans(b"01", b"\x00\x01")
 
 _FULL: Final = b"\xff" * BLOCK_BYTES
 _EMPTY: Final = bytes(BLOCK_BYTES)
-
-
-class IndexRow(NamedTuple):
-    """What an entry is listed and found by. Everything in it stands in the entry too."""
-
-    time: str
-    kind: str
-    exchange: str
-    consumer: str
-    provider: str
-    dataset: str
-    reasons: str
-    """The reason codes, each between two spaces of its own: empty, or such as ` A  B `."""
-    tier: str
-    purpose: str
-
-    @classmethod
-    def of(cls, entry: Entry) -> IndexRow:
-        """Return the row of `entry`."""
-        return cls(
-            entry.time,
-            entry.kind.value,
-            entry.exchange,
-            entry.consumer,
-            entry.provider,
-            entry.dataset,
-            "".join([f" {reason} " for reason in entry.reasons]),
-            entry.tier,
-            entry.purpose,
-        )
-
-
-class IndexColumns(NamedTuple):
-    """The rows of many entries, column by column: the fields are those of `IndexRow`."""
-
-    time: Sequence[str]
-    kind: Sequence[str]
-    exchange: Sequence[str]
-    consumer: Sequence[str]
-    provider: Sequence[str]
-    dataset: Sequence[str]
-    reasons: Sequence[str]
-    tier: Sequence[str]
-    purpose: Sequence[str]
-
-    @classmethod
-    def of(cls, entries: Sequence[Entry]) -> IndexColumns:
-        """Return the rows of `entries`; for many this costs a third of what `IndexRow.of` of each does."""
-        columns = [list(map(attrgetter(name), entries)) for name in cls._fields]
-        reasons = columns[_REASONS]
-        if any(reasons):
-            columns[_REASONS] = ["".join([f" {code} " for code in codes]) for codes in reasons]
-        else:
-            columns[_REASONS] = [""] * len(entries)
-        return cls(*columns)
-
-
-_COLUMNS: Final = {
-    Field.KIND: 1,
-    Field.CONSUMER: 3,
-    Field.PROVIDER: 4,
-    Field.DATASET: 5,
-    Field.TIER: 7,
-    Field.PURPOSE: 8,
-}
-"""Where a row has the fields of one value."""
-_EXCHANGE: Final = 2
-_REASONS: Final = 6
-
-
-@dataclass(frozen=True, slots=True)
-class BlockSummary:
-    """What is known of a full block without reading it."""
-
-    first_time: str
-    """The earliest time of its entries."""
-    last_time: str
-    """The latest."""
-    bits: Mapping[str, bytes]
-    """For each term, `BLOCK_BYTES` bytes: bit i (of byte i // 8, lowest first) is entry i of the block."""
-
-    @classmethod
-    def of(cls, rows: Sequence[IndexRow]) -> BlockSummary:
-        """Sum up the rows of a block."""
-        growing = GrowingSummary()
-        growing.add(IndexColumns._make(zip(*rows, strict=True)))
-        return growing.summary()
-
-
-class GrowingSummary:
-    """The summary of a block whose rows come some at a time, so that nobody has to hold all of them."""
-
-    def __init__(self) -> None:
-        self._times: list[str] = []
-        self._bits: dict[str, int] = {}
-        self.entries = 0
-
-    def add(self, columns: IndexColumns) -> None:
-        """Add the next rows, at least one."""
-        self._times += min(columns.time), max(columns.time)
-        for field, column in _COLUMNS.items():
-            for value, bits in _bits_by_value(columns[column]).items():
-                self._set(_term(field, value), bits)
-        for codes, bits in _bits_by_value(columns.reasons).items():
-            for code in codes.split() or [""]:
-                self._set(_term(Field.REASON, code), bits)
-        if "" in columns.exchange:
-            without = _bits_of([not exchange for exchange in columns.exchange])
-            self._set(_term(Field.EXCHANGE, ""), without)
-        self.entries += len(columns.time)
-
-    def summary(self) -> BlockSummary:
-        """Return the summary; raise `ValueError` unless the block is full."""
-        if self.entries != BLOCK_ENTRIES:
-            raise ValueError("only full blocks are summed up")
-        bits = {term: bits.to_bytes(BLOCK_BYTES, "little") for term, bits in self._bits.items()}
-        return BlockSummary(min(self._times), max(self._times), bits)
-
-    def _set(self, term: str, bits: int) -> None:
-        self._bits[term] = self._bits.get(term, 0) | bits << self.entries
-
-
-def completed_blocks(first: int, size: int) -> range:
-    """Return the numbers of the blocks that become full as a log grows from `first` to `size` entries."""
-    return range(first // BLOCK_ENTRIES, size // BLOCK_ENTRIES)
 
 
 class SearchIndex(Protocol):
@@ -177,14 +53,14 @@ class SearchIndex(Protocol):
         ...
 
     def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
-        """Return (number, bits) of the blocks in that range in which `term` occurs, in order.
+        """Return (number, bits) of the blocks in that range whose summaries have `term`, in order.
 
         Blocks that follow one another may come together: the number of the first, and the bits of all.
         """
         ...
 
     def column(self, name: str, start: int, end: int) -> Sequence[str]:
-        """Return a column (a field of `IndexRow`) of the entries from `start` to before `end`, in order."""
+        """Return a field of `IndexRow` of the entries from `start` to before `end`, in order."""
         ...
 
     def of_exchange(self, exchange: str) -> Sequence[int]:
@@ -200,7 +76,8 @@ def search(
     `size` is the number of entries that `index` holds; `end` must not exceed it.
     """
     wanted = _cheapest_first(wanted)
-    for stretch in _stretches(index, start, end, newest_first=newest_first, size=size):
+    earlier = _blocks_of_earlier_releases(index, wanted, size)
+    for stretch in _stretches(index, start, end, newest_first=newest_first, size=size, earlier=earlier):
         found = stretch.evaluate(wanted)
         if found:
             yield from _indices(stretch, found, start, end, newest_first=newest_first)
@@ -217,8 +94,9 @@ def search_page(
     wanted = _cheapest_first(wanted)
     # A stretch is looked at as a whole: it must not be longer than what is left to do by far.
     longest = max(_FIRST_STRIDE, lookups // (4 * max(1, _conditions(wanted))))
+    earlier = _blocks_of_earlier_releases(index, wanted, size)
     found: list[int] = []
-    for stretch in _stretches(index, 0, end, newest_first=True, size=size, longest=longest):
+    for stretch in _stretches(index, 0, end, newest_first=True, size=size, earlier=earlier, longest=longest):
         indices = _indices(stretch, stretch.evaluate(wanted), 0, end, newest_first=True)
         found += islice(indices, page_size - len(found))
         if len(found) == page_size:
@@ -236,11 +114,16 @@ def _stretches(
     *,
     newest_first: bool,
     size: int,
+    earlier: Collection[int],
     longest: int = _MAX_STRIDE,
 ) -> Iterator[_Stretch]:
-    """Yield the stretches, of at most `longest` blocks, with the entries from `start` to before `end`."""
+    """Yield the stretches, of at most `longest` blocks, with the entries from `start` to before `end`.
+
+    Where there are blocks of which entries must be read, `earlier`, stretches stay short.
+    """
     if start >= end:
         return
+    short_below = max(earlier, default=-1) + 1
     summed_up = size - size % BLOCK_ENTRIES
     tail = [_Tail(index, max(start, summed_up), end)] if end > summed_up else []
     if newest_first:
@@ -249,11 +132,14 @@ def _stretches(
     stride = _FIRST_STRIDE
     while first < last:
         if newest_first:
-            yield _Blocks(index, max(first, last - stride), last)
-            last -= stride
+            lowest = short_below if last > short_below else last - _FIRST_STRIDE
+            begin = max(first, last - stride, lowest)
+            yield _Blocks(index, begin, last, earlier)
+            last = begin
         else:
-            yield _Blocks(index, first, min(first + stride, last))
-            first += stride
+            finish = min(last, first + (_FIRST_STRIDE if first < short_below else stride))
+            yield _Blocks(index, first, finish, earlier)
+            first = finish
         stride = min(2 * stride, longest, _MAX_STRIDE)
     if not newest_first:
         yield from tail
@@ -293,7 +179,7 @@ class _Stretch(ABC):
 
     def _present(self, field: Field) -> int:
         # An entry without a value has the term of the empty one.
-        return self._all ^ self._bits(_term(field, ""))
+        return self._all ^ self._bits(term_of(field, ""))
 
     def _all_of(self, operands: Sequence[Filter]) -> int:
         found = self._all
@@ -336,16 +222,20 @@ class _Stretch(ABC):
 class _Blocks(_Stretch):
     """Full blocks, known by their summaries."""
 
-    def __init__(self, index: SearchIndex, first: int, end: int) -> None:
+    def __init__(self, index: SearchIndex, first: int, end: int, earlier: Collection[int]) -> None:
         super().__init__(index, first * BLOCK_ENTRIES, end * BLOCK_ENTRIES)
+        self._earlier = [number for number in range(first, end) if number in earlier] if earlier else []
         self._first = first
         self._last = end
         self._times: Sequence[tuple[str, str]] | None = None
         self._entry_times_read: dict[int, Sequence[str]] = {}
+        self._contracts_read: dict[int, Sequence[str]] = {}
 
     def _bits(self, term: str) -> int:
         self.lookups += self._last - self._first
         found = self._index.bits(term, self._first, self._last)
+        if self._earlier and term.startswith(WITHOUT_CONTRACT):
+            found = [*found, *self._bits_of_contract(term.removeprefix(WITHOUT_CONTRACT))]
         if not found:
             return 0
         joined = bytearray((self._last - self._first) * BLOCK_BYTES)
@@ -355,6 +245,16 @@ class _Blocks(_Stretch):
                 raise damaged_index()
             joined[start : start + len(bits)] = bits
         return int.from_bytes(joined, "little")
+
+    def _bits_of_contract(self, wanted: str) -> Iterator[tuple[int, bytes]]:
+        """Yield the bits of the blocks whose summaries know nothing of contracts."""
+        for number in self._earlier:
+            contracts = self._contracts_read.get(number)
+            if contracts is None:
+                self.lookups += _READ_BLOCK_LOOKUPS
+                contracts = self._contracts_read[number] = self._entries_of(number, "contract")
+            bits = bits_of([contract == wanted for contract in contracts])
+            yield number, bits.to_bytes(BLOCK_BYTES, "little")
 
     def _before(self, time: str) -> int:
         if self._times is None:
@@ -369,7 +269,7 @@ class _Blocks(_Stretch):
             elif earliest >= time:
                 pieces.append(_EMPTY)
             else:
-                bits = _bits_of([moment < time for moment in self._entry_times(number)])
+                bits = bits_of([moment < time for moment in self._entry_times(number)])
                 pieces.append(bits.to_bytes(BLOCK_BYTES, "little"))
         return int.from_bytes(b"".join(pieces), "little")
 
@@ -378,11 +278,14 @@ class _Blocks(_Stretch):
         times = self._entry_times_read.get(number)
         if times is None:
             self.lookups += _CUT_BLOCK_LOOKUPS
-            times = self._index.column("time", number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
-            if len(times) != BLOCK_ENTRIES:
-                raise damaged_index()
-            self._entry_times_read[number] = times
+            times = self._entry_times_read[number] = self._entries_of(number, "time")
         return times
+
+    def _entries_of(self, number: int, name: str) -> Sequence[str]:
+        column = self._index.column(name, number * BLOCK_ENTRIES, (number + 1) * BLOCK_ENTRIES)
+        if len(column) != BLOCK_ENTRIES:
+            raise damaged_index()
+        return column
 
 
 class _Tail(_Stretch):
@@ -397,13 +300,13 @@ class _Tail(_Stretch):
         field = Field(name)
         if field is Field.REASON:
             code = f" {value} "
-            return _bits_of([code in listed if value else not listed for listed in self._column("reasons")])
+            return bits_of([code in listed if value else not listed for listed in self._column("reasons")])
         if field is Field.EXCHANGE:
-            return _bits_of([not exchange for exchange in self._column("exchange")])
-        return _bits_of([listed == value for listed in self._column(IndexRow._fields[_COLUMNS[field]])])
+            return bits_of([not exchange for exchange in self._column("exchange")])
+        return bits_of([listed == value for listed in self._column(IndexRow._fields[PLACES[field]])])
 
     def _before(self, time: str) -> int:
-        return _bits_of([moment < time for moment in self._column("time")])
+        return bits_of([moment < time for moment in self._column("time")])
 
     def _column(self, name: str) -> Sequence[str]:
         """Return a column; a search reads those that it asks for, and each once."""
@@ -451,12 +354,37 @@ def _conditions(wanted: Filter) -> int:
             return 1
 
 
+def _blocks_of_earlier_releases(index: SearchIndex, wanted: Filter, size: int) -> Collection[int]:
+    """Return the full blocks summed up when an entry could not be found by its contract, if that is asked."""
+    if not _asks_for_contracts(wanted):
+        return ()
+    blocks = size // BLOCK_ENTRIES
+    earlier = set(range(blocks))
+    for number, bits in index.bits(WITHOUT_CONTRACT, 0, blocks):
+        earlier.difference_update(range(number, number + len(bits) // BLOCK_BYTES))
+    return earlier
+
+
+def _asks_for_contracts(wanted: Filter) -> bool:
+    match wanted:
+        case Has(field) | Present(field):
+            return field is Field.CONTRACT
+        case Not(operand):
+            return _asks_for_contracts(operand)
+        case And(operands) | Or(operands):
+            return any(map(_asks_for_contracts, operands))
+        case _:
+            return False
+
+
 def _cost(wanted: Filter) -> int:
     match wanted:
         case Has(Field.EXCHANGE):
             return 0
         case Before() | Not(Before()):
             return 1
+        case _ if _asks_for_contracts(wanted):
+            return 4
         case Has():
             return 2
         case _:
@@ -484,37 +412,10 @@ def _indices(stretch: _Stretch, found: int, start: int, end: int, *, newest_firs
             yield base + at
 
 
-def _bits_by_value(column: Sequence[str]) -> dict[str, int]:
-    """Return for each value of the column the number whose bit i says that row i has it."""
-    codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
-    if len(codes) == 1:
-        return dict.fromkeys(codes, (1 << len(column)) - 1)
-    if len(codes) <= _FEW_VALUES:
-        # The column as one text of a character for each row, and from it for each value one of binary digits.
-        coded = bytes(map(codes.__getitem__, reversed(column)))
-        return {
-            value: int(coded.translate(b"0" * code + b"1" + b"0" * (255 - code)), 2)
-            for value, code in codes.items()
-        }
-    found = {value: bytearray(-(-len(column) // 8)) for value in codes}
-    for at, value in enumerate(column):
-        found[value][at >> 3] |= 1 << (at & 7)
-    return {value: int.from_bytes(raw, "little") for value, raw in found.items()}
-
-
-def _bits_of(flags: Sequence[bool]) -> int:
-    """Return the number whose bit i is flag i."""
-    return int("".join(["1" if flag else "0" for flag in reversed(flags)]) or "0", 2)
-
-
 def _terms(field: Field, value: str) -> list[str]:
     """Return the terms of which an entry has one if the field has the value."""
     if field is Field.MEMBER:
-        return [_term(Field.CONSUMER, value), _term(Field.PROVIDER, value)]
+        return [term_of(Field.CONSUMER, value), term_of(Field.PROVIDER, value)]
     if field is Field.KIND and value.endswith(".*"):
-        return [_term(field, kind.value) for kind in EntryKind if kind.value.startswith(value[:-1])]
-    return [_term(field, value)]
-
-
-def _term(field: Field, value: str) -> str:
-    return f"{field}={value}"
+        return [term_of(field, kind.value) for kind in EntryKind if kind.value.startswith(value[:-1])]
+    return [term_of(field, value)]

@@ -15,10 +15,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
+from gateway.audit.blocks import COLUMNS, BlockSummary
 from gateway.audit.errors import LogMismatchError, LogUnavailableError
 from gateway.audit.numbering import Pair
 from gateway.audit.open_block import OpenBlock
-from gateway.audit.search import BlockSummary
 from gateway.audit.sqlite_reader import SqliteIndex, SqliteTiles
 from gateway.audit.sqlite_schema import check_schema, connect_for_writing, schema_script
 from gateway.audit.store import Appended, LogIdentity, Once, PendingEntry, SignHead, give_numbers
@@ -46,6 +46,7 @@ rather than within a commit, where SQLite would do it and callers would wait for
 _PAGES_A_COMMIT: Final = 8
 _PAGE_BYTES: Final = 4096
 
+_COLUMNS: Final = len(COLUMNS)
 _MAX_ROWS: Final = 256
 """Rows of one INSERT: 256 rows of 12 values stay far below SQLite's limit of 32,766 parameters."""
 
@@ -443,11 +444,13 @@ def _claim_each(
 
 
 def _insert_entries(connection: sqlite3.Connection, first: int, accepted: Sequence[PendingEntry]) -> None:
-    rows = [(first + at, item.leaf_hash, *item.row, item.data) for at, item in enumerate(accepted)]
+    rows = [(first + at, item.leaf_hash, *item.row[:_COLUMNS], item.data) for at, item in enumerate(accepted)]
     # Many rows in one statement: each statement gives up the interpreter lock, and getting it back
     # from a busy event loop costs far more than the statement.
     for chunk in _chunks(rows):
-        connection.execute(_insert("entry", 12, len(chunk)), [value for row in chunk for value in row])
+        connection.execute(
+            _insert("entry", _COLUMNS + 3, len(chunk)), [value for row in chunk for value in row]
+        )
 
 
 def _keep_numbers(connection: sqlite3.Connection, given: Mapping[Pair, int]) -> None:

@@ -12,10 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
+from gateway.audit.blocks import BLOCK_BYTES, COLUMNS, IndexRow, contracts_of
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
-from gateway.audit.search import BLOCK_BYTES, IndexRow, damaged_index, search, search_page
+from gateway.audit.search import damaged_index, search, search_page
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
 from gateway.audit.store import MAX_PAGE_SIZE, SCANNED_AT_ONCE, EntryPage, ScannedEntries, StoredEntry
 from gateway.audit.tiles import TILE_WIDTH, row_length
@@ -29,8 +30,10 @@ FROM block_term WHERE term = ? AND number >= ? AND number < ?
 """The rows stand in the order of the primary key, which is the term and the number."""
 _COLUMN: Final = {
     name: f"SELECT {name} FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608 -- fixed names
-    for name in IndexRow._fields
+    for name in COLUMNS
 }
+_LEAVES: Final = "SELECT data FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"
+_ROWS: Final = f"SELECT {', '.join(COLUMNS)}, data FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608
 
 _JOINED: Final = """
 SELECT count(*), CAST(group_concat(data, x'0a') AS BLOB) FROM json_each(?) CROSS JOIN entry ON idx = value
@@ -111,15 +114,14 @@ class SqliteIndex:
 
     def rows(self, start: int, end: int) -> Sequence[IndexRow]:
         """Return the rows of the entries from `start` to before `end`, in order."""
-        rows = self._connection.execute(
-            "SELECT time, kind, exchange, consumer, provider, dataset, reasons, tier, purpose FROM entry "
-            "WHERE idx >= ? AND idx < ? ORDER BY idx",
-            (start, end),
-        )
-        return list(map(IndexRow._make, rows))
+        rows = self._connection.execute(_ROWS, (start, end)).fetchall()
+        contracts = contracts_of(data for *_, data in rows)
+        return [IndexRow._make((*row[:-1], contract)) for row, contract in zip(rows, contracts, strict=True)]
 
     def column(self, name: str, start: int, end: int) -> Sequence[str]:
-        """Return a column of the rows of the entries from `start` to before `end`, in order."""
+        """Return a field of the rows of the entries from `start` to before `end`, in order."""
+        if name == "contract":
+            return contracts_of(leaf for (leaf,) in self._connection.execute(_LEAVES, (start, end)))
         return [value for (value,) in self._connection.execute(_COLUMN[name], (start, end))]
 
     def of_exchange(self, exchange: str) -> Sequence[int]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, Self
 
+from gateway.audit.blocks import IndexRow
 from gateway.audit.errors import EntryTooLargeError
 from gateway.audit.filter import Filter
 from gateway.audit.note import Ed25519Verifier
 from gateway.audit.numbering import AWAITED, MAX_NUMBER_DIGITS, Pair, fill_number
 from gateway.audit.prover import HashReader
-from gateway.audit.search import IndexRow
 from gateway.audit.tree import Batch, leaf_hash
 from gateway.errors import GatewayError
 from gateway.evidence.canonical import encode_canonical

@@ -29,6 +29,18 @@ app = typer.Typer(
 
 _ADDRESS: Final = "postgresql://ROLE@HOST/NAME"
 
+_TOLD: Final = (
+    ("account", "account of the ledger", "accounts of the ledger"),
+    ("debt", "duty owed", "duties owed"),
+    ("policy_proposal", "approval of a policy", "approvals of policies"),
+    ("vault_batch", "contributed batch", "contributed batches"),
+    ("usage_notice", "notice", "notices"),
+    ("usage_statement", "statement", "statements"),
+    ("recipient", "page noted for corrections", "pages noted for corrections"),
+    ("correction", "correction", "corrections"),
+)
+"""Of what else was moved, what people are told."""
+
 DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", metavar=_ADDRESS, help="The database, in place of the configuration's."),
@@ -88,10 +100,12 @@ def move(
     to: Annotated[str, typer.Option(metavar=_ADDRESS, help="The database to move to, after `migrate`.")],
     config: GatewayConfigOption = GATEWAY_CONFIG,
 ) -> None:
-    """Move log, members and details of a stopped gateway from SQLite files to PostgreSQL.
+    """Move what a stopped gateway keeps in SQLite files to PostgreSQL.
 
-    The log is examined before and after, and stays the same log: every receipt stays valid. The old files
-    are renamed, so that nothing can append to them; the file of details is overwritten and removed.
+    That is log, members, contracts, details, ledger, vault, usage, corrections, and bundles with their
+    approvals. The log is examined before and after, and stays the same log: every receipt stays valid.
+    The old files are renamed, so that nothing can append to them; those of which something is erased later
+    (details, vault, corrections) are removed.
     """
     address = _parse("--to", to)
     output = output_of(context)
@@ -106,9 +120,17 @@ def move(
             counted(moved.members, "member"),
             *((f"contracts in {counted(moved.contracts, 'version')}",) if moved.contracts else ()),
             *(() if moved.details is None else (f"details of {counted(moved.details, 'entry', 'entries')}",)),
+            *(
+                counted(moved.rows[table], one, several)
+                for table, one, several in _TOLD
+                if moved.rows.get(table)
+            ),
         )
     )
-    sections = "[log] and [members]" if settings.details is None else "[log], [members] and [details]"
+    named = ["[log]", "[members]"]
+    named += ["[details]"] if settings.details is not None else []
+    named += ["[vault]"] if settings.vault is not None else []
+    sections = f"{', '.join(named[:-1])} and {named[-1]}"
     output.facts(
         {
             "entries": moved.entries,
@@ -116,6 +138,7 @@ def move(
             "members": moved.members,
             "contracts": moved.contracts,
             "details": moved.details,
+            "rows": dict(moved.rows),
             "address": address.url,
             "retired": files,
         },

@@ -12,7 +12,7 @@ from gateway.catalogue import Catalogue
 from gateway.cli.output import output_of
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption, load_gateway_config
 from gateway.deployment.freshness import lateness
-from gateway.policy.bundle import load_bundle
+from gateway.deployment.policy import bundle_in_force
 
 app = typer.Typer(
     add_completion=False,
@@ -40,7 +40,7 @@ def late(
     release says so.
     """
     settings = load_gateway_config(config)
-    catalogue = Catalogue.read(settings.catalogue, list(load_bundle(settings.policy.directory).data["tiers"]))
+    catalogue = Catalogue.read(settings.catalogue, list(bundle_in_force(settings).data["tiers"]))
     with open_reader(settings.log.database) as reader:
         found = lateness(catalogue, reader)
     rows = [asdict(one) for one in found if everything or one.days_late != 0]

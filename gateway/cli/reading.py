@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
 
@@ -18,10 +20,12 @@ from gateway.audit.following import Follower
 from gateway.audit.paging import open_page_token, page_token
 from gateway.audit.store import MAX_PAGE_SIZE, StoredEntry
 from gateway.cli.failures import CommandError
-from gateway.cli.log_place import COLUMNS, DatabaseOption, place_of, row_of, shorten
+from gateway.cli.log_place import COLUMNS, DatabaseOption, LogPlace, place_of, row_of, shorten
 from gateway.cli.options import parse_time
 from gateway.cli.output import Format, Output, output_of, shown
 from gateway.cli.settings import GATEWAY_CONFIG, GatewayConfigOption
+from gateway.config import GatewayConfig
+from gateway.deployment.contracts import contract_versions
 
 _POLL_S: Final = 0.25
 """How often a tail looks for new entries: soon enough for eyes, and 0.1 % of a core."""
@@ -48,10 +52,13 @@ def search(
     config: GatewayConfigOption = GATEWAY_CONFIG,
     database: DatabaseOption = None,
 ) -> None:
-    """Find entries by time, kind, member, dataset, tier, purpose, reason or exchange, newest first."""
-    parsed = read_filter(wanted)
-    before = open_page_token(token, parsed) if token else None
+    """Find entries by time, kind, member, dataset, tier, purpose, reason, contract or exchange.
+
+    They come newest first.
+    """
     place = place_of(config, database)
+    parsed = read_filter(wanted, place)
+    before = open_page_token(token, parsed) if token else None
     with place.reading() as reader:
         found = reader.find(parsed, limit, before)
         place.record(reader, "search", parsed, len(found))
@@ -78,9 +85,9 @@ def tail(
 
     That the tail began is recorded, and how many entries it has shown when it ends.
     """
-    parsed = read_filter(wanted)
-    moment = parse_time("--since", begin)
     place = place_of(config, database)
+    parsed = read_filter(wanted, place)
+    moment = parse_time("--since", begin)
     output = output_of(context)
     shown_entries = 0
     with place.reading() as reader, _until_told_to_stop() as stopped:
@@ -99,15 +106,31 @@ def tail(
         place.record(reader, "tail", parsed, shown_entries)
 
 
-def read_filter(text: str) -> Filter:
-    """Return the filter that `text` writes; raise `CommandError` that shows the place where it is wrong."""
+def read_filter(text: str, place: LogPlace) -> Filter:
+    """Return the filter that `text` writes; raise `CommandError` that shows the place where it is wrong.
+
+    Contracts may be named as the deployment whose log is read names them.
+    """
+    deployment = place.deployment
     try:
-        return parse_filter(text)
+        return parse_filter(text, None if deployment is None else partial(_versions_of, deployment))
     except FilterError as error:
-        place = int(error.details["position"]) - 1
-        start = max(0, place - _SHOWN_BEFORE)
+        at = int(error.details["position"]) - 1
+        start = max(0, at - _SHOWN_BEFORE)
         line = " ".join(text[start : start + _SHOWN_CHARACTERS].splitlines())
-        raise CommandError(f"{error.message}\n  {line}\n  {' ' * (place - start)}^") from error
+        raise CommandError(f"{error.message}\n  {line}\n  {' ' * (at - start)}^") from error
+
+
+def _versions_of(deployment: GatewayConfig, name: str) -> list[str]:
+    """Return the identities of the versions of a contract, or that of the version called `name`."""
+    place = deployment.contracts_place
+    if isinstance(place, Path) and not place.exists():
+        return []
+    return [
+        version.id
+        for version in contract_versions(deployment)
+        if name in {version.terms.contract, version.name}
+    ]
 
 
 _SHOWN_BEFORE: Final = 60

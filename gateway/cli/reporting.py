@@ -48,12 +48,12 @@ def report(
     The manifest stands in FILE.manifest.json and proves to others what the file is:
     `gateway audit verify-export`.
     """
-    parsed = read_filter(wanted)
     manifest = manifest_path(file)
     require_new_file(file)
     require_new_file(manifest)
     place = place_of(config, None, keys_needed=True)
     assert place.deployment is not None, "the log is that of a configuration"
+    parsed = read_filter(wanted, place)
     signer = SigningKey.load(place.deployment.keys.signing)
     origin = place.deployment.log.origin
     output = output_of(context)

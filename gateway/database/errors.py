@@ -13,3 +13,9 @@ class DatabaseUnavailableError(GatewayError):
     """The database cannot be used now. May pass by itself."""
 
     reason = Reason.LOG_UNAVAILABLE
+
+
+class CopyMismatchError(GatewayError):
+    """The database does not hold what the file does that was copied into it."""
+
+    reason = Reason.PROOF_INVALID

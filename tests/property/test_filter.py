@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit import search as searching
+from gateway.audit.blocks import BLOCK_ENTRIES, BlockSummary, GrowingSummary, IndexColumns, IndexRow
 from gateway.audit.filter import And, Before, Field, Filter, Has, Not, Or, Present, format_filter
 from gateway.audit.filter_parser import FilterError, parse_filter
-from gateway.audit.search import (
-    BLOCK_ENTRIES,
-    BlockSummary,
-    GrowingSummary,
-    IndexColumns,
-    IndexRow,
-    search,
-    search_page,
-)
+from gateway.audit.search import search, search_page
 from gateway.clock import rfc3339
 from gateway.model import Entry, EntryKind
 
@@ -28,6 +21,7 @@ DATASETS = ["members/registry/datasets/companies", "members/tax/datasets/arrears
 NAMES = ["open", "closed", 'with "quotes" and \\', "AND", "(unknown)"]
 REASONS = ["REPLAYED", "FIELD_ABOVE_TIER", "FIELD"]
 EXCHANGES = [f"0195512e-0000-7000-8000-{number:012x}" for number in range(3)]
+CONTRACTS = [f"sha256:{number:064x}" for number in range(3)]
 KINDS = [kind.value for kind in EntryKind]
 
 values = {
@@ -40,6 +34,7 @@ values = {
     Field.PURPOSE: NAMES,
     Field.REASON: REASONS,
     Field.EXCHANGE: EXCHANGES,
+    Field.CONTRACT: CONTRACTS,
 }
 restrictions = st.one_of(
     *(st.builds(Has, st.just(field), st.sampled_from(known)) for field, known in values.items()),
@@ -67,6 +62,7 @@ entries = st.builds(
     tier=st.sampled_from(["", *NAMES]),
     purpose=st.sampled_from(["", *NAMES]),
     reasons=st.lists(st.sampled_from(REASONS), unique=True, max_size=2).map(tuple),
+    contract=st.sampled_from(["", *CONTRACTS]),
 )
 
 
@@ -99,14 +95,22 @@ def holds(wanted: Filter, entry: Entry) -> bool:
 
 
 class Rows:
-    """A search index over rows in memory; full blocks are known by their summaries alone."""
+    """A search index over rows in memory; full blocks are known by their summaries alone.
 
-    def __init__(self, log: Sequence[Entry]) -> None:
+    Of the first `earlier` of them, the summary is that of a release that found nothing by its contract.
+    """
+
+    def __init__(self, log: Sequence[Entry], earlier: int = 0) -> None:
+        self.read = 0
         self._rows = [IndexRow.of(entry) for entry in log]
         full = len(log) // BLOCK_ENTRIES
         self._blocks = [
             BlockSummary.of(self._rows[at * BLOCK_ENTRIES : (at + 1) * BLOCK_ENTRIES]) for at in range(full)
         ]
+        for at in range(min(earlier, full)):
+            block = self._blocks[at]
+            bits = {term: one for term, one in block.bits.items() if not term.startswith("contract=")}
+            self._blocks[at] = BlockSummary(block.first_time, block.last_time, bits)
 
     def times(self, first, end):
         return [(block.first_time, block.last_time) for block in self._blocks[first:end]]
@@ -119,6 +123,7 @@ class Rows:
         ]
 
     def column(self, name, start, end):
+        self.read += end - start
         return [getattr(row, name) for row in self._rows[start:end]]
 
     def of_exchange(self, exchange):
@@ -151,7 +156,8 @@ def test_a_search_finds_what_a_look_at_each_entry_finds(few, wanted, seed, newes
     end = data.draw(st.integers(0, len(log)))
     held = {id(entry): holds(wanted, entry) for entry in few}
     expected = [at for at in range(start, end) if held[id(log[at])]]
-    found = search(Rows(log), wanted, start, end, newest_first=newest_first, size=len(log))
+    index = Rows(log, earlier=data.draw(st.integers(0, 2)))
+    found = search(index, wanted, start, end, newest_first=newest_first, size=len(log))
     assert list(found) == (expected[::-1] if newest_first else expected)
 
 
@@ -162,10 +168,13 @@ def test_a_search_finds_what_a_look_at_each_entry_finds(few, wanted, seed, newes
     st.integers(0, 2**32),
     st.sampled_from([1, 8, 1000, 10**6]),
     st.sampled_from([40, 1000]),
+    st.integers(0, 2),
 )
-def test_pages_of_bounded_work_hold_together_what_a_search_finds(few, wanted, seed, lookups, page_size):
+def test_pages_of_bounded_work_hold_together_what_a_search_finds(
+    few, wanted, seed, lookups, page_size, earlier
+):
     log = [few[(at * 2654435761 + seed) % 2**32 % len(few)] for at in range(2 * BLOCK_ENTRIES + 100)]
-    index, found, before = Rows(log), [], len(log)
+    index, found, before = Rows(log, earlier), [], len(log)
     for _ in range(len(log) // page_size + 4):
         page, further = search_page(
             index, wanted, before, page_size=page_size, size=len(log), lookups=lookups
@@ -196,6 +205,24 @@ def test_a_page_ends_when_it_has_taken_its_work(monkeypatch):
     asked.clear()
     assert search_page(index, absent, len(log), page_size=5, size=len(log), lookups=10**6) == ([], None)
     assert sum(asked) == 24
+
+
+@pytest.mark.parametrize("earlier", [12, 0])
+def test_a_page_reads_few_blocks_that_an_earlier_release_has_summed_up(earlier):
+    entry = Entry(v=1, kind=EntryKind.EXCHANGE_PAGE, time=rfc3339(START), contract=CONTRACTS[0])
+    log = [entry] * (12 * BLOCK_ENTRIES)
+    index = Rows(log, earlier)
+    found, before = search_page(
+        index, Has(Field.CONTRACT, CONTRACTS[1]), len(log), page_size=5, size=len(log)
+    )
+    assert found == []
+    if earlier:
+        assert before is not None
+        assert 0 < index.read == len(log) - before <= 4 * BLOCK_ENTRIES
+        return
+    # The control: nothing is read of what is summed up.
+    assert before is None
+    assert index.read == 0
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=BLOCK_ENTRIES), st.integers(1, 300))

@@ -77,8 +77,9 @@ class ListEntriesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """Which entries, in the manner of AIP-160: conditions on `time`, `kind`, `member`, `consumer`,
-    `provider`, `dataset`, `tier`, `purpose`, `reason` and `exchange`, joined by AND, OR and NOT, such as
-    `kind = "exchange.denied" AND time >= "2026-11-01"`. Empty for all; at most 2000 characters.
+    `provider`, `dataset`, `tier`, `purpose`, `reason`, `exchange` and `contract` (the identity of a
+    version), joined by AND, OR and NOT, such as `kind = "exchange.denied" AND time >= "2026-11-01"`.
+    Empty for all; at most 2000 characters.
     """
     page_size: _builtins.int
     """At most so many entries; 0 means 50, more than 1000 means 1000. A page may hold fewer than there

@@ -8,6 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from gateway.audit.blocks import BLOCK_ENTRIES, COLUMNS
 from gateway.audit.checkpoint import Checkpoint, sign_checkpoint
 from gateway.audit.errors import (
     EntryNotFoundError,
@@ -22,7 +23,6 @@ from gateway.audit.postgres import PostgresStore
 from gateway.audit.postgres_fsck import fsck_database
 from gateway.audit.postgres_reader import PostgresReader
 from gateway.audit.proof import TlogProof
-from gateway.audit.search import BLOCK_ENTRIES, IndexRow
 from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteReader
 from gateway.audit.store import LogIdentity, Once, prepare_entry
@@ -51,7 +51,7 @@ def test_the_table_of_entries_has_the_columns_that_entries_are_found_by(server, 
             "SELECT column_name FROM information_schema.columns WHERE table_name = 'entry'"
             " ORDER BY ordinal_position"
         ).fetchall()
-    assert [name for (name,) in rows] == ["idx", "hash", *IndexRow._fields, "data"]
+    assert [name for (name,) in rows] == ["idx", "hash", *COLUMNS, "data"]
 
 
 def test_appends_of_every_size_make_the_tree_that_sqlite_makes(
@@ -94,6 +94,7 @@ def test_tiles_above_the_first_level_hold_what_earlier_transactions_brought(
 def test_a_search_finds_what_it_finds_in_sqlite(address, open_store, sign, identity, tmp_path):
     store = open_store(address)
     chance, count = random.Random(3), BLOCK_ENTRIES + 900
+    contracts = [f"sha256:{number:064x}" for number in range(3)]
     entries = [
         make_entry(
             number,
@@ -101,6 +102,7 @@ def test_a_search_finds_what_it_finds_in_sqlite(address, open_store, sign, ident
             reasons=tuple(chance.sample(["A", "B", "AB"], chance.randrange(3))),
             tier=chance.choice(["", "open", "closed"]),
             purpose=chance.choice(["", "research"]),
+            contract=chance.choice(["", *contracts]),
         )
         for number in range(count)
     ]
@@ -120,6 +122,8 @@ def test_a_search_finds_what_it_finds_in_sqlite(address, open_store, sign, ident
         both(since(NOON + timedelta(milliseconds=300)), until(NOON + timedelta(milliseconds=600))),
         parse_filter("purpose = research OR NOT tier:*"),
         Has(Field.REASON, "B%"),
+        parse_filter(f"contract = {contracts[1]} AND member = bank-1"),
+        parse_filter("NOT contract:*"),
     ]
     with PostgresReader(address) as reader, SqliteReader(tmp_path / "audit.db") as expected:
         assert reader.identity() == expected.identity()
@@ -140,6 +144,31 @@ def test_a_search_finds_what_it_finds_in_sqlite(address, open_store, sign, ident
         ):
             with pytest.raises(EntryNotFoundError):
                 missing()
+
+
+def test_entries_are_found_by_contract_in_a_block_that_an_earlier_release_has_summed_up(
+    server, address, open_store, sign, identity
+):
+    store, contract = open_store(address), f"sha256:{5:064x}"
+    count = 2 * BLOCK_ENTRIES + 10
+    pending = [
+        prepare_entry(make_entry(number, contract=contract if number % 500 == 0 else ""))
+        for number in range(count)
+    ]
+    for start in range(0, count, 2000):
+        store.append(pending[start : start + 2000], sign, NOON)
+    change_as_owner(server, address, "DELETE FROM block_term WHERE term LIKE 'contract=%' AND number = 0")
+    wanted = Has(Field.CONTRACT, contract)
+    with PostgresReader(address) as reader:
+        assert list(reader.scan(wanted, 0, count).indices) == list(range(0, count, 500))
+        change_as_owner(
+            server,
+            address,
+            "UPDATE block_term SET bits = set_bit(bits, 404, 0) WHERE term = 'contract=" + contract + "'",
+        )
+        found = list(reader.scan(wanted, 0, count).indices)
+    # The control: of the second block, the summary is asked.
+    assert found == [index for index in range(0, count, 500) if index != 4500]
 
 
 def test_a_closed_log_takes_no_more_entries(address, open_store, sign, batch, examined):
@@ -439,7 +468,7 @@ def test_a_guard_that_was_taken_away_stops_the_node_and_is_a_finding(
         "DELETE FROM tile",
         "DELETE FROM checkpoint WHERE size = 300",
         "UPDATE checkpoint SET note = replace(note, '300', '301') WHERE size = 300",
-        f"INSERT INTO entry SELECT 300, hash, {', '.join(IndexRow._fields)}, data FROM entry WHERE idx = 5",
+        f"INSERT INTO entry SELECT 300, hash, {', '.join(COLUMNS)}, data FROM entry WHERE idx = 5",
         "UPDATE head SET size = 299",
     ],
 )

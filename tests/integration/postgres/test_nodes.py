@@ -336,7 +336,7 @@ async def test_a_receipt_from_before_the_move_stays_provable(
         move_to_postgres, deployed.config, address, lambda *_: None, stages.append
     )
     assert (moved.entries, moved.members) == (size, len(members))
-    assert len(stages) == 3
+    assert len(stages) == 4
     verified = verify_receipt(receipt, deployed.trust)
     with PostgresReader(address) as reader:
         assert reader.checkpoint() == note

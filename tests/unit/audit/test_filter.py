@@ -21,6 +21,7 @@ MIDNIGHT = "2026-11-21T00:00:00.000000Z"
 NEXT_MIDNIGHT = "2026-11-22T00:00:00.000000Z"
 BANK = Has(Field.MEMBER, "harbour-bank")
 CLOSED = Has(Field.TIER, "closed")
+FIRST, SECOND = (f"sha256:{number:064x}" for number in (0xA, 0xB))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,8 @@ CLOSED = Has(Field.TIER, "closed")
             Has(Field.EXCHANGE, "0195512e-0000-7000-8000-000000000001"),
         ),
         ('purpose="(unknown)"', Has(Field.PURPOSE, "(unknown)")),
+        (f"contract = {FIRST}", Has(Field.CONTRACT, FIRST)),
+        ("contract:*", Present(Field.CONTRACT)),
     ],
 )
 def test_a_filter_is_read(text, wanted):
@@ -95,6 +98,8 @@ def test_a_filter_is_read(text, wanted):
         ("reason = replayed", 10, "PURPOSE_NOT_PERMITTED"),
         ("dataset = companies", 11, "registry/companies"),
         ("exchange = 7", 12, "UUID"),
+        ("contract = sellers", 12, "identity"),
+        (f"contract = {FIRST.upper()}", 12, "lower case"),
         ("time = yesterday", 8, "2026-11-21"),
         ("time = 2026-02-30", 8, "2026-11-21"),
         ("time = 2026-11-21T08:00:00", 8, "offset"),
@@ -117,6 +122,24 @@ def test_what_is_no_filter_is_refused_with_its_place_and_a_hint(text, position, 
     if position is not None:
         assert raised.value.details["position"] == str(position)
     assert hint in raised.value.message
+
+
+def test_the_name_of_a_contract_stands_for_any_of_its_versions_where_they_are_known():
+    versions = {"arrears": [FIRST, SECOND], "contracts/arrears/versions/2": [SECOND]}
+
+    def read(text):
+        return parse_filter(text, lambda name: versions.get(name, []))
+
+    both_versions = Or((Has(Field.CONTRACT, FIRST), Has(Field.CONTRACT, SECOND)))
+    assert read("contract = arrears") == both_versions
+    assert read("contract != arrears") == Not(both_versions)
+    assert read("contract = contracts/arrears/versions/2") == Has(Field.CONTRACT, SECOND)
+    assert read(f"contract = {FIRST} AND tier = closed") == And((Has(Field.CONTRACT, FIRST), CLOSED))
+    assert read("contract = '(unknown)'") == Has(Field.CONTRACT, "(unknown)")
+    assert read("purpose = arrears") == Has(Field.PURPOSE, "arrears"), "the control: of contracts alone"
+    assert parse_filter(format_filter(read("contract = arrears"))) == both_versions
+    with pytest.raises(FilterError, match="character 12: no contract of this name"):
+        read("contract = freight")
 
 
 def test_an_error_never_quotes_a_value():

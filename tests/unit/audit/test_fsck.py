@@ -14,6 +14,7 @@ from gateway.model.entry import EntryKind
 from .conftest import ORIGIN
 
 COUNT = 4200
+CONTRACT = f"sha256:{7:064x}"
 
 APPENDED = """
 INSERT INTO entry SELECT 4200, hash, time, kind, exchange, consumer, provider, dataset, reasons, tier,
@@ -32,7 +33,8 @@ def pristine(tmp_path_factory):
 def log(path, pristine, fill, make_entry):
     def make(number):
         reasons = ("REPLAYED", "ROLE_MISSING") if number % 50 == 0 else ()
-        return make_entry(number, reasons=reasons, tier="closed", purpose="credit-check")
+        contract = CONTRACT if number % 40 == 0 else ""
+        return make_entry(number, reasons=reasons, tier="closed", purpose="credit-check", contract=contract)
 
     if not pristine.exists():
         fill(pristine, COUNT, batch=23, make=make)
@@ -116,6 +118,10 @@ def test_a_log_signed_by_another_key_is_not_sound(log):
         ("UPDATE block_term SET bits = zeroblob(512) WHERE term = 'reason=REPLAYED'", "index"),
         ("UPDATE block_term SET bits = x'' WHERE term = 'consumer=bank-1'", "index"),
         ("INSERT INTO block_term VALUES ('consumer=nobody', 0, zeroblob(512))", "index"),
+        (f"DELETE FROM block_term WHERE term = 'contract={CONTRACT}'", "index"),
+        ("DELETE FROM block_term WHERE term = 'contract='", "index"),
+        (f"UPDATE block_term SET bits = zeroblob(512) WHERE term = 'contract={CONTRACT}'", "index"),
+        ("UPDATE block_term SET bits = zeroblob(512) WHERE term = 'contract='", "index"),
         ("UPDATE checkpoint SET note = replace(note, 'a', 'b') WHERE size = 23", "checkpoint"),
         (MOVED, "checkpoint"),
         ("DELETE FROM checkpoint WHERE size = 0", "checkpoint"),

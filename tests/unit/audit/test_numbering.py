@@ -187,7 +187,7 @@ async def test_workers_get_the_numbers_that_stand_in_the_log(path, signer, clock
 
 def forged(path, identity, sign, entries):
     """Make a log in which the operator's own program gave the numbers, hashes and signatures."""
-    from gateway.audit.search import IndexRow
+    from gateway.audit.blocks import IndexRow
     from gateway.audit.store import PendingEntry
 
     with SqliteStore(path) as store:

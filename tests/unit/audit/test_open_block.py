@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.audit.blocks import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.open_block import OpenBlock
-from gateway.audit.search import BLOCK_ENTRIES, BlockSummary, IndexRow
 from gateway.audit.store import PendingEntry, prepare_entry
 from gateway.audit.tree import Frontier, append
 from gateway.model import Entry, EntryKind

@@ -4,12 +4,15 @@ import threading
 
 import pytest
 
+from gateway.audit.blocks import BLOCK_BYTES, BLOCK_ENTRIES
 from gateway.audit.checkpoint import open_checkpoint
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
-from gateway.audit.filter import EVERYTHING, Field, Has, until
+from gateway.audit.filter import EVERYTHING, And, Field, Has, Not, Present, until
+from gateway.audit.fsck import fsck
 from gateway.audit.proof import verify_consistency, verify_inclusion
-from gateway.audit.search import BLOCK_BYTES
+from gateway.audit.sqlite import SqliteStore
 from gateway.audit.sqlite_reader import SqliteIndex, SqliteReader
+from gateway.audit.store import prepare_entry
 from gateway.audit.tiles import tile_width
 from gateway.audit.tree import EMPTY_ROOT, Frontier, append, leaf_hash
 from gateway.model.entry import EntryKind
@@ -86,6 +89,52 @@ def test_a_damaged_index_is_a_mismatch_and_never_a_wrong_answer(tmp_path, fill, 
         tamper(damaged, "DELETE FROM block")
         with pytest.raises(LogMismatchError):
             reader.find(until(NOON), 10)
+
+
+def test_entries_are_found_by_contract_also_where_an_earlier_release_summed_them_up(
+    path, fill, make_entry, tamper, identity, sign
+):
+    """A log of three blocks, of which the first is as that release left it, and of which the last is open."""
+    ids = [f"sha256:{number:064x}" for number in range(4)]
+
+    def make(number):
+        # Nested, where a text search would find another contract than the entry's own.
+        asked = {"contract": {"id": ids[3]}}
+        return make_entry(number, contract=ids[number % 7] if number % 7 < 3 else "", policy_input=asked)
+
+    fill(path, BLOCK_ENTRIES, batch=1024, make=make)
+    tamper(path, "DELETE FROM block_term WHERE term LIKE 'contract=%'")
+    assert fsck(path, identity.verifier).findings == (), "it is a sound log"
+    with SqliteStore(path) as store:
+        store.open(identity, sign)
+        for start in range(BLOCK_ENTRIES, 2 * BLOCK_ENTRIES + 500, 500):
+            entries = [prepare_entry(make(number)) for number in range(start, start + 500)]
+            store.append(entries, sign, NOON)
+            store.maintain()
+        size = start + 500
+    with sqlite3.connect(path) as connection:
+        summed_up = connection.execute("SELECT number FROM block_term WHERE term = 'contract='").fetchall()
+    assert summed_up == [(1,)]
+    assert fsck(path, identity.verifier).findings == ()
+    with SqliteReader(path) as reader:
+        for wanted, remainders in (
+            (Has(Field.CONTRACT, ids[1]), {1}),
+            (Has(Field.CONTRACT, ids[3]), set()),
+            (Present(Field.CONTRACT), {0, 1, 2}),
+            (Not(Has(Field.CONTRACT, ids[0])), {1, 2, 3, 4, 5, 6}),
+            (And((Has(Field.CONTRACT, ids[2]), Has(Field.CONSUMER, "bank-1"))), {2}),
+        ):
+            held = [at for at in range(size) if at % 7 in remainders]
+            if isinstance(wanted, And):
+                held = [at for at in held if at % 3 == 1]
+            assert list(reader.scan(wanted, 0, size).indices) == held
+            page = reader.page(wanted, 1000)
+            assert [entry.index for entry in page.entries] == held[:-1001:-1]
+    # The control: what is summed up is taken from the summary.
+    tamper(path, "UPDATE block_term SET bits = zeroblob(512) WHERE term LIKE 'contract=sha%'")
+    with SqliteReader(path) as reader:
+        found = reader.scan(Has(Field.CONTRACT, ids[1]), 0, size).indices
+    assert list(found) == [at for at in range(size) if at % 7 == 1 and at // BLOCK_ENTRIES != 1]
 
 
 def test_an_entry_that_only_its_index_has_is_a_mismatch(reader, path, tamper):

@@ -15,6 +15,11 @@ import pytest
 
 from gateway.audit.errors import LogUnavailableError
 from gateway.cli import log_place
+from gateway.clock import system_clock
+from gateway.contracts.entries import entry_of
+from gateway.contracts.sqlite import SqliteContractStore
+from gateway.deployment.changes import record_entry
+from tests.simulators.negotiated import COMPANY, propose, terms_of
 from tests.unit.cli.conftest import ORIGIN, add_bank, add_registry
 
 GATEWAY = Path(sys.executable).with_name("gateway")
@@ -56,6 +61,38 @@ def test_a_value_that_no_entry_has_is_not_recorded(filled, settings):
     filled("audit", "search", "purpose = 440301199001011234")
     assert newest(filled, settings)["detail"]["filter"] == 'purpose = "(unknown)"'
     assert b"440301199001011234" not in settings.log.database.read_bytes()
+
+
+def test_entries_are_found_by_the_name_of_a_contract(filled, settings, tmp_path):
+    """Control: a copy of the log knows identities alone."""
+    store, versions = SqliteContractStore(settings.contracts_place), []
+
+    def record(change):
+        record_entry(settings, entry_of(change, system_clock()))
+
+    for number in (1, 2):
+        terms = terms_of(contract=f"amber-{number}")
+        versions.append(
+            propose(
+                store, terms, COMPANY, lambda change: record_entry(settings, entry_of(change, system_clock()))
+            )
+        )
+    for name in ("amber-1", versions[0].name):
+        found = filled.json("audit", "search", f"contract = {name}")
+        assert [(entry["kind"], entry["contract"]) for entry in found] == [
+            ("contract.proposed", versions[0].id)
+        ]
+        assert newest(filled, settings)["detail"]["filter"] == f'contract = "{versions[0].id}"'
+    found = filled.json("audit", "search", "contract:* AND NOT contract = amber-1")
+    assert [entry["contract"] for entry in found] == [versions[1].id]
+    copy = shutil.copy(settings.log.database, tmp_path / "copy.db")
+    found = filled.json("audit", "search", f"contract = {versions[1].id}", "--database", copy)
+    assert [entry["contract"] for entry in found] == [versions[1].id]
+    refused = filled("audit", "search", "contract = amber-1", "--database", copy)
+    assert refused.exit_code == 2
+    assert "identity" in refused.stderr
+    unknown = filled("audit", "search", "contract = nobody-s")
+    assert (unknown.exit_code, "no contract of this name" in unknown.stderr) == (2, True)
 
 
 def test_pages_go_on_with_the_token_although_each_leaves_an_entry(filled):
