@@ -57,9 +57,9 @@ def verify_receipts(
         )
     narrator.table(["receipt", "entry", "records", "proven under tree size", ""], rows)
     narrator.verified(
-        f"{len(rows)} receipts: the gateway's signature, the entry's place in the signed log, the signature of "
-        f"who delivered ({len(rows) - from_vault} by a provider, {from_vault} from the vault), the bytes of "
-        "the records."
+        f"{len(rows)} receipts: the gateway's signature, the entry's place in the signed log, the signature "
+        f"of who delivered ({len(rows) - from_vault} by a provider, {from_vault} from the vault), the bytes "
+        "of the records."
     )
 
 
