@@ -24,7 +24,7 @@ require_tls13()
 SMALL = 15_000_000
 """Bytes: enough to fill what databases keep in memory on purpose."""
 LARGE = scaled(25_000_000, 1_000_000_000)
-MAY_GROW_MIB = 16.0
+MAY_GROW_MIB = 24.0
 HOURS = 6 * 3600
 
 KEEPS_LINES = """
