@@ -29,6 +29,7 @@ from gateway.contracts.register import ContractRegister
 from gateway.contracts.service import Contracting
 from gateway.contracts.stores import open_contract_store
 from gateway.contributions.deployed import Intake, IntakeParts, open_register
+from gateway.contributions.register import BatchRegister, hold_undecided
 from gateway.corrections.deployed import CorrectionParts, Corrections, open_corrections
 from gateway.corrections.noting import RecipientNoter
 from gateway.corrections.tokens import CorrectionKeys
@@ -103,6 +104,8 @@ class ContributorSide:
         self.contracting: Final = self._open_contracts()
         self.corrections: Corrections | None = None
         self._vault: Vault | None = None
+        self._batches: BatchRegister | None = None
+        """There where there is a vault."""
         self._descriptions: DescriptionRecorder | None = None
         self._contracts: Contracts = self.contracting.register
         self._telling: Final = parts.stack.enter_context(
@@ -218,6 +221,8 @@ class ContributorSide:
             _log.warning("vault.of_this_node_alone")
         vault = self._vault = open_vault(config, demo=parts.config.demo, clock=parts.clock)
         parts.stack.callback(vault.close)
+        batches = self._batches = open_register(parts.config.log.database)
+        parts.stack.callback(batches.close)
         holdings = Holdings(vault.store)
         provider = vault.provider(
             holdings,
@@ -228,17 +233,16 @@ class ContributorSide:
         )
         self._begin(holdings.keep_fresh(_vault_failed))
         if parts.looks_after:
-            self._begin(vault.keep_up(parts.log, contracts, _tell_kept, _vault_failed))
+            undecided = partial(hold_undecided, batches)
+            self._begin(vault.keep_up(parts.log, contracts, undecided, _tell_kept, _vault_failed))
         keys = {signing_key.key_id: signing_key.verify_key}
         return Providers(parts.directory, self._connected, provider, keys)
 
     def _open_intake(self) -> Intake | None:
         """Return what takes contributions; None where there is no vault to put them in."""
         parts = self._with
-        if self._vault is None:
+        if self._vault is None or self._batches is None:
             return None
-        register = open_register(parts.config.log.database)
-        parts.stack.callback(register.close)
         intake = Intake(
             IntakeParts(
                 origin=parts.config.log.origin,
@@ -246,7 +250,7 @@ class ContributorSide:
                 contracts=self._contracts,
                 tiers=parts.tiers,
                 vault=self._vault.writer,
-                register=register,
+                register=self._batches,
                 log=parts.log,
                 reader=parts.reader,
                 giving=Gifts(parts.ledger),

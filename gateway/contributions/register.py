@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -105,3 +105,28 @@ class BatchRegister(Protocol):
     def close(self) -> None:
         """Release everything. May be called twice."""
         ...
+
+
+@contextmanager
+def hold_undecided(register: BatchRegister, exchange: str) -> Iterator[bool]:
+    """Keep the end of a batch from being decided until the block ends; yield whether it is undecided.
+
+    Only then may its records be let go. Raises `RegisterUnavailableError`.
+    """
+    with ExitStack() as stack:
+        batch = _unfinished(register, exchange)
+        try:
+            if batch is not None:
+                stack.enter_context(register.exclusively(batch.contributor, batch.name))
+                # As it is now that nobody else works on it.
+                batch = _unfinished(register, exchange)
+        except BatchBusyError:
+            undecided = False
+        else:
+            # What the register does not know nobody goes on with.
+            undecided = batch is None or batch.state is BatchState.OPEN
+        yield undecided
+
+
+def _unfinished(register: BatchRegister, exchange: str) -> Batch | None:
+    return next((batch for batch in register.unfinished() if batch.exchange == exchange), None)

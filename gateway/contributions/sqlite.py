@@ -1,4 +1,9 @@
-"""The register of batches in a SQLite file beside the log's, for the workers of one host."""
+"""The register of batches in a SQLite file beside the log's, for the workers of one host.
+
+The claims of a batch stand in *runs*, each sorted by token: a claim begins one, and as soon as eight of a
+level are there they are merged to one of the next. In one sorted table every claim of some thousand keys
+would change a page for each, and a batch of a million records write fifty times its size.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +27,16 @@ from gateway.errors import ConfigError
 APPLICATION_ID: Final = 0x534C_434F
 """`SLCO` in the file's header (`PRAGMA application_id`)."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """`PRAGMA user_version`. Other versions are refused, never guessed at."""
 
-LOCK_TIMEOUT_S: Final = 2.0
+LOCK_TIMEOUT_S: Final = 10.0
+"""Merging claims of a large batch takes some seconds on a busy machine."""
+
+_MERGED: Final = 8
+"""Runs of one level that become one."""
+_HIGHEST: Final = 2
+"""Runs of this level stay as they are, with a million claims or so: merging more would keep others out."""
 
 _TABLES: Final = f"""
 BEGIN IMMEDIATE;
@@ -44,11 +55,18 @@ CREATE TABLE batch (
     UNIQUE (contributor, name)
 ) STRICT;
 CREATE INDEX batch_unfinished ON batch (touched) WHERE state <> 'done';
+CREATE TABLE run (
+    batch INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    level INTEGER NOT NULL,
+    PRIMARY KEY (batch, number)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE claim (
     batch INTEGER NOT NULL,
+    run INTEGER NOT NULL,
     token BLOB NOT NULL,
     row INTEGER NOT NULL,
-    PRIMARY KEY (batch, token)
+    PRIMARY KEY (batch, run, token)
 ) STRICT, WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -82,6 +100,9 @@ class SqliteRegister:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA trusted_schema = OFF")
             _prepare(self._connection)
+            self._connection.execute(
+                "CREATE TEMP TABLE wanted (token BLOB PRIMARY KEY) STRICT, WITHOUT ROWID"
+            )
         except sqlite3.Error as error:
             raise _unavailable() from error
 
@@ -117,23 +138,17 @@ class SqliteRegister:
                 raise BatchBusyError
 
     def claim(self, exchange: str, claims: Sequence[tuple[int, bytes]], now: datetime) -> set[int]:
-        """Insert all; only if that made fewer rows than claims is each looked at by itself."""
+        """Look for all of them in each run; those that are new begin the next run."""
+        holders: dict[bytes, int] = {}
+        for row, token in claims:
+            holders.setdefault(token, row)
         with self._writing() as connection:
             number = _number(connection, exchange)
             connection.execute("UPDATE batch SET touched = ? WHERE number = ?", (rfc3339(now), number))
-            before = connection.total_changes
-            connection.executemany(
-                "INSERT INTO claim (batch, token, row) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                [(number, token, row) for row, token in claims],
-            )
-            if connection.total_changes - before == len(claims):
-                return set()
-            select = "SELECT row FROM claim WHERE batch = ? AND token = ?"
-            return {
-                row
-                for row, token in claims
-                if connection.execute(select, (number, token)).fetchone()[0] != row
-            }
+            held = _held(connection, number, sorted(holders))
+            _add_run(connection, number, [(t, row) for t, row in sorted(holders.items()) if t not in held])
+        holders.update(held)
+        return {row for row, token in claims if holders[token] != row}
 
     def release(self, exchange: str, row: int) -> None:
         """Forget the claims from `row` on."""
@@ -149,15 +164,16 @@ class SqliteRegister:
                 "UPDATE batch SET state = ?, outcome = ? WHERE number = ?", (state.value, outcome, number)
             )
             if state is BatchState.DONE:
-                connection.execute("DELETE FROM claim WHERE batch = ?", (number,))
+                _remove_claims(connection, number)
 
     def forget(self, exchange: str) -> None:
         """Forget a batch and all its claims."""
         with self._writing() as connection:
-            connection.execute(
-                "DELETE FROM claim WHERE batch = (SELECT number FROM batch WHERE exchange = ?)", (exchange,)
-            )
-            connection.execute("DELETE FROM batch WHERE exchange = ?", (exchange,))
+            for (number,) in connection.execute(
+                "SELECT number FROM batch WHERE exchange = ?", (exchange,)
+            ).fetchall():
+                _remove_claims(connection, number)
+                connection.execute("DELETE FROM batch WHERE number = ?", (number,))
 
     def unfinished(self) -> list[Batch]:
         """Return the batches that are not done, the one that lies longest first."""
@@ -232,6 +248,56 @@ def _number(connection: sqlite3.Connection, exchange: str) -> int:
     if row is None:
         raise BatchBusyError
     return int(row[0])
+
+
+def _held(connection: sqlite3.Connection, batch: int, tokens: Sequence[bytes]) -> dict[bytes, int]:
+    """Return which of the tokens are claimed, and by which row. Sorted, they are found side by side."""
+    connection.execute("DELETE FROM temp.wanted")
+    connection.executemany("INSERT INTO temp.wanted (token) VALUES (?)", ((token,) for token in tokens))
+    return dict(
+        connection.execute(
+            "SELECT claim.token, claim.row FROM run CROSS JOIN temp.wanted AS wanted CROSS JOIN claim"
+            " ON claim.batch = run.batch AND claim.run = run.number AND claim.token = wanted.token"
+            " WHERE run.batch = ?",
+            (batch,),
+        )
+    )
+
+
+def _add_run(connection: sqlite3.Connection, batch: int, claims: Sequence[tuple[bytes, int]]) -> None:
+    """Add a run of (token, row), sorted; merge what there are enough of."""
+    (number,) = connection.execute(
+        "SELECT coalesce(max(number), 0) + 1 FROM run WHERE batch = ?", (batch,)
+    ).fetchone()
+    connection.executemany(
+        "INSERT INTO claim (batch, run, token, row) VALUES (?, ?, ?, ?)",
+        ((batch, number, token, row) for token, row in claims),
+    )
+    connection.execute("INSERT INTO run (batch, number, level) VALUES (?, ?, 0)", (batch, number))
+    for level in range(_HIGHEST):
+        (count,) = connection.execute(
+            "SELECT count(*) FROM run WHERE batch = ? AND level = ?", (batch, level)
+        ).fetchone()
+        if count < _MERGED:
+            return
+        number += 1
+        merged = "(SELECT number FROM run WHERE batch = :batch AND level = :level)"
+        values = {"batch": batch, "level": level, "number": number}
+        connection.execute(
+            "INSERT INTO claim (batch, run, token, row) SELECT batch, :number, token, row FROM claim"  # noqa: S608
+            f" WHERE batch = :batch AND run IN {merged} ORDER BY token",
+            values,
+        )
+        connection.execute(f"DELETE FROM claim WHERE batch = :batch AND run IN {merged}", values)  # noqa: S608
+        connection.execute("DELETE FROM run WHERE batch = :batch AND level = :level", values)
+        connection.execute(
+            "INSERT INTO run (batch, number, level) VALUES (:batch, :number, :level + 1)", values
+        )
+
+
+def _remove_claims(connection: sqlite3.Connection, batch: int) -> None:
+    for table in ("claim", "run"):
+        connection.execute(f"DELETE FROM {table} WHERE batch = ?", (batch,))  # noqa: S608 - constants
 
 
 def _batch(row: tuple[Any, ...]) -> Batch:

@@ -43,20 +43,23 @@ def verify_receipts(
     """Verify every receipt from its file and the trust file alone, and the records against it."""
     trust = Trust.load(trust_file)
     rows = []
+    from_vault = 0
     for item, path in zip(evidence, files, strict=True):
         verified = verify_receipt(Receipt.from_json(path.read_bytes()), trust)
         if item.query is not None:
             verified.verify_query(item.query)
         for number, (records, seed) in enumerate(item.pages):
             verified.verify_page(number, records, seed)
+        from_vault += verified.from_vault
         entry = verified.entry
         rows.append(
             (path.name, str(verified.index), str(entry.records), str(verified.checkpoint.size), "verified")
         )
     narrator.table(["receipt", "entry", "records", "proven under tree size", ""], rows)
     narrator.verified(
-        f"{len(rows)} receipts: the gateway's signature, the entry's place in the signed log, the provider's "
-        "signature, the bytes of the records."
+        f"{len(rows)} receipts: the gateway's signature, the entry's place in the signed log, the signature "
+        f"of who delivered ({len(rows) - from_vault} by a provider, {from_vault} from the vault), the bytes "
+        "of the records."
     )
 
 

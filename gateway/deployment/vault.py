@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
@@ -14,6 +15,8 @@ from gateway.audit.store import AuditReader
 from gateway.audit.stores import open_reader
 from gateway.clock import Clock, rfc3339, system_clock
 from gateway.config import GatewayConfig, VaultConfig
+from gateway.contributions.deployed import open_register
+from gateway.contributions.register import hold_undecided
 from gateway.database import PostgresAddress
 from gateway.deployment.changes import appending
 from gateway.errors import ConfigError
@@ -111,8 +114,12 @@ def look_after(
 ) -> Kept:
     """Let go what is due, as a running gateway does once a day; see `Upkeep.run`."""
     staged_for = timedelta(hours=vault_config_of(config).staged_hours)
-    with opened_vault(config, clock) as vault, appending(config, clock) as record:
-        return vault.upkeep(record, contracts).run(staged_for)
+    with (
+        opened_vault(config, clock) as vault,
+        closing(open_register(config.log.database)) as register,
+        appending(config, clock) as record,
+    ):
+        return vault.upkeep(record, contracts, partial(hold_undecided, register)).run(staged_for)
 
 
 def what_is_due(

@@ -24,7 +24,7 @@ from gateway.vault.reading import VaultReader
 from gateway.vault.sqlite import SqliteEngine
 from gateway.vault.store import VaultStore
 from gateway.vault.upkeep import ContractSource, Kept, Upkeep
-from gateway.vault.writer import VaultWriter
+from gateway.vault.writer import Undecided, VaultWriter, nothing_decided
 
 FIRST_UPKEEP_S: Final = 60.0
 """How long after its start a gateway looks after the vault for the first time."""
@@ -64,14 +64,20 @@ class Vault:
             contract_name=contract_name,
         )
 
-    def upkeep(self, record: Callable[[Entry], int], contracts: ContractSource | None) -> Upkeep:
+    def upkeep(
+        self,
+        record: Callable[[Entry], int],
+        contracts: ContractSource | None,
+        undecided: Undecided = nothing_decided,
+    ) -> Upkeep:
         """Return what lets go what is due; `record` appends an entry to the log."""
-        return Upkeep(self.store, self.keys, self._clock, record, contracts)
+        return Upkeep(self.store, self.keys, self._clock, record, contracts, undecided)
 
     async def keep_up(
         self,
         log: Log,
         contracts: ContractSource | None,
+        undecided: Undecided,
         on_done: Callable[[Kept], None],
         on_error: Callable[[GatewayError], None],
     ) -> None:
@@ -84,7 +90,7 @@ class Vault:
         def record(entry: Entry) -> int:
             return asyncio.run_coroutine_threadsafe(append(entry), loop).result()
 
-        upkeep = self.upkeep(record, contracts)
+        upkeep = self.upkeep(record, contracts, undecided)
         await asyncio.sleep(min(FIRST_UPKEEP_S, self._config.upkeep_hours * 3600))
         while True:
             try:

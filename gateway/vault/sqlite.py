@@ -24,7 +24,7 @@ SCHEMA_VERSION: Final = 1
 LOCK_TIMEOUT_S: Final = 60.0
 """How long a writer waits for another: committing a million records takes some seconds."""
 
-_CACHE_KIB: Final = 32 * 1024
+_CACHE_KIB: Final = 8 * 1024
 
 _TABLES: Final = f"""
 BEGIN IMMEDIATE;

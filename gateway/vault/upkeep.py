@@ -18,7 +18,7 @@ from gateway.vault.keys import DataKeys
 from gateway.vault.reading import OpenPage, VaultReader
 from gateway.vault.store import Purged, VaultStore
 from gateway.vault.tables import PLACES, Holding
-from gateway.vault.writer import VaultWriter, purged_tokens, resealed
+from gateway.vault.writer import Undecided, VaultWriter, nothing_decided, purged_tokens, resealed
 
 _ALIVE: Final = frozenset({ContractState.ACTIVE, ContractState.SUSPENDED})
 _ENDED: Final = frozenset({ContractState.TERMINATED, ContractState.EXPIRED})
@@ -77,18 +77,24 @@ class Upkeep:
         clock: Clock,
         record: RecordEntry,
         contracts: ContractSource | None = None,
+        undecided: Undecided = nothing_decided,
     ) -> None:
-        """Take the vault and the log; without `contracts` no key is destroyed."""
+        """Take the vault and the log; without `contracts` no key is destroyed.
+
+        Only uploads of which `undecided` says so are removed.
+        """
         self._store = store
         self._reader = VaultReader(store.engine, keys)
         self._keys = keys
         self._clock = clock
         self._record = record
         self._contracts = contracts
+        self._undecided = undecided
 
     def run(self, staged_for: timedelta) -> Kept:
         """Do all of it. Raises `GatewayError`; what was done until then stands in the log."""
-        leftovers = VaultWriter(self._store, self._keys, self._clock).remove_leftovers(staged_for)
+        writer = VaultWriter(self._store, self._keys, self._clock)
+        leftovers = writer.remove_leftovers(staged_for, self._undecided)
         destroyed = [held for ended in self.due() for held in self.destroy(ended)]
         purged = [
             self.purge(holding)

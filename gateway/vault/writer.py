@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -26,6 +27,15 @@ PAGE_BYTES: Final = 64 * 1024
 DIGEST_BYTES: Final = 32
 MAX_KEYS: Final = 100_000
 """Records withdrawn by one call at most."""
+
+
+Undecided = Callable[[str], AbstractContextManager[bool]]
+"""Keeps the end of a batch from being decided; gives whether it is undecided."""
+
+
+def nothing_decided(_: str) -> AbstractContextManager[bool]:
+    """Be `Undecided` of a vault whose batches end in one call."""
+    return nullcontext(True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +187,15 @@ class VaultWriter:
             if parse_rfc3339(touched) < before
         ]
 
-    def remove_leftovers(self, idle_for: timedelta) -> int:
-        """Discard staged batches to which nothing was added for so long; return how many."""
-        removed = sum(self._store.discard(batch.row) for batch in self.leftovers(idle_for))
+    def remove_leftovers(self, idle_for: timedelta, undecided: Undecided = nothing_decided) -> int:
+        """Discard staged batches to which nothing was added for so long; return how many.
+
+        One whose end is decided stays: whoever completes it needs its records.
+        """
+        removed = 0
+        for batch in self.leftovers(idle_for):
+            with undecided(batch.name) as may_go:
+                removed += may_go and self._store.discard(batch.row)
         self._store.sweep()
         return removed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -12,7 +13,10 @@ import pytest
 from gateway.client import Choice, ClientError, Contributed, PartyContract, record_line
 from gateway.contracts.document import read_terms
 from gateway.contributions import service
-from gateway.errors import Reason
+from gateway.contributions.ending import Endings
+from gateway.deployment.contracts import KeptContracts
+from gateway.deployment.vault import look_after
+from gateway.errors import GatewayError, Reason
 from gateway.model import EntryKind, Terms
 from gateway.vault import open_vault
 from tests.simulators.in_force import description, until_listed
@@ -92,7 +96,9 @@ async def agree(world: SimulatedWorld, **changes: Any) -> PartyContract:
     return signed
 
 
-async def give(world: SimulatedWorld, rows: list[dict[str, Any]], batch: str) -> Contributed:
+async def give(
+    world: SimulatedWorld, rows: list[dict[str, Any]], batch: str, patience_s: float = 10.0
+) -> Contributed:
     lines = [record_line(row) for row in rows]
     return await world.client(GIVER).contribute(
         lambda: iter(lines),
@@ -100,7 +106,7 @@ async def give(world: SimulatedWorld, rows: list[dict[str, Any]], batch: str) ->
         dataset="shops",
         batch=batch,
         choice=Choice.ACCEPT_VALID,
-        patience_s=10.0,
+        patience_s=patience_s,
     )
 
 
@@ -222,6 +228,35 @@ async def test_records_that_the_vault_lets_go_during_their_upload_are_asked_for_
     begun = [entry for entry in world.log.entries() if entry.kind is EntryKind.CONTRIBUTION_BEGUN]
     assert len(begun) == (1 if defended else 2)
     await served(world, shops(world)[3])
+    world.log.verify()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+async def test_a_batch_whose_end_is_decided_outlasts_a_purge(
+    own_world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    """Control: of one whose end is not decided nothing stays."""
+    world = own_world
+    await agree(world)
+
+    def fail(*_: object) -> None:
+        raise GatewayError("The gateway ends here.", reason=Reason.LOG_UNAVAILABLE)
+
+    with monkeypatch.context() as broken:
+        # With all records staged: after the seal, or before it.
+        broken.setattr(Endings, "complete" if sealed else "require_staged", fail)
+        assert await reason_of(give(world, shops(world), "march", patience_s=0.1)) == "LOG_UNAVAILABLE"
+        await world.stop_node()
+    assert world.config.vault is not None
+    world.clock.advance(timedelta(hours=world.config.vault.staged_hours + 1))
+    kept = await asyncio.to_thread(look_after, world.config, KeptContracts(world.config), clock=world.clock)
+    assert kept.leftovers == (0 if sealed else 1)
+    await world.start_node()
+    await until_listed(world.client(TAKER), SHOPS)
+    if sealed:
+        await served(world, shops(world)[3])
+    accepted = [each for each in world.log.entries() if each.kind is EntryKind.CONTRIBUTION_ACCEPTED]
+    assert [each.records for each in accepted] == ([len(world.companies)] if sealed else [])
     world.log.verify()
 
 

@@ -202,7 +202,7 @@ def test_of_many_that_want_a_batch_at_once_one_gets_it(opened: Opened) -> None:
 
 def test_claims_in_any_pieces_are_answered_as_all_at_once_would_be(register: BatchRegister) -> None:
     seeded = random.Random(7)
-    wanted = [(row, seeded.randrange(300).to_bytes(16, "big")) for row in range(1000)]
+    wanted = [(row, seeded.randrange(3000).to_bytes(16, "big")) for row in range(20_000)]
     seen: set[bytes] = set()
     expected = {row for row, token in wanted if token in seen or seen.add(token)}
     found: set[int] = set()
@@ -214,6 +214,25 @@ def test_claims_in_any_pieces_are_answered_as_all_at_once_would_be(register: Bat
             found |= register.claim("exchange-march", wanted[at : at + size], NOW)
             at += size
     assert found == expected
+
+
+def test_what_a_claim_writes_does_not_grow_with_the_batch(tmp_path: Path) -> None:
+    """In one sorted table the last of these write more than ten times what the first do."""
+
+    def written() -> int:
+        # Of this process, whatever becomes of it in the page cache.
+        return int(Path("/proc/self/io").read_text().split("wchar: ")[1].split()[0])
+
+    seeded = random.Random(11)
+    pieces, size, wrote = 60, 5000, []
+    with closing(open_register(tmp_path / "audit.db")) as register:
+        register.add(batch())
+        for piece in range(pieces):
+            claims = [(piece * size + at, seeded.randbytes(16)) for at in range(size)]
+            before = written()
+            assert register.claim("exchange-march", claims, NOW) == set()
+            wrote.append(written() - before)
+    assert sum(wrote[-16:]) < 2 * sum(wrote[:16])
 
 
 @pytest.mark.postgres

@@ -22,14 +22,7 @@ class Command:
 
     def __init__(self, *words: object, before: str = "") -> None:
         """Run the command; `before` is a statement that switches a defence off, for a control."""
-        settings = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", f"{before}\n{_PROGRAM}", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**settings, "PYTHONPATH": str(_ROOT)},
-        )
+        self.process = start_command(*words, before=before)
         self.events: list[dict[str, Any]] = []
         self._new: Queue[dict[str, Any] | None] = Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -65,6 +58,18 @@ class Command:
         self.process.terminate()
         self.process.wait(30)
         return self.process.returncode
+
+
+def start_command(*words: object, before: str = "") -> subprocess.Popen[str]:
+    """Start a command; `before` is a statement that switches a defence off, for a control."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{before}\n{_PROGRAM}", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**settings, "PYTHONPATH": str(_ROOT)},
+    )
 
 
 @contextmanager

@@ -155,7 +155,7 @@ class PostgresServer:
 
 
 def name_database(config: Path, address: PostgresAddress) -> None:
-    """Do what the operator does after a move."""
+    """Do what the operator does after a move, before anybody contributes."""
     text = config.read_text()
     for name in ("audit.db", "members.db", "details.sqlite", "vault.db"):
         text = text.replace(f'database = "data/{name}"', f'database = "{address.url}"')

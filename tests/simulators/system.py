@@ -70,6 +70,8 @@ class System:
     """Whether a test reads the gateway's metrics."""
     moves_time: bool = False
     """Whether a test moves the time of its processes (see `SharedTime`)."""
+    before: str = ""
+    """A statement that switches a defence off in the gateway and the providers, for a control."""
     origin: str = "audit.example.org/log/scenario"
 
 
@@ -371,7 +373,7 @@ class RunningSystem:
 
     @property
     def _before(self) -> str:
-        return "" if self.time is None else self.time.before
+        return self.system.before if self.time is None else f"{self.time.before}\n{self.system.before}"
 
     def stop_gateway(self) -> None:
         """Stop the gateway as an operator does; fail unless it ends cleanly."""
