@@ -25,7 +25,7 @@ from gateway.config import GatewayConfig, LogConfig
 from gateway.database import PostgresAddress
 from gateway.evidence.keys import SigningKey
 from gateway.pki.example_keys import refuse_example_keys
-from gateway.process import ServingProcess
+from gateway.process import STOP, ServingProcess
 
 _log: Final = structlog.get_logger()
 
@@ -36,11 +36,11 @@ ANCHOR_INTERVAL_S: Final = 1.0
 class LogNode(ServingProcess):
     """The process that writes the log; it serves those who connect to `listener`.
 
-    It stops on SIGTERM only: at a terminal, Ctrl-C reaches every process of the gateway, and the
-    last entries of the others must still be written.
+    Only its supervisor stops it: Ctrl-C, or a service manager, may reach every process of the gateway, and
+    the last entries of the others must still be written.
     """
 
-    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM,)
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (STOP,)
 
     def __init__(self, config: GatewayConfig, listener: socket.socket, clock: Clock = system_clock) -> None:
         super().__init__()
@@ -49,7 +49,6 @@ class LogNode(ServingProcess):
         self._clock = clock
 
     async def _start(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         config = self._config
         self._stack.enter_context(serving_from(config.log.database))
         store, signer = existing_log(config), log_signer(config)

@@ -8,15 +8,21 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from gateway.errors import ConfigError
+
+STOP: Final = signal.SIGUSR1
+"""By which a supervisor stops the processes below it, in its order. SIGTERM and SIGINT may come to all of
+them at once, from a terminal or a service manager: who has to outlast the others listens to this one only."""
+
+_FROM_OUTSIDE: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class ServingProcess(ABC):
     """What gateway and provider have in common: `start`, then `port` tells where it listens, then `stop`."""
 
-    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (*_FROM_OUTSIDE, STOP)
 
     def __init__(self) -> None:
         self.port = 0
@@ -51,6 +57,8 @@ class ServingProcess(ABC):
         """
         stopped, self._failed = asyncio.Event(), asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
+        for number in set(_FROM_OUTSIDE) - set(self.stop_signals):
+            signal.signal(number, signal.SIG_IGN)
         for number in self.stop_signals:
             loop.add_signal_handler(number, stopped.set)
         # A supervisor holds them back until somebody listens.

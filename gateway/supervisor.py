@@ -20,9 +20,13 @@ from typing import Final, NoReturn
 
 import structlog
 
+from gateway.process import STOP
+
 _log: Final = structlog.get_logger()
 
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+_HELD_BACK: Final = _SIGNALS | {STOP}
+"""In a new process, too, until it listens."""
 _FIRST_DELAY_S: Final = 0.1
 _MAX_DELAY_S: Final = 5.0
 _STABLE_S: Final = 30.0
@@ -97,7 +101,7 @@ class Supervisor:
         Returns the exit code for the whole: 0 after a stop, that of the process otherwise. A second
         signal kills what has not stopped yet.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
         # What is loaded by now stays in memory that all processes share.
         gc.collect()
         gc.freeze()
@@ -188,7 +192,7 @@ class Supervisor:
                 for process in running:
                     if not process.told:
                         process.told = True
-                        _send(process, signal.SIGTERM)
+                        _send(process, STOP)
                 return
 
 

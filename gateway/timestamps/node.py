@@ -16,7 +16,7 @@ from gateway.audit.stores import open_reader
 from gateway.clock import Clock, system_clock
 from gateway.config import GatewayConfig, TimestampsConfig
 from gateway.errors import ConfigError, GatewayError
-from gateway.process import ServingProcess
+from gateway.process import STOP, ServingProcess
 from gateway.timestamps.authority import HttpAuthority
 from gateway.timestamps.stamper import Stamper, StamperHooks
 from gateway.timestamps.store import Timestamp, TimestampStore
@@ -29,9 +29,12 @@ RETRY_S: Final = 60.0
 
 
 class TimestampNode(ServingProcess):
-    """Stamps the log's checkpoints until SIGTERM; an authority that does not answer stops nothing."""
+    """Stamps the log's checkpoints until its supervisor stops it.
 
-    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM,)
+    An authority that does not answer stops nothing.
+    """
+
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (STOP,)
 
     def __init__(
         self, config: GatewayConfig, settings: TimestampsConfig, clock: Clock = system_clock
@@ -42,7 +45,6 @@ class TimestampNode(ServingProcess):
         self._clock = clock
 
     async def _start(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         settings = self._settings
         authorities = Authorities.load(settings.ca)
         store = TimestampStore(settings.database)

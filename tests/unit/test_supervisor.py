@@ -13,6 +13,7 @@ import pytest
 PROGRAM = """
 import os, signal, sys, time
 from functools import partial
+from gateway.process import STOP
 from gateway.supervisor import Role, SharedMark, Supervisor
 
 def say(*words):
@@ -26,11 +27,12 @@ def serve(name):
     # As the real ones do: signals are let in once somebody listens to them.
     def stop(number, frame):
         raise InterruptedError
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(STOP, stop)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if name == "log" else stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     say("started", name, os.getpid())
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {STOP, signal.SIGTERM, signal.SIGINT})
         while True:
             signal.pause()
     except InterruptedError:
@@ -49,10 +51,10 @@ def hang():
 def miss():
     # Finds, as it starts, that what it needs is not there.
     say("started", "misser", os.getpid())
-    signal.sigwait({signal.SIGUSR1})
+    signal.sigwait({signal.SIGUSR2})
     return 4
 
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
 worker = {
     "miss": miss,
     "serve": partial(serve, "worker"),
@@ -94,7 +96,9 @@ class Supervised:
 
 @contextmanager
 def supervised(*what):
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *what], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *what], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         yield Supervised(process)
     finally:
@@ -119,6 +123,16 @@ def test_a_stop_ends_the_stages_in_the_reverse_order(number):
     with supervised("serve") as run:
         run.started("log"), run.started("worker")
         run.process.send_signal(number)
+        lines, code = run.end()
+    assert lines == [["stopped", "worker"], ["stopped", "log"], ["code", "0"]]
+    assert code == 0
+
+
+def test_a_stop_that_reaches_all_at_once_ends_them_in_that_order_too():
+    """As service managers do, and `timeout`: whoever serves the others outlasts them."""
+    with supervised("serve") as run:
+        run.started("log"), run.started("worker")
+        os.killpg(run.process.pid, signal.SIGTERM)
         lines, code = run.end()
     assert lines == [["stopped", "worker"], ["stopped", "log"], ["code", "0"]]
     assert code == 0
@@ -161,7 +175,7 @@ def test_who_misses_a_process_that_was_killed_meanwhile_is_started_anew():
         first, log = run.started("misser"), run.started("log")
         os.kill(log, signal.SIGKILL)
         assert run.started("log") != log
-        os.kill(first, signal.SIGUSR1)
+        os.kill(first, signal.SIGUSR2)
         assert run.started("misser") != first
         run.process.send_signal(signal.SIGTERM)
 
@@ -171,7 +185,7 @@ def test_who_misses_what_was_there_once_is_started_anew():
     with supervised("miss", "served") as run:
         run.started("log")
         first = run.started("misser")
-        os.kill(first, signal.SIGUSR1)
+        os.kill(first, signal.SIGUSR2)
         assert run.started("misser") != first
         run.process.send_signal(signal.SIGTERM)
 
@@ -180,7 +194,7 @@ def test_who_misses_something_though_nothing_was_killed_ends_all():
     """The control: what is not there and never was will not come."""
     with supervised("miss") as run:
         first = run.started("misser")
-        os.kill(first, signal.SIGUSR1)
+        os.kill(first, signal.SIGUSR2)
         assert run.end()[1] == 4
 
 

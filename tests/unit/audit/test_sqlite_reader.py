@@ -127,14 +127,14 @@ def test_entries_are_found_by_contract_also_where_an_earlier_release_summed_them
             held = [at for at in range(size) if at % 7 in remainders]
             if isinstance(wanted, And):
                 held = [at for at in held if at % 3 == 1]
-            assert list(reader.scan(wanted, 0, size).indices) == held
+            assert _scanned(reader, wanted, size) == held
             page = reader.page(wanted, 1000)
             assert [entry.index for entry in page.entries] == held[:-1001:-1]
     # The control: what is summed up is taken from the summary.
     tamper(path, "UPDATE block_term SET bits = zeroblob(512) WHERE term LIKE 'contract=sha%'")
     with SqliteReader(path) as reader:
-        found = reader.scan(Has(Field.CONTRACT, ids[1]), 0, size).indices
-    assert list(found) == [at for at in range(size) if at % 7 == 1 and at // BLOCK_ENTRIES != 1]
+        found = _scanned(reader, Has(Field.CONTRACT, ids[1]), size)
+    assert found == [at for at in range(size) if at % 7 == 1 and at // BLOCK_ENTRIES != 1]
 
 
 def test_an_entry_that_only_its_index_has_is_a_mismatch(reader, path, tamper):
@@ -282,3 +282,7 @@ def test_many_threads_read_while_the_log_grows(path, store, open_log, make_entry
         for thread in threads:
             thread.join()
     assert faults == []
+
+
+def _scanned(reader, wanted, size):
+    return [index for found in reader.scan(wanted, 0, size) for index in found.indices]
