@@ -213,11 +213,17 @@ async def test_a_metrics_port_that_is_taken_is_said_and_ends_all(world: World, g
                 assert "free" in errors
 
 
-async def test_a_stop_lets_every_worker_write_its_last_entry(world: World, gateway: Command) -> None:
+@pytest.mark.parametrize("reaches_all", [False, True])
+async def test_a_stop_lets_every_worker_write_its_last_entry(
+    world: World, gateway: Command, reaches_all: bool
+) -> None:
+    """Also one that reaches all processes at once, as from a service manager."""
     workers = len(gateway.below()) - 1
     database = world.deployment.load().log.database
     with SqliteReader(database) as reader:
         size = reader.size()
+    for pid in gateway.below() if reaches_all else ():
+        os.kill(pid, signal.SIGTERM)
     assert gateway.stop() == 0
     with SqliteReader(database) as reader:
         kinds = [json.loads(reader.entry(index).data)["kind"] for index in range(size, reader.size())]
