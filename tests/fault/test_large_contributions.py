@@ -23,7 +23,8 @@ require_tls13()
 
 SMALL = 15_000_000
 """Bytes: enough to fill what databases keep in memory on purpose."""
-LARGE = scaled(25_000_000, 1_000_000_000)
+LARGE = 25_000_000
+HUGE = scaled(LARGE, 1_000_000_000)
 MAY_GROW_MIB = 24.0
 HOURS = 6 * 3600
 
@@ -84,8 +85,8 @@ def test_no_process_needs_more_memory_for_a_larger_file(tmp_path: Path) -> None:
     """Control: of a client and a gateway that keep records until the end both do."""
     with gateway_under_contract(tmp_path / "system") as system:
         small = peaks_of(system, tmp_path / "small.csv", SMALL)
-        for name in ("large.csv", "large.jsonl"):
-            assert grown(small, peaks_of(system, tmp_path / name, LARGE)) == set()
+        for name, size in (("large.jsonl", LARGE), ("huge.csv", HUGE)):
+            assert grown(small, peaks_of(system, tmp_path / name, size)) == set()
     with gateway_under_contract(tmp_path / "careless", KEEPS_PAGES) as careless:
         large = peaks_of(careless, tmp_path / "large.csv", LARGE, KEEPS_LINES)
     assert grown(small, large) == {"client", "worker"}
