@@ -24,20 +24,12 @@ served = SharedMark()
 def serve(name):
     if "served" in sys.argv:
         served.set()
-    # As the real ones do: signals are let in once somebody listens to them.
-    def stop(number, frame):
-        raise InterruptedError
-    signal.signal(STOP, stop)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if name == "log" else stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     say("started", name, os.getpid())
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {STOP, signal.SIGTERM, signal.SIGINT})
-        while True:
-            signal.pause()
-    except InterruptedError:
-        say("stopped", name)
-        return 0
+    # As for the real ones: all are held back until somebody listens.
+    signal.sigwait({STOP} if name == "log" else {STOP, signal.SIGTERM})
+    say("stopped", name)
+    return 0
 
 def end(code):
     say("started", "ender", os.getpid())

@@ -41,7 +41,7 @@ from gateway.vault.postgres import PostgresEngine
 from gateway.vault.sqlite import SqliteEngine
 from gateway.vault.transfer import carried_vault
 from tests.behaviour.test_contributed import GIVER, agree, give, served, shops, with_bad_rows
-from tests.behaviour.test_corrections import announce, ask, describe, recipients, waiting
+from tests.simulators.correcting import announce, ask, describe, recipients, waiting
 from tests.simulators.postgres import PostgresServer, name_database
 from tests.simulators.two_nodes import SharedLog
 from tests.simulators.usage_store import NOW, finding
