@@ -129,16 +129,7 @@ class Book:
                 opened.pop(entry.exchange, None)
             if entry.withdraws is not None:
                 self._withdraw(entry.withdraws, entry.exchange)
-            key = (
-                entry.time[:10],
-                entry.contract,
-                entry.dataset,
-                entry.consumer,
-                entry.purpose,
-                entry.kind,
-                bytes(entry.released),
-                bytes(entry.reasons),
-            )
+            key = _key(entry)
             tally = groups.get(key)
             if tally is None:
                 tally = groups[key] = Tally()
