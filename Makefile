@@ -3,8 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
-# Test processes; a file's tests stay together, so that what they share is made once.
+# Test processes; a file's tests stay together, so that what they share is made once, and in order: the long ones are not the last.
 WORKERS ?= logical
+SIDE_BY_SIDE = -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 KEEP ?=
 
 .DEFAULT_GOAL := help
@@ -24,8 +25,13 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 demo: $(VENV)/.ready ## Run the whole story in a fresh temporary deployment (KEEP=1 leaves it running)
 	@$(BIN)/gateway demo $(if $(KEEP),--keep) $(ARGS)
 
-test: $(VENV)/.ready ## Run all tests (ARGS are passed to pytest; WORKERS=0 runs them in one process)
-	@$(BIN)/pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
+test: $(VENV)/.ready ## Run all tests, those against a clock last and alone (ARGS=tests/unit chooses some; WORKERS=0 takes one process)
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/pytest -q $(SIDE_BY_SIDE) -m "not timed"
+	@$(BIN)/pytest -q -m timed
+else
+	@$(BIN)/pytest -q $(SIDE_BY_SIDE) $(ARGS)
+endif
 
 # What make test runs briefly: crashes, broken disks, altered evidence.
 FAULT_TESTS := tests/fault tests/unit/audit/test_faults.py tests/unit/audit/test_service.py \
@@ -35,7 +41,7 @@ FAULT_TESTS := tests/fault tests/unit/audit/test_faults.py tests/unit/audit/test
 
 fault: $(VENV)/.ready ## Run the fault tests in earnest, for half an hour or so (SLUICEGATE_FAULT_SCALE=0.1 for a tenth)
 	@SLUICEGATE_FAULT_SCALE=$${SLUICEGATE_FAULT_SCALE:-1} \
-		$(BIN)/pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile --timeout 7200 $(FAULT_TESTS) $(ARGS)
+		$(BIN)/pytest -q $(SIDE_BY_SIDE) --timeout 7200 $(FAULT_TESTS) $(ARGS)
 
 check: $(VENV)/.ready ## Format, lint, types, architecture, proto lint and freshness
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }

@@ -62,6 +62,7 @@ async def test_an_envelope_of_another_member_is_refused(world: SimulatedWorld) -
     await theirs.query(envelope)
 
 
+@pytest.mark.timed
 async def test_a_suspension_bites_within_a_second_and_ends_with_it(world: SimulatedWorld) -> None:
     world.add_member("short-lived-bank")
     caller = world.caller("short-lived-bank")

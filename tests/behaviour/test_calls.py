@@ -265,6 +265,7 @@ async def closing_entry_after(world: SimulatedWorld, first: int):
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.timed
 async def test_a_cancelled_query_stops_its_provider_and_leaves_an_entry(world: SimulatedWorld) -> None:
     world.registry.fault = Fault.HANGS
     caller = world.caller()
@@ -279,6 +280,7 @@ async def test_a_cancelled_query_stops_its_provider_and_leaves_an_entry(world: S
     assert (entry.kind, entry.reasons, entry.pages) == (EntryKind.EXCHANGE_FAILED, ("CANCELLED",), 0)
 
 
+@pytest.mark.timed
 async def test_a_cancelled_stream_stops_its_provider_and_says_what_left(world: SimulatedWorld) -> None:
     world.registry.gate.clear()
     caller = world.caller()
@@ -300,6 +302,7 @@ async def test_a_cancelled_stream_stops_its_provider_and_says_what_left(world: S
     assert [(item.page, item.records) for item in pages] == [(0, 10), (1, 10)]
 
 
+@pytest.mark.timed
 async def test_a_caller_that_leaves_at_its_deadline_stops_its_provider(world: SimulatedWorld) -> None:
     world.registry.fault = Fault.HANGS
     caller = world.caller()

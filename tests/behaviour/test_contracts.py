@@ -181,6 +181,7 @@ async def test_lists_come_in_pages(world: SimulatedWorld) -> None:
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.timed
 async def test_the_operator_suspends_and_the_parties_cannot_take_that_back(world: SimulatedWorld) -> None:
     found = await in_force(world)
     giver = world.client(GIVER).contracts
@@ -413,6 +414,7 @@ async def test_a_contract_holds_between_its_dates_and_its_end_is_noted(own_world
     world.log.verify()
 
 
+@pytest.mark.timed
 async def test_a_contract_of_a_suspended_member_is_not_in_force(own_world: SimulatedWorld) -> None:
     found = await in_force(own_world)
     await own_world.set_state(GIVER, MemberState.SUSPENDED)

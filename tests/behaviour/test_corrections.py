@@ -234,6 +234,7 @@ async def test_every_step_stands_in_the_log_with_the_recipients_word(world: Simu
     assert stored(world, "SELECT content FROM correction_notice") == [(None,)]
 
 
+@pytest.mark.timed
 async def test_a_correction_reaches_a_stream_that_is_open(world: SimulatedWorld) -> None:
     await ask(world, "harbour-bank", 1)
     client, heard = world.client(), asyncio.Queue[ReceivedNotice]()

@@ -171,6 +171,7 @@ async def test_without_its_ledger_nothing_leaves_that_has_a_budget(own_world: Si
 # -- delays ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.timed
 async def test_an_answer_is_held(world: SimulatedWorld) -> None:
     """Control: without the duty, it comes at once."""
     began = time.monotonic()
@@ -184,6 +185,7 @@ async def test_an_answer_is_held(world: SimulatedWorld) -> None:
     world.node.scripted.duties = None
 
 
+@pytest.mark.timed
 async def test_a_deadline_within_the_delay_is_refused_at_once(world: SimulatedWorld) -> None:
     lay(world, delay={"seconds": 20})
     caller = world.caller()

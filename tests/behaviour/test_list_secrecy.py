@@ -71,6 +71,7 @@ async def telling(world: SimulatedWorld) -> float:
     return sum(slow > fast for slow, fast in pairs) / len(pairs)
 
 
+@pytest.mark.timed
 async def test_the_moment_of_an_answer_does_not_tell_what_it_is(world: SimulatedWorld) -> None:
     """The rank statistic of Mann and Whitney; 0.15 and 0.85 lie four standard deviations off."""
     world.registry.pause_s = slow_for_hits
@@ -80,6 +81,7 @@ async def test_the_moment_of_an_answer_does_not_tell_what_it_is(world: Simulated
         world.registry.pause_s = lambda _order, _found: 0.0
 
 
+@pytest.mark.timed
 async def test_a_fault_leaves_at_the_same_moment_as_an_answer(world: SimulatedWorld) -> None:
     caller = world.caller("inspectorate")
     world.registry.fault = Fault.REFUSES
@@ -228,6 +230,7 @@ def exact_metrics(world: SimulatedWorld) -> set[str]:
     return set(world.metrics_text().splitlines())
 
 
+@pytest.mark.timed
 async def test_without_the_schedule_the_moment_would_tell(tmp_path) -> None:
     """The control: the same provider, and answers that leave as soon as they can.
 

@@ -64,6 +64,7 @@ async def until_health(world: SimulatedWorld, status: int) -> None:
     await until(is_told, within_s=10)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", FAULTS)
 async def test_while_the_log_is_unwritable_everything_is_refused(
     own_world: SimulatedWorld, name: str
@@ -94,6 +95,7 @@ async def test_while_the_log_is_unwritable_everything_is_refused(
     assert len(new) == 1
 
 
+@pytest.mark.timed
 async def test_a_caller_waits_for_a_locked_log_once(own_world: SimulatedWorld) -> None:
     """The log waits two seconds for its lock; the entry about the refusal is not waited for as long."""
     await own_world.works()

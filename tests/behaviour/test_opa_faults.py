@@ -91,6 +91,7 @@ async def deny_within_a_second(world: SimulatedWorld, code: str, reason: str) ->
     assert len(world.registry.orders) == asked, "the provider was asked without a decision"
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_query_is_denied_while_the_server_is(name: str, sidecar) -> None:
     world, server = sidecar
@@ -105,6 +106,7 @@ async def test_a_query_is_denied_while_the_server_is(name: str, sidecar) -> None
     await world.works()  # the control: the same server in health
 
 
+@pytest.mark.timed
 async def test_a_query_is_denied_while_the_server_is_down(sidecar) -> None:
     world, server = sidecar
     await server.stop()

@@ -48,6 +48,7 @@ async def test_a_query_is_denied_when_policy(world: SimulatedWorld, fault: Polic
     assert "110101199003070134" not in f"{refusal} {world.output.getvalue()}"
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("timeout_s", "most_s"), [(0.5, 0.5), (10.0, 1.5)])
 async def test_an_engine_that_hangs_is_given_up(
     world: SimulatedWorld, timeout_s: float, most_s: float

@@ -191,6 +191,7 @@ async def ended(task: asyncio.Task) -> tuple[float, ClientError]:
     return time.monotonic() - begun, caught.value
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("state", [ContractState.SUSPENDED, ContractState.TERMINATED, ContractState.EXPIRED])
 async def test_a_running_stream_stops_within_a_second_of_the_end(world, agreed, state) -> None:
     task = await streaming(world, agreed)
@@ -203,6 +204,7 @@ async def test_a_running_stream_stops_within_a_second_of_the_end(world, agreed, 
     assert (closing.contract, closing.pages, closing.records) == (agreed.id, 2, 20)
 
 
+@pytest.mark.timed
 async def test_a_running_stream_stops_when_a_party_is_suspended(own_world: SimulatedWorld) -> None:
     world = own_world
     world.add_member("third-party")
@@ -229,6 +231,7 @@ async def test_control_a_gateway_that_does_not_look_goes_on(world, agreed, monke
     await task
 
 
+@pytest.mark.timed
 async def test_a_provider_that_is_silent_cannot_keep_an_answer_alive(world, agreed) -> None:
     world.registry.fault = Fault.HANGS
     call = asyncio.create_task(world.client().query(SELLERS, purpose="public-lookup"))
@@ -240,6 +243,7 @@ async def test_a_provider_that_is_silent_cannot_keep_an_answer_alive(world, agre
     assert world.log.entries()[-1].records == 0
 
 
+@pytest.mark.timed
 async def test_an_answer_that_is_held_is_not_given_after_the_end(world, agreed) -> None:
     world.node.scripted.duties = {"delay": {"seconds": 20}}
     try:

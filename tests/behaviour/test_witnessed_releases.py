@@ -219,6 +219,7 @@ async def test_the_same_fault_stops_nothing_at_a_tier_that_asks_for_no_witnesses
         await world.end()
 
 
+@pytest.mark.timed
 async def test_a_witness_that_hangs_is_not_waited_for_once_there_is_a_quorum(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         slow = await stack.enter_async_context(
@@ -235,6 +236,7 @@ async def test_a_witness_that_hangs_is_not_waited_for_once_there_is_a_quorum(tmp
         assert slow.bodies
 
 
+@pytest.mark.timed
 async def test_witnesses_that_hang_stop_the_release_after_the_time_that_is_set(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(silent()) for _ in range(2)]

@@ -142,6 +142,7 @@ def test_a_killed_process_is_started_anew_and_the_others_stay(name):
         assert run.end()[1] == 0
 
 
+@pytest.mark.timed
 def test_an_internal_fault_is_tried_again_and_again_ever_more_slowly():
     with supervised("5") as run:
         run.started("log")
@@ -195,6 +196,7 @@ def test_a_process_that_ends_without_a_word_is_a_fault():
         assert run.end()[1] == 5
 
 
+@pytest.mark.timed
 def test_a_second_signal_kills_what_does_not_stop():
     with supervised("hang") as run:
         log, hanger = run.started("log"), run.started("hanger")

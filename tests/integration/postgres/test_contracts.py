@@ -84,6 +84,7 @@ def test_both_engines_keep_the_same(store, tmp_path):
     assert store.versions()[1] == other.versions()[1] == [version]
 
 
+@pytest.mark.timed
 async def test_a_suspension_is_seen_by_the_other_node_by_notice(store, another):
     """P11. Control: it is heard well before anybody would have looked by itself."""
     version = active(store)
@@ -174,6 +175,7 @@ def signed_in_files(world):
     return change.version
 
 
+@pytest.mark.timed
 async def test_a_contract_moves_with_its_deployment_and_a_suspension_bites_on_both_nodes(tmp_path, server):
     """P11, over two gateways: signed on files, moved, suspended through one, gone on the other."""
     world = TwoNodes(tmp_path / "world", server)

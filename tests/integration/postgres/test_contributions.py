@@ -126,6 +126,7 @@ async def suspended_at_the_other(world: TwoNodes) -> AsyncIterator[Callable[[], 
         await until_listed(world.on(number).client(TAKER), SHOPS)
 
 
+@pytest.mark.timed
 async def test_a_suspension_at_one_node_stops_an_upload_at_the_other_within_a_second(
     world: TwoNodes, suspended_at_the_other: Callable[[], Awaitable[float]]
 ) -> None:
@@ -153,6 +154,7 @@ async def test_a_suspension_at_one_node_stops_an_upload_at_the_other_within_a_se
     assert (refusal.detail["batch"], refusal.reasons) == ("stopped", ("CONTRACT_NOT_IN_FORCE",))
 
 
+@pytest.mark.timed
 async def test_a_suspension_at_one_node_stops_an_answer_from_the_vault_at_the_other_within_a_second(
     world: TwoNodes, suspended_at_the_other: Callable[[], Awaitable[float]]
 ) -> None:

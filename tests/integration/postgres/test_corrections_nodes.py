@@ -36,6 +36,7 @@ async def world(tmp_path: Path, server: PostgresServer) -> AsyncIterator[TwoNode
         await world.stop()
 
 
+@pytest.mark.timed
 async def test_a_correction_announced_at_one_node_is_heard_at_the_other_within_a_second(
     world: TwoNodes,
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_commit_whose_answer_is_lost_is_reported_as_failed_and_found_later(
     assert examined(address).entries == 4
 
 
+@pytest.mark.timed
 def test_a_server_that_falls_silent_does_not_hold_an_append_for_ever(
     server, address, open_store, sign, batch, examined, proxy, monkeypatch
 ):
@@ -114,6 +115,7 @@ def test_a_server_that_falls_silent_does_not_hold_an_append_for_ever(
     assert examined(address).entries in (2, 3)
 
 
+@pytest.mark.timed
 def test_a_head_held_by_a_dead_node_is_free_after_seconds(address, open_store, sign, batch):
     store = open_store(address)
     with closing(connect(address, "dies")) as dead:

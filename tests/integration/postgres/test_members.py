@@ -214,15 +214,18 @@ def patient(monkeypatch):
     monkeypatch.setattr(directory, "STALE_AFTER_S", 60.0)
 
 
+@pytest.mark.timed
 async def test_a_suspension_is_heard_of_at_once_on_every_node(address, patient):
     assert max(await _seconds_until_a_suspension_bites(address)) < 1
 
 
+@pytest.mark.timed
 async def test_without_notices_it_would_come_with_the_next_look(server, address, patient):
     _silence(server, address)
     assert max(await _seconds_until_a_suspension_bites(address)) > 1
 
 
+@pytest.mark.timed
 async def test_without_notices_the_usual_look_is_soon_enough(server, address):
     _silence(server, address)
     assert max(await _seconds_until_a_suspension_bites(address)) < 1
@@ -253,6 +256,7 @@ def test_the_first_node_says_what_all_hold_and_another_is_refused(address):
             other.join()
 
 
+@pytest.mark.timed
 async def test_a_running_node_serves_nobody_once_others_hold_something_else(address):
     new = {**HELD, "policy": "sha256:new"}
     with closing(Agreement(address, HELD)) as old, closing(Agreement(address, new)) as fresh:

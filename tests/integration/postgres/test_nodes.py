@@ -103,6 +103,7 @@ async def test_of_copies_to_both_nodes_at_once_exactly_one_is_answered(world: Tw
     assert len([outcome for outcome in outcomes if not isinstance(outcome, BaseException)]) == 1
 
 
+@pytest.mark.timed
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_suspension_bites_within_a_second_on_both_nodes(world: TwoNodes) -> None:
     world.add_member("coastal-bank")

@@ -187,6 +187,7 @@ async def test_a_statement_answered_by_one_is_refused_by_the_other(nodes: Nodes)
         assert await asked(there) == "", "the control: a fresh statement is answered"
 
 
+@pytest.mark.timed
 async def test_a_suspension_bites_within_a_second_on_both(nodes: Nodes) -> None:
     async with nodes.callers() as callers:
         assert [await asked(caller) for caller in callers] == ["", ""]

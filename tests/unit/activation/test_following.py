@@ -132,6 +132,7 @@ async def test_a_proposal_counts_with_its_entry_and_not_before(
     assert (await active.decide(question)).bundle_digest == bundles[2].bundle.digest
 
 
+@pytest.mark.timed
 async def test_who_starts_between_a_proposal_and_its_entry_follows_at_once(
     follow, shared, propose, bundles, heard
 ):

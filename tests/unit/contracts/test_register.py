@@ -137,6 +137,7 @@ async def test_who_listens_hears_of_each_change_once(store, register_of):
     assert heard == [1]
 
 
+@pytest.mark.timed
 async def test_a_suspension_is_seen_by_every_worker_within_a_second(store, path, register_of):
     """P11. Control: a register that nobody keeps fresh goes on with what it has."""
     version = active(store)

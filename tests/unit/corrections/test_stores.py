@@ -224,6 +224,7 @@ def test_old_corrections_are_forgotten_once_everybody_answered(stored):
     assert [each.correction.id for each in stored.statuses(None, None, 10)] == ["c2"]
 
 
+@pytest.mark.timed
 async def test_another_process_hears_of_a_publication_within_a_second(place, stored):
     with closing(open_tables(place)) as other:
         listening = Notices(other)

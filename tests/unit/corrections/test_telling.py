@@ -145,6 +145,7 @@ def test_a_record_without_its_whole_key_gets_a_token_of_nobody(keys):
     assert namer([["a", "a", None], ["b", None, "b"]])[TOKEN_BYTES:] != made[TOKEN_BYTES:]
 
 
+@pytest.mark.timed
 def test_tokens_cost_little(keys):
     """Aimed at are 3 microseconds a record; ten times that would be a mistake."""
     namer, column = keys.namer(LOANS), [f"91310000{number:010d}" for number in range(5000)]

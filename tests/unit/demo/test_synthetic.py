@@ -126,6 +126,7 @@ def test_an_existing_database_is_left_alone(tmp_path):
     assert path.read_bytes() == b"precious"
 
 
+@pytest.mark.timed
 def test_ten_thousand_companies_take_less_than_three_seconds_of_work():
     start = time.process_time()
     assert sum(1 for _ in companies(10_000, seed=1)) == 10_000

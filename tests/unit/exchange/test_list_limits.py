@@ -34,6 +34,7 @@ def exchange(timeout_s: float, *, ago_s: float = 0.0) -> Exchange:
     return Exchange("x", Operation.LIST, call, NOW, Metrics().stopwatch(), started_s=time.monotonic() - ago_s)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("ago_s", "leaves_s"), [(0.0, 0.05), (0.03, 0.05), (0.051, 0.1), (0.12, 0.15)])
 async def test_an_answer_leaves_at_the_next_multiple(ago_s: float, leaves_s: float) -> None:
     began = exchange(5, ago_s=ago_s)

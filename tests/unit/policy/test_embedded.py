@@ -119,6 +119,7 @@ async def test_an_input_too_large_is_refused_unevaluated(embedded, allowed_input
     assert caught.value.reason is Reason.POLICY_FAILED
 
 
+@pytest.mark.timed
 async def test_a_decision_takes_well_under_a_millisecond(embedded, allowed_input):
     """The best of many, for as long as it takes a shared machine to have a calm moment."""
     best, until = math.inf, time.monotonic() + 20

@@ -121,6 +121,7 @@ async def test_the_server_decides_like_the_embedded_engine(opa, embedded, allowe
     assert (await opa.decide(allowed_input)).allow
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_faulty_server_denies_with_its_reason_within_a_second(
     name, opa, opa_simulator, allowed_input
@@ -138,6 +139,7 @@ async def test_a_faulty_server_denies_with_its_reason_within_a_second(
     )
 
 
+@pytest.mark.timed
 async def test_a_server_that_is_down_denies_within_a_second(bundle, opa_simulator, allowed_input):
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))

@@ -192,6 +192,7 @@ def test_the_control_a_worker_without_memory_takes_its_counts_with_it(make_gatew
     assert gateway.released(0) == 1
 
 
+@pytest.mark.timed
 def test_siblings_that_hang_cost_one_second_together(make_gateway):
     """Nobody accepts at the other places, as while a worker is started anew."""
     gateway = make_gateway(4)
@@ -202,6 +203,7 @@ def test_siblings_that_hang_cost_one_second_together(make_gateway):
     assert ANSWER_TIMEOUT_S == 1
 
 
+@pytest.mark.timed
 def test_siblings_that_answer_cost_no_such_wait(three):
     started = time.monotonic()
     three.released(0)
@@ -237,6 +239,7 @@ def test_half_an_answer_is_none(make_gateway, closes, length):
     assert told["sluicegate_workers"] == 1
 
 
+@pytest.mark.timed
 def test_an_answer_without_end_is_cut_off(make_gateway, monkeypatch):
     monkeypatch.setattr("gateway.telemetry.siblings.MAX_ANSWER_BYTES", 100_000)
     gateway = make_gateway(2)
@@ -288,6 +291,7 @@ class Lines(io.StringIO):
         return {json.loads(line)["event"]: json.loads(line) for line in self.getvalue().splitlines()}
 
 
+@pytest.mark.timed
 def test_a_sibling_whose_metrics_fail_says_so_and_is_not_waited_for(three):
     lines = Lines()
     configure_logging(lines)
