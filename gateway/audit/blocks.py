@@ -7,14 +7,29 @@ occurs in it one bit for each entry.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway.audit.filter import Field
+from gateway.audit.uses import (
+    COUNTABLE,
+    PAGES,
+    REASONS,
+    RECORDS,
+    RELEASED,
+    BesideColumns,
+    Use,
+    digit_term,
+    digits,
+    is_term_of_use,
+    uses_of,
+    worth_summing,
+)
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.model.entry import Entry
 
@@ -25,8 +40,18 @@ WITHOUT_CONTRACT: Final = "contract="
 """The term of entries without a contract; those of contracts begin with it. Every summary has it, be it
 without a bit: a block whose summary lacks it was summed up by a release that knew no such terms."""
 
+_Value = TypeVar("_Value", str, str | None)
+
+_NO_USE: Final = (None, 0, 0)
+"""Stands for an entry that may not be counted, where numbers are summed up."""
+
 _FEW_VALUES: Final = 32
 """Up to so many values of a column, a pass for each costs less than a look at each row."""
+
+
+_FEW_BITS: Final = 256
+"""Up to so many bits of a block, taking one after the other costs less than a look at each place."""
+_FLAGS: Final = bytes.maketrans(b"01", b"\x00\x01")
 
 
 class IndexRow(NamedTuple):
@@ -43,7 +68,8 @@ class IndexRow(NamedTuple):
     tier: str
     purpose: str
     contract: str
-    """The last, as it is no column of the table (`COLUMNS`)."""
+    """This and what follows are no columns of the table (`COLUMNS`)."""
+    use: Use | None
 
     @classmethod
     def of(cls, entry: Entry) -> IndexRow:
@@ -59,12 +85,16 @@ class IndexRow(NamedTuple):
             entry.tier,
             entry.purpose,
             entry.contract,
+            *uses_of([entry]),
         )
 
 
-COLUMNS: Final = IndexRow._fields[:-1]
+COLUMNS: Final = IndexRow._fields[: IndexRow._fields.index("contract")]
 """What of a row is a column of a log's table, beside the entry. An entry's contract is not: it is the longest
-of all values and seldom asked for, and stands in the entry for whoever asks (`contracts_of`)."""
+of all values and seldom asked for, and stands in the entry for whoever asks (`beside_columns`); neither is
+what it says of use."""
+NOTHING_LISTED: Final = IndexRow._make([*[""] * (len(COLUMNS) + 1), None])
+"""The row of what is no entry."""
 
 
 class IndexColumns(NamedTuple):
@@ -80,37 +110,32 @@ class IndexColumns(NamedTuple):
     tier: Sequence[str]
     purpose: Sequence[str]
     contract: Sequence[str]
+    use: Sequence[Use | None]
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> IndexColumns:
         """Return the rows of `entries`; for many this costs a third of what `IndexRow.of` of each does."""
-        columns = [list(map(attrgetter(name), entries)) for name in cls._fields]
+        columns: list[Any] = [list(map(attrgetter(name), entries)) for name in cls._fields[:-1]]
         reasons = columns[_REASONS]
         if any(reasons):
             columns[_REASONS] = ["".join([f" {code} " for code in codes]) for codes in reasons]
         else:
             columns[_REASONS] = [""] * len(entries)
-        return cls(*columns)
+        return cls._make([*columns, uses_of(entries)])
 
 
-class _OfContract(msgspec.Struct):
-    """What is read of an entry for its contract alone."""
-
-    contract: str = ""
+_decode_beside_columns: Final = msgspec.json.Decoder(BesideColumns).decode
 
 
-_decode_contract: Final = msgspec.json.Decoder(_OfContract).decode
-
-
-def contracts_of(leaves: Iterable[bytes]) -> list[str]:
-    """Return the contract of each entry, empty without one. What is no entry has none; `fsck` finds it."""
-    contracts = []
+def beside_columns(leaves: Iterable[bytes]) -> list[tuple[str, Use | None]]:
+    """Return contract and use of each entry. What is no entry has none; `fsck` finds it."""
+    found = []
     for leaf in leaves:
         try:
-            contracts.append(_decode_contract(leaf).contract)
+            found.append(_decode_beside_columns(leaf))
         except DECODE_ERRORS:
-            contracts.append("")
-    return contracts
+            found.append(BesideColumns())
+    return list(zip([read.contract for read in found], uses_of(found), strict=True))
 
 
 PLACES: Final = {
@@ -151,18 +176,22 @@ class GrowingSummary:
 
     def __init__(self) -> None:
         self._times: list[str] = []
-        self._bits: dict[str, int] = {WITHOUT_CONTRACT: 0}
+        self._bits: dict[str, int] = {WITHOUT_CONTRACT: 0, COUNTABLE: 0}
         self.entries = 0
 
     def add(self, columns: IndexColumns) -> None:
         """Add the next rows, at least one."""
         self._times += min(columns.time), max(columns.time)
-        for field, column in PLACES.items():
-            for value, bits in _bits_by_value(columns[column]).items():
+        texts: tuple[Sequence[str], ...] = columns[:-1]
+        for field, place in PLACES.items():
+            for value, bits in _bits_by_value(texts[place]).items():
                 self._set(term_of(field, value), bits)
-        for codes, bits in _bits_by_value(columns.reasons).items():
+        by_reasons = _bits_by_value(columns.reasons)
+        for codes, bits in by_reasons.items():
             for code in codes.split() or [""]:
                 self._set(term_of(Field.REASON, code), bits)
+        if any(columns.use):
+            self._add_uses(columns.use, by_reasons)
         if "" in columns.exchange:
             without = bits_of([not exchange for exchange in columns.exchange])
             self._set(term_of(Field.EXCHANGE, ""), without)
@@ -172,8 +201,27 @@ class GrowingSummary:
         """Return the summary; raise `ValueError` unless the block is full."""
         if self.entries != BLOCK_ENTRIES:
             raise ValueError("only full blocks are summed up")
-        bits = {term: bits.to_bytes(BLOCK_BYTES, "little") for term, bits in self._bits.items()}
+        counts = worth_summing(self._bits)
+        bits = {
+            term: bits.to_bytes(BLOCK_BYTES, "little")
+            for term, bits in self._bits.items()
+            if counts or not is_term_of_use(term)
+        }
         return BlockSummary(min(self._times), max(self._times), bits)
+
+    def _add_uses(self, uses: Sequence[Use | None], by_reasons: Mapping[str, int]) -> None:
+        released, records, pages = zip(*[use or _NO_USE for use in uses], strict=True)
+        by_released = _bits_by_value(released)
+        countable = (1 << len(uses)) - 1 ^ by_released.pop(None, 0)
+        self._set(COUNTABLE, countable)
+        for names, bits in by_released.items():
+            self._set(f"{RELEASED}{names}", bits)
+        for listed, bits in by_reasons.items():
+            if bits & countable:
+                self._set(REASONS + listed, bits & countable)
+        for prefix, numbers in ((RECORDS, records), (PAGES, pages)):
+            for place, bits in digits(numbers):
+                self._set(digit_term(prefix, place), bits)
 
     def _set(self, term: str, bits: int) -> None:
         self._bits[term] = self._bits.get(term, 0) | bits << self.entries
@@ -194,7 +242,21 @@ def bits_of(flags: Sequence[bool]) -> int:
     return int("".join(["1" if flag else "0" for flag in reversed(flags)]) or "0", 2)
 
 
-def _bits_by_value(column: Sequence[str]) -> dict[str, int]:
+def set_bits(bits: int, *, highest_first: bool = False) -> Iterator[int]:
+    """Yield the places of the bits that are set, in a number of one block."""
+    if bits.bit_count() > _FEW_BITS:
+        # All at once: a flag of one byte for each entry, the newest first.
+        flags = f"{bits:0{BLOCK_ENTRIES}b}".encode().translate(_FLAGS)
+        block = range(BLOCK_ENTRIES)
+        yield from compress(block[::-1], flags) if highest_first else compress(block, flags[::-1])
+        return
+    while bits:
+        at = (bits if highest_first else bits & -bits).bit_length() - 1
+        bits ^= 1 << at
+        yield at
+
+
+def _bits_by_value(column: Sequence[_Value]) -> dict[_Value, int]:
     """Return for each value of the column the number whose bit i says that row i has it."""
     codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
     if len(codes) == 1:

@@ -21,6 +21,7 @@ import msgspec
 from gateway.audit.blocks import (
     BLOCK_ENTRIES,
     COLUMNS,
+    NOTHING_LISTED,
     WITHOUT_CONTRACT,
     GrowingSummary,
     IndexColumns,
@@ -38,6 +39,7 @@ from gateway.audit.sqlite_publications import contradictions
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading, expected_objects
 from gateway.audit.tiles import TILE_WIDTH
 from gateway.audit.tree import HASH_BYTES, leaf_hash, leaf_hashes
+from gateway.audit.uses import COUNTABLE, is_term_of_use
 from gateway.evidence.canonical import DECODE_ERRORS
 from gateway.model.entry import Entry, EntryKind
 
@@ -61,7 +63,6 @@ _TOGETHER: Final = (
     + ", ".join(f"group_concat({name}, '\n')" for name in COLUMNS)
     + " FROM entry WHERE idx >= ? AND idx < ?"
 )
-_NOTHING_LISTED: Final = IndexRow(*[""] * len(IndexRow._fields))
 
 _Row = tuple[Any, ...]
 
@@ -222,7 +223,7 @@ class _Examination:
         if examined is None:
             return None
         expected = IndexColumns.of(examined)
-        for column, listed in zip(expected[: len(COLUMNS)], columns, strict=True):
+        for column, listed in zip(expected[:-2], columns, strict=True):
             text = "\n".join(column)
             # With a line break in a value, lines are no rows.
             if text.encode() != listed or text.count("\n") != count - 1:
@@ -249,7 +250,7 @@ class _Examination:
         examined = self._forms.examine(rows[0][0], entries)
         findings.extend(examined.findings)
         for (index, _, _, *listed), entry in zip(rows, examined.entries, strict=True):
-            if entry is not None and listed != [text.encode() for text in IndexRow.of(entry)[: len(COLUMNS)]]:
+            if entry is not None and listed != [text.encode() for text in IndexRow.of(entry)[:-2]]:
                 what = "the entry's row in the index says something else than the entry"
                 findings.append(Finding("index", what, index))
         return _Chunk(leaves, _columns(examined.entries), examined.entries), findings
@@ -314,9 +315,11 @@ class _Examination:
         summary, self._block = self._block.summary(), GrowingSummary()
         number = self.size // BLOCK_ENTRIES - 1
         bits = dict(summary.bits)
+        # Summed up by an earlier release, or as if it were: entries of this block are read instead.
         if not self._stored_bits(WITHOUT_CONTRACT, number):
-            # Summed up by an earlier release, or as if it were: a search reads the entries of this block.
             bits = {term: one for term, one in bits.items() if not term.startswith(WITHOUT_CONTRACT)}
+        if not self._stored_bits(COUNTABLE, number):
+            bits = {term: one for term, one in bits.items() if not is_term_of_use(term)}
         self._block_terms += len(bits)
         times = self._connection.execute(
             "SELECT first_time, last_time FROM block WHERE number = ?", (number,)
@@ -449,5 +452,5 @@ def _contiguous(rows: Sequence[_Row], first: int) -> int:
 
 def _columns(entries: Sequence[Entry | None]) -> IndexColumns:
     """Return what the index must say of the entries; of what is no entry, nothing."""
-    rows = [_NOTHING_LISTED if entry is None else IndexRow.of(entry) for entry in entries]
+    rows = [NOTHING_LISTED if entry is None else IndexRow.of(entry) for entry in entries]
     return IndexColumns._make(zip(*rows, strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from itertools import compress, islice
+from itertools import islice
 from typing import Final, Protocol
 
 from gateway.audit.blocks import (
@@ -19,6 +19,7 @@ from gateway.audit.blocks import (
     WITHOUT_CONTRACT,
     IndexRow,
     bits_of,
+    set_bits,
     term_of,
 )
 from gateway.audit.errors import LogMismatchError
@@ -36,10 +37,6 @@ _CUT_BLOCK_LOOKUPS: Final = BLOCK_ENTRIES
 """What reading the times of a block's entries counts for: it takes as long."""
 _READ_BLOCK_LOOKUPS: Final = 2 * BLOCK_ENTRIES
 """What reading the entries of a block counts for."""
-
-_FEW_BITS: Final = 256
-"""Up to so many bits of a block, taking one after the other costs less than a look at each place."""
-_FLAGS: Final = bytes.maketrans(b"01", b"\x00\x01")
 
 _FULL: Final = b"\xff" * BLOCK_BYTES
 _EMPTY: Final = bytes(BLOCK_BYTES)
@@ -398,17 +395,9 @@ def _indices(stretch: _Stretch, found: int, start: int, end: int, *, newest_firs
     raw = within.to_bytes(-(-(stretch.end - stretch.start) // 8), "little")
     places: Sequence[int] = range(0, len(raw), BLOCK_BYTES)
     for place in reversed(places) if newest_first else places:
-        bits = int.from_bytes(raw[place : place + BLOCK_BYTES], "little")
         base = stretch.start + place * 8
-        if bits.bit_count() > _FEW_BITS:
-            # All at once: a flag of one byte for each entry, the newest first.
-            flags = f"{bits:0{BLOCK_ENTRIES}b}".encode().translate(_FLAGS)
-            block = range(base, base + BLOCK_ENTRIES)
-            yield from compress(block[::-1], flags) if newest_first else compress(block, flags[::-1])
-            continue
-        while bits:
-            at = (bits if newest_first else bits & -bits).bit_length() - 1
-            bits ^= 1 << at
+        bits = int.from_bytes(raw[place : place + BLOCK_BYTES], "little")
+        for at in set_bits(bits, highest_first=newest_first):
             yield base + at
 
 

@@ -12,13 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
-from gateway.audit.blocks import BLOCK_BYTES, COLUMNS, IndexRow, contracts_of
+from gateway.audit.blocks import BLOCK_BYTES, COLUMNS, BlockSummary, IndexRow, beside_columns
 from gateway.audit.errors import EntryNotFoundError, LogMismatchError, LogUnavailableError
 from gateway.audit.filter import Filter
 from gateway.audit.prover import KnownTiles, TreeHashes
 from gateway.audit.search import damaged_index, search, search_page
 from gateway.audit.sqlite_schema import check_schema, connect_for_reading
 from gateway.audit.store import MAX_PAGE_SIZE, SCANNED_AT_ONCE, EntryPage, ScannedEntries, StoredEntry
+from gateway.audit.summaries import read_summaries
 from gateway.audit.tiles import TILE_WIDTH, row_length
 from gateway.audit.tree import HASH_BYTES
 
@@ -32,6 +33,16 @@ _COLUMN: Final = {
     name: f"SELECT {name} FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608 -- fixed names
     for name in COLUMNS
 }
+_TERMS: Final = """
+WITH RECURSIVE found (term) AS (
+    SELECT min(term) FROM block_term WHERE term >= :prefix
+    UNION ALL
+    SELECT (SELECT min(term) FROM block_term WHERE term > found.term) FROM found
+    WHERE substr(found.term, 1, length(:prefix)) = :prefix
+)
+SELECT term FROM found WHERE substr(term, 1, length(:prefix)) = :prefix
+"""
+"""From one term to the next: each stands in many rows."""
 _LEAVES: Final = "SELECT data FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"
 _ROWS: Final = f"SELECT {', '.join(COLUMNS)}, data FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608
 
@@ -112,16 +123,21 @@ class SqliteIndex:
             for at, number in enumerate(numbers.split(","))
         ]
 
+    def terms(self, prefix: str) -> Sequence[str]:
+        """Return the terms that begin with `prefix`, in whatever block."""
+        return [term for (term,) in self._connection.execute(_TERMS, {"prefix": prefix})]
+
     def rows(self, start: int, end: int) -> Sequence[IndexRow]:
         """Return the rows of the entries from `start` to before `end`, in order."""
         rows = self._connection.execute(_ROWS, (start, end)).fetchall()
-        contracts = contracts_of(data for *_, data in rows)
-        return [IndexRow._make((*row[:-1], contract)) for row, contract in zip(rows, contracts, strict=True)]
+        beside = beside_columns(data for *_, data in rows)
+        return [IndexRow._make((*row[:-1], *found)) for row, found in zip(rows, beside, strict=True)]
 
     def column(self, name: str, start: int, end: int) -> Sequence[str]:
         """Return a field of the rows of the entries from `start` to before `end`, in order."""
         if name == "contract":
-            return contracts_of(leaf for (leaf,) in self._connection.execute(_LEAVES, (start, end)))
+            leaves = self._connection.execute(_LEAVES, (start, end))
+            return [contract for contract, _ in beside_columns(leaf for (leaf,) in leaves)]
         return [value for (value,) in self._connection.execute(_COLUMN[name], (start, end))]
 
     def of_exchange(self, exchange: str) -> Sequence[int]:
@@ -221,10 +237,19 @@ class SqliteReader:
             start, end = max(0, start), min(end, size)
             found = search(SqliteIndex(connection), wanted, start, end, newest_first=False, size=size)
             indices = array("Q", found)
+        yield from self.gather(indices)
+
+    def gather(self, indices: Sequence[int]) -> Iterator[ScannedEntries]:
+        """Yield the entries at `indices`, in their order, many together."""
         for first in range(0, len(indices), SCANNED_AT_ONCE):
             with self._connection() as connection:
-                scanned = _scanned(connection, indices[first : first + SCANNED_AT_ONCE].tolist())
+                scanned = _scanned(connection, list(indices[first : first + SCANNED_AT_ONCE]))
             yield scanned
+
+    def summaries(self, prefixes: Sequence[str], first: int, end: int) -> Sequence[BlockSummary]:
+        """Return the summaries of full blocks, with the terms that begin with one of `prefixes`."""
+        with self._snapshot() as connection:
+            return read_summaries(SqliteIndex(connection), prefixes, first, end)
 
     def checkpoint(self) -> str:
         """Return the latest checkpoint as a signed note."""

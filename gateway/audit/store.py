@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, Self
 
-from gateway.audit.blocks import IndexRow
+from gateway.audit.blocks import BlockSummary, IndexRow
 from gateway.audit.errors import EntryTooLargeError
 from gateway.audit.filter import Filter
 from gateway.audit.note import Ed25519Verifier
@@ -235,6 +235,17 @@ class AuditReader(HashReader, Protocol):
 
         For counting: at most `SCANNED_AT_ONCE` come together. All are found in one committed state; nothing
         is held while the caller has the turn, as what a log holds never changes.
+        """
+        ...
+
+    def gather(self, indices: Sequence[int]) -> Iterator[ScannedEntries]:
+        """Yield the entries at `indices`, in their order, as many together."""
+        ...
+
+    def summaries(self, prefixes: Sequence[str], first: int, end: int) -> Sequence[BlockSummary]:
+        """Return the summaries of the full blocks from number `first` to before `end`.
+
+        They have the terms that begin with one of `prefixes`. Raises `LogMismatchError` if one is missing.
         """
         ...
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
     """Pages have left, and no end is in the log."""
 
 
-_Key = tuple[str, str, str, str, str, str, bytes, bytes]
+Key = tuple[str, str, str, str, str, str, bytes, bytes]
 """A group with the kind of its entries for its outcome: plain values are found twice as fast."""
 
 _OUTCOMES: Final = {RELEASED: Outcome.RELEASED, DENIED: Outcome.DENIED, FAILED: Outcome.FAILED}
@@ -56,6 +56,17 @@ class Group(NamedTuple):
     """JSON list of the names of the fields released, as entries have it."""
     reasons: bytes
     """JSON list of the reason codes."""
+
+
+class Sum(NamedTuple):
+    """Entries of one group that were counted together, and what they add up to."""
+
+    key: Key
+    exchanges: int
+    records: int
+    pages: int
+    entries: Sequence[int]
+    """Their indices."""
 
 
 class Tally:
@@ -111,7 +122,7 @@ class Book:
         self.member = member
         self._entry_at = entry_at
         self._with_entries = with_entries
-        self._groups: dict[_Key, Tally] = {}
+        self._groups: dict[Key, Tally] = {}
         self._open: dict[str, _OpenStream] = {}
 
     def add(self, entries: Iterable[tuple[int, Seen]]) -> None:
@@ -128,7 +139,7 @@ class Book:
             if opened:
                 opened.pop(entry.exchange, None)
             if entry.withdraws is not None:
-                self._withdraw(entry.withdraws, entry.exchange)
+                self._withdraw(entry.withdraws, entry.exchange, before=index)
             key = _key(entry)
             tally = groups.get(key)
             if tally is None:
@@ -138,6 +149,21 @@ class Book:
             tally.pages += entry.pages
             if keeps:
                 tally.entries.append(index)
+
+    def add_sums(self, sums: Iterable[Sum]) -> None:
+        """Count this member's closing entries that belong to no stream and withdraw nothing, added up.
+
+        Among the other entries the order is that of the log; these may come before or after them.
+        """
+        for key, exchanges, records, pages, entries in sums:
+            tally = self._groups.get(key)
+            if tally is None:
+                tally = self._groups[key] = Tally()
+            tally.exchanges += exchanges
+            tally.records += records
+            tally.pages += pages
+            if self._with_entries:
+                tally.entries.extend(entries)
 
     def lines(self, period: Period, find_request: FindRequest) -> Iterator[Counted]:
         """Yield the groups of `period` in a stable order; of open exchanges, too."""
@@ -168,8 +194,10 @@ class Book:
         stream.pages += 1
         stream.entries.append(index)
 
-    def _withdraw(self, index: int, exchange: str) -> None:
-        """Take back the release at `index`, if it was counted here."""
+    def _withdraw(self, index: int, exchange: str, *, before: int) -> None:
+        """Take back the release at `index`, if it was counted here and stands before what withdraws it."""
+        if index >= before:
+            return
         release = self._entry_at(index)
         if release is None or release.kind != RELEASED or release.exchange != exchange:
             return
@@ -185,7 +213,7 @@ class Book:
             tally.entries.remove(index)
 
 
-def _key(entry: Seen) -> _Key:
+def _key(entry: Seen) -> Key:
     return (
         entry.time[:10],
         entry.contract,
@@ -198,7 +226,7 @@ def _key(entry: Seen) -> _Key:
     )
 
 
-def _group(key: _Key) -> Group:
+def _group(key: Key) -> Group:
     day, contract, dataset, consumer, purpose, kind, fields, reasons = key
     return Group(day, contract, dataset, consumer, purpose, _OUTCOMES[kind], fields, reasons)
 

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from itertools import chain, groupby
 from typing import Final
 
+from gateway.audit.blocks import BLOCK_ENTRIES, term_of
 from gateway.audit.filter import And, Field, Filter, Has, Or, since, until
 from gateway.audit.store import AuditReader, ScannedEntries
+from gateway.clock import rfc3339
 from gateway.usage.book import Book, Counted
 from gateway.usage.period import Period
 from gateway.usage.seen import COUNTED, REQUESTED, Seen, see, see_all
+from gateway.usage.summing import PREFIXES, SummedBlock
 
 KEPT_BOOKS: Final = 32
 """Books kept for the next question; the one that was asked for longest ago makes room."""
 
 _READ_AT_ONCE: Final = 262_144
 """Entries searched together: 2 MiB of indices, if all are found."""
+
+_BLOCKS_AT_ONCE: Final = 512
+"""Blocks of which the summaries are read together: usually some 20 MiB."""
+
+_FOR_EVER: Final = "9999"
+"""After every time of an entry."""
 
 
 class LogBook:
@@ -36,7 +48,10 @@ class LogBook:
     ) -> None:
         """Take the span of entries' times; None is the beginning of the log, or no end."""
         self._reader = reader
+        self._member = member
         self._wanted = _wanted(member, begins, ends)
+        self._begins = "" if begins is None else rfc3339(begins)
+        self._ends = _FOR_EVER if ends is None else rfc3339(ends)
         self._empty = partial(Book, member, self._release, with_entries=with_entries)
         self._book = self._empty()
         self._lock = threading.Lock()
@@ -48,32 +63,74 @@ class LogBook:
     def read(self, size: int) -> None:
         """Count the entries up to the tree of `size`.
 
-        While some are counted, the next are read: the database does that beside Python. Raises
-        `LogUnavailableError`, and `LogMismatchError` if an entry is not one; may then be called again.
+        Full blocks are counted by their summaries where these suffice. Raises `LogUnavailableError`, and
+        `LogMismatchError` if an entry is not one; may then be called again.
         """
         with self._lock:
-            for start in range(self.size, size, _READ_AT_ONCE):
-                self._read_part(start, min(size, start + _READ_AT_ONCE))
+            first, end = -(-self.size // BLOCK_ENTRIES), size // BLOCK_ENTRIES
+            if first < end:
+                self._read_entries(first * BLOCK_ENTRIES)
+                for number in range(first, end, _BLOCKS_AT_ONCE):
+                    self._read_blocks(number, min(end, number + _BLOCKS_AT_ONCE))
+            self._read_entries(size)
 
-    def _read_part(self, start: int, end: int) -> None:
-        scan = self._reader.scan(self._wanted, start, end)
-        with ThreadPoolExecutor(1, thread_name_prefix="usage") as ahead:
-            coming = ahead.submit(next, scan, None)
-            while (found := coming.result()) is not None:
+    def _read_blocks(self, first: int, end: int) -> None:
+        own = term_of(Field.PROVIDER, self._member)
+        with_own = [
+            number
+            for number, summary in enumerate(self._reader.summaries([own], first, end), first)
+            if own in summary.bits and summary.last_time >= self._begins and summary.first_time < self._ends
+        ]
+        if with_own:
+            self.size, last = with_own[0] * BLOCK_ENTRIES, with_own[-1] + 1
+            summaries = self._reader.summaries([own, *PREFIXES], with_own[0], last)
+            blocks = [
+                SummedBlock(number, summary, self._member)
+                for number, summary in enumerate(summaries, with_own[0])
+            ]
+            for suffices, run in groupby(blocks, lambda block: block.suffices(self._begins, self._ends)):
+                together = list(run)
+                if suffices:
+                    self._count_blocks(together)
+                else:
+                    self._read_entries(together[-1].end)
+        self.size = end * BLOCK_ENTRIES
+
+    def _read_entries(self, end: int) -> None:
+        """Read those before `end` one by one. While some are counted the next are read: beside Python."""
+        for start in range(self.size, end, _READ_AT_ONCE):
+            scan = self._reader.scan(self._wanted, start, min(end, start + _READ_AT_ONCE))
+            with ThreadPoolExecutor(1, thread_name_prefix="usage") as ahead:
                 coming = ahead.submit(next, scan, None)
-                self._count(found)
-        self.size = end
+                while (found := coming.result()) is not None:
+                    coming = ahead.submit(next, scan, None)
+                    self._count(found)
+        self.size = max(self.size, end)
+
+    def _count_blocks(self, blocks: Sequence[SummedBlock]) -> None:
+        rest = [index for block in blocks for index in block.rest()]
+        with self._anew_on_error():
+            self._book.add_sums(chain.from_iterable(block.sums() for block in blocks))
+            for found in self._reader.gather(rest):
+                self._book.add(see_all(found))
+        self.size = blocks[-1].end
+        self.counted += sum(block.told for block in blocks)
 
     def _count(self, found: ScannedEntries) -> None:
         entries = see_all(found)
-        try:
+        with self._anew_on_error():
             self._book.add(entries)
-        except BaseException:
-            # Some of them may be counted: the next reading begins with the first entry again.
-            self._book, self.size, self.counted = self._empty(), 0, 0
-            raise
         self.size = found.indices[-1] + 1
         self.counted += len(found.indices)
+
+    @contextmanager
+    def _anew_on_error(self) -> Iterator[None]:
+        """Where counting fails some may be counted: let the next reading begin with the first entry again."""
+        try:
+            yield
+        except BaseException:
+            self._book, self.size, self.counted = self._empty(), 0, 0
+            raise
 
     def lines(self, period: Period) -> list[Counted]:
         """Return what was counted for `period`, in a stable order."""

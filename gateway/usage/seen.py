@@ -18,7 +18,9 @@ RELEASED: Final = EntryKind.EXCHANGE_RELEASED.value
 FAILED: Final = EntryKind.EXCHANGE_FAILED.value
 DENIED: Final = EntryKind.EXCHANGE_DENIED.value
 
-COUNTED: Final = (PAGE, RELEASED, FAILED, DENIED)
+CLOSING: Final = (RELEASED, FAILED, DENIED)
+"""The kinds of entries with which an exchange ends."""
+COUNTED: Final = (PAGE, *CLOSING)
 """The kinds of entries that say what has left, or that nothing has."""
 
 _NONE: Final = msgspec.Raw(b"[]")

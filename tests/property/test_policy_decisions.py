@@ -25,7 +25,7 @@ QUESTIONS = Questions(BUNDLE, CASES)
 CHAPTERS = ("purposes", "memoranda", "legal_bases", "member_classes", "tiers", "catalogue")
 TIERS = [*BUNDLE.data["tier_names"], "cosmic"]
 TERM_DEPTH = 3
-"""Of `contract.fields.NAME`."""
+"""Of `contract.fields.NAME` and `dataset.fields.NAME`."""
 STRICTNESS = {treatment.value: rank for rank, treatment in enumerate(TREATMENT_ORDER)}
 
 relaxed = settings(
@@ -56,18 +56,47 @@ def strictness(result: dict, field: str) -> int:
     return STRICTNESS["drop"] if obligation is None else STRICTNESS[obligation["treatment"]]
 
 
-@relaxed
-@given(content=near_questions())
-def test_taking_a_fact_away_never_turns_a_denial_into_an_allowance_nor_weakens_an_obligation(engine, content):
+def take_every_fact_away(engine: EmbeddedEngine, content: dict) -> None:
+    """Take one after the other away; fail if without it more is allowed, or shown."""
     before = decide(engine, content)
     for path in keys(content):
         if path[:2] == ("contract", "fields") and len(path) == TERM_DEPTH:
             continue  # a contract without the term is another contract; no fact is missing from it
         after = decide(engine, without(content, path))
+        if path[:2] == ("dataset", "fields") and len(path) == TERM_DEPTH:
+            assert strictness(after, path[-1]) == STRICTNESS["drop"]
+            if not content["fields"] and not before["allow"]:
+                continue  # all that the dataset has is asked for, and it has less: see below
         assert before["allow"] or not after["allow"], path
         for field in after["obligations"]:
             assert strictness(after, field) >= strictness(before, field), path
         assert not after["allow"] or not is_weaker(after["duties"], before["duties"]), path
+
+
+@relaxed
+@given(content=near_questions())
+def test_taking_a_fact_away_never_turns_a_denial_into_an_allowance_nor_weakens_an_obligation(engine, content):
+    take_every_fact_away(engine, content)
+
+
+def test_nor_does_it_in_any_case_that_is_denied_for_one_reason(engine):
+    denied = [case for case in CASES if len(case.expect.reasons) == 1]
+    assert denied
+    for case in denied:
+        take_every_fact_away(engine, msgspec.to_builtins(case.policy_input))
+
+
+def test_a_dataset_without_the_field_that_names_persons_is_another_dataset_and_shows_nothing_of_it(engine):
+    """No fact is missing from what is left; asked for by name, the field that is gone allows nothing."""
+    [case] = [case for case in CASES if case.title.endswith("identifies a person tells of that person")]
+    content = msgspec.to_builtins(case.policy_input)
+    person = ("dataset", "fields", "representative_id")
+    assert not decide(engine, content)["allow"]
+    named = decide(engine, without({**content, "fields": ["representative_id"]}, person))
+    assert not named["allow"]
+    everything = decide(engine, without({**content, "fields": []}, person))
+    assert everything["allow"]
+    assert set(everything["obligations"]) == {"uscc"}
 
 
 @relaxed

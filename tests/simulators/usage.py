@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,6 +145,28 @@ exchanges = st.lists(
     ),
     max_size=25,
 )
+
+
+def many_exchanges(count: int, *, seconds: int, seed: int = 4) -> list[Exchange]:
+    """Return exchanges of two providers within so many seconds, one in ten a stream."""
+    chance = random.Random(seed)
+    return [
+        Exchange(
+            chance.choice((AMBER, AMBER, BIRCH)),
+            chance.choice(BANKS),
+            chance.choice(PURPOSES),
+            chance.randrange(seconds),
+            tuple(chance.randrange(1, 900) for _ in range(chance.randrange(1, 4)))
+            if chance.random() < 0.1
+            else (),
+            chance.randrange(0, 700),
+            chance.choice(
+                ("released", "released", "released", "denied", "failed", "withdrawn", "cut", "crashed")
+            ),
+            chance.randrange(3),
+        )
+        for _ in range(count)
+    ]
 
 
 def entries_of(made: Sequence[Exchange]) -> list[Entry]:

@@ -15,7 +15,7 @@ portions := {
 	"closed": closed,
 	"untreated": named - tiered,
 	"withdrawn": (named & tiered) - shown,
-	"personal": personal,
+	"personal": (personal | unclear),
 	"shown": shown,
 	"masks": masks,
 	"coarsenings": coarsenings,
@@ -53,6 +53,9 @@ portions := {
 
 	# Identifiers of persons go out as pseudonyms, or as they are, where the tier says so; else not at all.
 	personal := {name | some name in visible; identifiers[described[name].identifier].person != false}
+
+	# What is not described in full is shown nowhere; that it tells of nobody is not known either.
+	unclear := {name | some name in (considered | read); count(described[name]) != 5}
 	coded := {name | requirements.person_identifiers == "pseudonymise"; some name in personal}
 	disclosed := {name | requirements.person_identifiers == "release"; some name in personal}
 	plain := (visible - personal) | disclosed

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from gateway.audit import postgres_reader, sqlite_reader
+from gateway.audit.blocks import BLOCK_ENTRIES
 from gateway.audit.filter import EVERYTHING
 from gateway.audit.postgres_reader import PostgresReader
 from gateway.audit.store import prepare_entry
@@ -73,3 +74,21 @@ def test_counting_from_a_log_in_postgresql_is_counting_from_a_file(
         first, second = (book.lines(made.YEAR) for book in books)
         assert first == second
         assert sum(line.records for line in first) == sum(exchange.has_left for exchange in exchanges)
+
+
+def test_full_blocks_in_postgresql_are_counted_by_their_summaries(address, open_store, sign, tmp_path):
+    entries = made.entries_of(made.many_exchanges(4500, seconds=80_000))
+    assert len(entries) > 2 * BLOCK_ENTRIES
+    store = open_store(address)
+    for start in range(0, len(entries), 3000):
+        store.append([prepare_entry(entry) for entry in entries[start : start + 3000]], sign, NOW)
+    with PostgresReader(address) as reader, made.log_of(tmp_path / "audit.db", entries) as file:
+        prefixes = ["provider=a", "consumer=", "use"]
+        assert reader.summaries(prefixes, 0, 2) == file.summaries(prefixes, 0, 2)
+        assert any(term.startswith("use.records.") for term in reader.summaries(prefixes, 0, 2)[1].bits)
+        books = [LogBook(each, made.AMBER) for each in (reader, file)]
+        for book in books:
+            book.read(len(entries))
+        first, second = (book.lines(made.YEAR) for book in books)
+        assert first == second
+        assert books[0].counted == books[1].counted

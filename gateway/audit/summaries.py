@@ -1,0 +1,46 @@
+"""Reading the summaries of full blocks, for whoever counts instead of searching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.audit.blocks import BLOCK_BYTES, BlockSummary
+from gateway.audit.search import damaged_index
+
+
+class SummaryIndex(Protocol):
+    """What is asked of one committed state of a store."""
+
+    def times(self, first: int, end: int) -> Sequence[tuple[str, str]]:
+        """Return (earliest, latest) time of the blocks from `first` to before `end`, in order."""
+        ...
+
+    def terms(self, prefix: str) -> Sequence[str]:
+        """Return the terms that begin with `prefix`, in whatever block."""
+        ...
+
+    def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
+        """Return (number, bits) of the blocks in that range whose summaries have `term`, in order.
+
+        Blocks that follow one another may come together: the number of the first, and the bits of all.
+        """
+        ...
+
+
+def read_summaries(
+    index: SummaryIndex, prefixes: Sequence[str], first: int, end: int
+) -> Sequence[BlockSummary]:
+    """Return the summaries of the full blocks from `first` to before `end`, with the terms of `prefixes`."""
+    times = index.times(first, end)
+    if len(times) != end - first:
+        raise damaged_index()
+    found: list[dict[str, bytes]] = [{} for _ in times]
+    for term in [term for prefix in prefixes for term in index.terms(prefix)]:
+        for number, joined in index.bits(term, first, end):
+            blocks = len(joined) // BLOCK_BYTES
+            if len(joined) % BLOCK_BYTES or not first <= number <= number + blocks <= end:
+                raise damaged_index()
+            for at in range(blocks):
+                found[number - first + at][term] = joined[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]
+    return [BlockSummary(*span, bits) for span, bits in zip(times, found, strict=True)]
