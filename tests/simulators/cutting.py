@@ -16,6 +16,7 @@ class CuttingProxy:
 
     `cut_at(n, side)`: of the n-th chunk from the client from now on (0 is the next), either nothing
     reaches the server ("question"), or the server gets it and the client does not get the answer.
+    `cut_at_text(text, side)`: the same of the next chunk from the client that has this text.
     """
 
     def __init__(self, port: int) -> None:
@@ -24,17 +25,21 @@ class CuttingProxy:
         self.port = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._countdown: int | None = None
+        self._text = b""
         self._side: Side = "question"
         self._stalled = threading.Event()
         self._closed = threading.Event()
-        self.chunks = 0
         self.cuts = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
     def cut_at(self, chunk: int, side: Side) -> None:
         with self._lock:
-            self._countdown, self._side = chunk, side
+            self._countdown, self._text, self._side = chunk, b"", side
+
+    def cut_at_text(self, text: bytes, side: Side) -> None:
+        with self._lock:
+            self._countdown, self._text, self._side = 0, text, side
 
     def spare(self) -> None:
         """Cut nothing more."""
@@ -73,7 +78,7 @@ class CuttingProxy:
                     data = client.recv(1 << 20)
                     if not data:
                         return
-                    cut = self._count()
+                    cut = self._count(data)
                     if cut == "question":
                         return
                     server.sendall(data)
@@ -85,10 +90,9 @@ class CuttingProxy:
                         return
                     client.sendall(data)
 
-    def _count(self) -> Side | None:
+    def _count(self, data: bytes) -> Side | None:
         with self._lock:
-            self.chunks += 1
-            if self._countdown is None:
+            if self._countdown is None or self._text not in data:
                 return None
             self._countdown -= 1
             if self._countdown >= 0:
