@@ -7,7 +7,7 @@ goes between processes is bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -31,9 +31,12 @@ SMALL: Final = 2000
 _state: dict[str, Any] = {}
 
 
-def start_engine(bundle: Bundle) -> EmbeddedEngine:
-    """Return a started engine; use it on this thread. Raises `PolicyError`."""
-    engine = EmbeddedEngine(bundle)
+def start_engine(bundle: Bundle, beside: Mapping[str, str] | None = None) -> EmbeddedEngine:
+    """Return a started engine; use it on this thread. Raises `PolicyError`.
+
+    `beside` as for `EmbeddedEngine`.
+    """
+    engine = EmbeddedEngine(bundle, beside=beside)
     starting = engine.start()
     try:
         # It never waits for anything, so that it needs no event loop, and may be called beneath one.
