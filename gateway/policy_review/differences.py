@@ -7,6 +7,7 @@ is not told differs in nothing that is released.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, product
@@ -16,7 +17,7 @@ import msgspec
 from gateway.policy.bundle import Bundle
 from gateway.policy.comparison import ChangeKind, compare
 from gateway.policy_review.judges import SMALL, Advance, judging
-from gateway.policy_review.looks import Asking
+from gateway.policy_review.looks import Asking, Look, count_asked, find_looks
 from gateway.policy_review.matrix import CellsTask, cell_tasks
 from gateway.policy_review.questions import Agreements, Way, World, may_need_basis
 
@@ -132,12 +133,14 @@ class DifferenceJudge:
         return may_need_basis(before) or may_need_basis(after), changes
 
 
-def prepare(before: Bundle, after: Bundle, world: World) -> DifferenceJudge:
-    """Return what compares in this process."""
+def prepare(
+    before: Bundle, after: Bundle, world: World, looks: Sequence[tuple[Look, ...] | None]
+) -> DifferenceJudge:
+    """Return what compares in this process; `looks` are those of the two bundles."""
     return DifferenceJudge(
         world,
-        Asking(before, world),
-        Asking(after, world),
+        Asking(before, world, looks[0]),
+        Asking(after, world, looks[1]),
         (Agreements(before.data), Agreements(after.data)),
     )
 
@@ -169,16 +172,19 @@ def find_differences(
     Raises `PolicyError` if one of them has no answer.
     """
     purposes = world.purposes([before, after])
-    each = len(world.members) * len(world.operations)
-    total = each * len(world.datasets) * len(purposes)
+    looks = [find_looks(bundle.modules) for bundle in (before, after)]
+    each = len(world.datasets) * len(purposes) * len(world.operations)
+    total = len(world.members) * each
+    if max(count_asked(world, one) for one in looks) * each < SMALL:
+        processes = 1
     asked, done = 0, 0
     changes: list[list[Change]] = [[] for _ in world.members]
-    with judging(partial(prepare, before, after, world), 1 if total < SMALL else processes) as judges:
+    with judging(partial(prepare, before, after, world, looks), processes) as judges:
         for task, encoded in judges.map(find_changes, cell_tasks(world, purposes)):
             count, found = msgspec.msgpack.decode(encoded, type=tuple[int, list[list[Change]]])
             asked += count
             for own, more in zip(changes, found, strict=True):
                 own.extend(more)
-            done += len(task.purposes) * each
+            done += len(world.members) * len(task.purposes) * len(world.operations)
             advance(done, total)
     return Differences(asked, tuple(chain.from_iterable(changes)))

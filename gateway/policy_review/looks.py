@@ -85,16 +85,21 @@ def looks_module(looks: Sequence[Look]) -> str:
     return f"package sluicegate.looks\n\ncompared := [\n{parts}]\n"
 
 
+def count_asked(world: World, looks: tuple[Look, ...] | None) -> int:
+    """Return for how many members of `world` a question is evaluated, as far as their classes tell."""
+    return len(world.members if looks is None else {*world.members.values()})
+
+
 class Asking:
     """Asks one bundle; of questions that its rules cannot tell apart only the first. Use it on one thread."""
 
-    def __init__(self, bundle: Bundle, world: World) -> None:
-        """Start an engine; raise `PolicyError` if it cannot decide by `bundle`."""
+    def __init__(self, bundle: Bundle, world: World, looks: tuple[Look, ...] | None) -> None:
+        """Start an engine; `looks` are those of `bundle`. Raise `PolicyError` if it cannot decide by it."""
         self.bundle = bundle
         self._world = world
         self._questions = Questions(world)
-        self._looks = find_looks(bundle.modules)
-        beside = {LOOKS_PATH: looks_module(self._looks)} if self._looks else {}
+        self._looks = looks
+        beside = {LOOKS_PATH: looks_module(looks)} if looks else {}
         self._engine = start_engine(bundle, beside)
         self._about: tuple[str, str, str] | None = None
         self._compared: dict[_Stated, list[tuple[Look, list[Any]]] | None] = {}

@@ -14,7 +14,7 @@ from gateway.model import Decision, Treatment
 from gateway.policy.bundle import Bundle
 from gateway.policy.obligations import TREATMENT_ORDER
 from gateway.policy_review.judges import SMALL, Advance, in_chunks, judging
-from gateway.policy_review.looks import Asking
+from gateway.policy_review.looks import Asking, Look, count_asked, find_looks
 from gateway.policy_review.questions import Agreements, Way, World, may_need_basis
 
 _PURPOSES_IN_TASK: Final = 8
@@ -70,9 +70,9 @@ class MatrixJudge:
         return way, self.asking.decide(way)
 
 
-def prepare(bundle: Bundle, world: World) -> MatrixJudge:
+def prepare(bundle: Bundle, world: World, looks: tuple[Look, ...] | None) -> MatrixJudge:
     """Return what finds cells in this process."""
-    return MatrixJudge(world, Asking(bundle, world), Agreements(bundle.data))
+    return MatrixJudge(world, Asking(bundle, world, looks), Agreements(bundle.data))
 
 
 def find_cells(judge: MatrixJudge, task: CellsTask) -> bytes:
@@ -98,10 +98,14 @@ def matrix(
     Raises `PolicyError` if policy has no answer on one.
     """
     purposes = world.purposes([bundle])
-    total = len(world.members) * len(world.datasets) * len(purposes) * len(world.operations)
+    looks = find_looks(bundle.modules)
+    each = len(world.datasets) * len(purposes) * len(world.operations)
+    total = len(world.members) * each
+    if count_asked(world, looks) * each < SMALL:
+        processes = 1
     cells: list[list[Cell]] = [[] for _ in world.members]
     done = 0
-    with judging(partial(prepare, bundle, world), 1 if total < SMALL else processes) as judges:
+    with judging(partial(prepare, bundle, world, looks), processes) as judges:
         for _, encoded in judges.map(find_cells, cell_tasks(world, purposes)):
             for own, more in zip(cells, msgspec.msgpack.decode(encoded, type=list[list[Cell]]), strict=True):
                 own.extend(more)

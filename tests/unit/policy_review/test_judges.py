@@ -15,9 +15,12 @@ import pytest
 
 from gateway.errors import Reason
 from gateway.policy import PolicyError, load_bundle
+from gateway.policy_review.decided import LoggedOutcome
 from gateway.policy_review.differences import find_differences
 from gateway.policy_review.judges import Judges, judging
 from gateway.policy_review.matrix import matrix
+from gateway.policy_review.replay import replay
+from tests.bench.policy_review import load_policy, logged
 from tests.simulators.waiting import wait_until
 from tests.unit.policy_review.conftest import make_world
 
@@ -88,6 +91,33 @@ def test_what_several_processes_find_is_the_same_to_the_byte(bundle, catalogue, 
     alone = found(1)
     assert b'"weakened"' in alone, "there is something to find"
     assert found(2) == alone
+
+
+def test_several_processes_replay_the_same_to_the_byte(tmp_path, monkeypatch):
+    before = load_policy(tmp_path / "before", coarse=True)
+    load_policy(tmp_path / "after", coarse=True)
+    purposes = tmp_path / "after/data/purposes.yaml"
+    purposes.write_text(purposes.read_text().replace("[agency, bank]", "[bank]"))
+    after = load_bundle(tmp_path / "after")
+    log, descriptions = logged(before, 120)
+    spoilt = [list(log.decisions.values())[at] for at in (3, 40, 41, 90)]
+    spoilt[0].recorded = spoilt[0].recorded.replace(b'"signed":true', b'"signed":false')
+    for one in spoilt[1:]:
+        one.outcome = LoggedOutcome(not one.outcome.allow, "public", ())
+    monkeypatch.setattr("gateway.policy_review.replay.SMALL", 0)
+    monkeypatch.setattr("gateway.policy_review.replay._IN_TASK", 10)
+
+    def found(processes: int) -> tuple[bytes, list[int]]:
+        seen: list[int] = []
+        report = replay(
+            log, descriptions, [before], after, processes=processes, advance=lambda done, _: seen.append(done)
+        )
+        assert (len(report.faults), report.proven, len(report.changes) > 0) == (4, 116, True)
+        return msgspec.json.encode(report), seen
+
+    alone = found(1)
+    assert found(2) == alone
+    assert alone[1] == list(range(10, 121, 10))
 
 
 def test_what_is_small_stays_in_one_process(bundle, world, monkeypatch):
