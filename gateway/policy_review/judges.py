@@ -31,7 +31,7 @@ _Answer = TypeVar("_Answer")
 _WAITING_TASKS: Final = 4
 """Tasks handed over for each process beyond the one it works on."""
 
-SMALL: Final = 2000
+SMALL: Final = 4000
 """Below so many questions other processes would take longer to start than to answer."""
 
 _state: dict[str, Any] = {}

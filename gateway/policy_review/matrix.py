@@ -17,7 +17,9 @@ from gateway.policy_review.judges import SMALL, Advance, in_chunks, judging
 from gateway.policy_review.looks import Asking, Look, count_asked, find_looks
 from gateway.policy_review.questions import Agreements, Way, World, may_need_basis
 
-_PURPOSES_IN_TASK: Final = 8
+_QUESTIONS_IN_TASK: Final = 8
+"""Of each member; who interrupts a command waits for what is under way."""
+
 _RANK: Final = {treatment: rank for rank, treatment in enumerate(TREATMENT_ORDER)}
 
 
@@ -116,7 +118,8 @@ def matrix(
 
 def cell_tasks(world: World, purposes: Sequence[str]) -> Iterable[CellsTask]:
     """Yield the tasks that make up `world`, by dataset and purpose."""
-    for dataset, part in product(world.datasets, list(in_chunks(purposes, _PURPOSES_IN_TASK))):
+    parts = list(in_chunks(purposes, max(1, _QUESTIONS_IN_TASK // len(world.operations))))
+    for dataset, part in product(world.datasets, parts):
         yield CellsTask(dataset, tuple(part))
 
 
