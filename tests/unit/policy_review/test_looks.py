@@ -6,12 +6,13 @@ import msgspec
 import pytest
 import regorus
 
+from gateway.catalogue import Catalogue
 from gateway.policy import load_bundle
 from gateway.policy_review.judges import start_engine
 from gateway.policy_review.looks import Asking, Look, find_looks
 from gateway.policy_review.matrix import matrix
-from gateway.policy_review.questions import Questions, Way
-from tests.unit.policy_review.conftest import COMPANIES, make_world
+from gateway.policy_review.questions import Questions, Way, World
+from tests.unit.policy_review.conftest import COMPANIES, POLICIES, TIME, make_world
 
 CONSUMERS = 'data["exchange"]["decision"]["memorandum"]["consumers"]'
 OWNER = 'input["dataset"]["owner"]'
@@ -127,6 +128,35 @@ def test_members_that_cannot_be_told_apart_are_asked_for_once(bundle, catalogue,
     # Without a memorandum one for each class; under one the bank that it names is another than the rest.
     assert (once, each) == (2 + 3, 6)
     assert shared == own
+
+
+def test_shared_decisions_are_those_of_each_member(bundle):
+    """Whatever is stated: memoranda of others, scores that belong to one who asks."""
+    everything = Catalogue.read(POLICIES / "datasets", list(bundle.data["tiers"]))
+    world = World.of([bundle], everything, TIME, ("query",))
+    asking = Asking(bundle, world, find_looks(bundle.modules))
+    engine, questions = start_engine(bundle), Questions(world)
+    stated = [
+        (dataset, purpose, basis, name)
+        for name, row in bundle.data["memoranda"].items()
+        for dataset in [one for one in row["datasets"] if one in world.datasets][:1]
+        for purpose, basis in zip(row["purposes"], row["legal_bases"], strict=False)
+    ]
+    stated += [
+        (name, purpose, "", "") for name in world.datasets for purpose in ("public-lookup", "own-score")
+    ]
+    allowed, told_apart = 0, 0
+    for dataset, purpose, basis, memorandum in stated:
+        answers = set()
+        for member, kind in world.members.items():
+            way = Way(member, dataset, purpose, "query", basis, memorandum)
+            shared, own = asking.decide(way), engine.judge(questions.encode(way))
+            assert shared == msgspec.structs.replace(own, id="")
+            allowed += own.allow
+            answers.add((kind, msgspec.json.encode(shared)))
+        told_apart += len(answers) > len({*world.members.values()})
+    assert allowed > 20
+    assert told_apart > 10, "members of one class get different answers"
 
 
 def test_the_matrix_holds_what_rules_say_that_look_a_member_up(bundle, catalogue, policy, edit):
