@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -45,9 +46,16 @@ class EmbeddedEngine:
     unbounded loop, and by `MAX_INPUT_BYTES`.
     """
 
-    def __init__(self, bundle: Bundle, *, traced: bool = False) -> None:
-        """Take the bundle; a `traced` engine also notes which lines its evaluations reach."""
+    def __init__(
+        self, bundle: Bundle, *, traced: bool = False, beside: Mapping[str, str] | None = None
+    ) -> None:
+        """Take the bundle; a `traced` engine also notes which lines its evaluations reach.
+
+        `beside` are modules of packages that the bundle's rules do not know (path to text), which may be
+        evaluated too.
+        """
         self.bundle = bundle
+        self._beside = dict(beside or {})
         self._traced = traced
         self.name = f"regorus {version(_DISTRIBUTION)}"
         self._engine: Any = None
@@ -66,7 +74,7 @@ class EmbeddedEngine:
     def _load(self) -> Any:
         engine = regorus.Engine()
         try:
-            for path, text in {**self.bundle.modules, PROBE_PATH: PROBE_MODULE}.items():
+            for path, text in {**self.bundle.modules, **self._beside, PROBE_PATH: PROBE_MODULE}.items():
                 engine.add_policy(path, text)
             engine.add_data_json(msgspec.json.encode(dict(self.bundle.data)).decode())
             engine.set_enable_coverage(self._traced)
@@ -85,12 +93,12 @@ class EmbeddedEngine:
 
         Its facts need not be those that a gateway of this release would hand over.
         """
-        result = self._evaluate(ENTRY_POINT, encoded_input)
+        result = self.evaluate_now(ENTRY_POINT, encoded_input)
         return decode_result(result, self.bundle, decision_id(self.bundle.digest, encoded_input), self.name)
 
     async def evaluate(self, document: str, encoded_input: bytes) -> bytes:
         """Return `data.<document>` on the JSON input `encoded_input`, as JSON; raise `PolicyError`."""
-        return self._evaluate(document, encoded_input)
+        return self.evaluate_now(document, encoded_input)
 
     def reached_lines(self) -> dict[str, ReachedLines]:
         """Return which lines evaluations have reached since the last call, by path of the module."""
@@ -108,7 +116,8 @@ class EmbeddedEngine:
             self._require_thread()
             self._engine = None
 
-    def _evaluate(self, document: str, encoded_input: bytes) -> bytes:
+    def evaluate_now(self, document: str, encoded_input: bytes) -> bytes:
+        """Do what `evaluate` does, without an event loop."""
         self._require_thread()
         try:
             self._engine.set_input_json(encoded_input.decode())

@@ -7,17 +7,19 @@ is not told differs in nothing that is released.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, product
 
 import msgspec
 
 from gateway.policy.bundle import Bundle
 from gateway.policy.comparison import ChangeKind, compare
-from gateway.policy.embedded import EmbeddedEngine
-from gateway.policy_review.judges import SMALL, Advance, judging, start_engine
+from gateway.policy_review.judges import SMALL, Advance, judging
+from gateway.policy_review.looks import Asking, Look, count_asked, find_looks
 from gateway.policy_review.matrix import CellsTask, cell_tasks
-from gateway.policy_review.questions import Agreements, Questions, Way, World, may_need_basis
+from gateway.policy_review.questions import Agreements, Way, World, may_need_basis
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,11 +92,9 @@ class DifferenceJudge:
     """Compares two bundles, in one process."""
 
     world: World
-    purposes: tuple[str, ...]
-    before: EmbeddedEngine
-    after: EmbeddedEngine
+    before: Asking
+    after: Asking
     agreements: tuple[Agreements, Agreements]
-    questions: Questions
 
     def changes(self, member: str, dataset: str, purpose: str, operation: str) -> tuple[int, list[Change]]:
         """Return how many ways of asking there are, and what differs."""
@@ -115,8 +115,7 @@ class DifferenceJudge:
 
     def _compare(self, way: Way) -> tuple[bool, list[Change]]:
         """Return whether one side misses a legal basis, and what differs."""
-        encoded = self.questions.encode(way)
-        before, after = self.before.judge(encoded), self.after.judge(encoded)
+        before, after = self.before.decide(way), self.after.decide(way)
         changes = [
             Change(
                 kind=divergence.kind,
@@ -134,27 +133,29 @@ class DifferenceJudge:
         return may_need_basis(before) or may_need_basis(after), changes
 
 
-def prepare(before: Bundle, after: Bundle, world: World) -> DifferenceJudge:
-    """Return what compares in this process."""
+def prepare(
+    before: Bundle, after: Bundle, world: World, looks: Sequence[tuple[Look, ...] | None]
+) -> DifferenceJudge:
+    """Return what compares in this process; `looks` are those of the two bundles."""
     return DifferenceJudge(
         world,
-        world.purposes([before, after]),
-        start_engine(before),
-        start_engine(after),
+        Asking(before, world, looks[0]),
+        Asking(after, world, looks[1]),
         (Agreements(before.data), Agreements(after.data)),
-        Questions(world),
     )
 
 
 def find_changes(judge: DifferenceJudge, task: CellsTask) -> bytes:
-    """Return how many questions `task` asks, and the changes, as MessagePack."""
-    asked, changes = 0, []
-    for dataset in task.datasets:
-        for purpose in judge.purposes:
-            for operation in judge.world.operations:
-                count, found = judge.changes(task.member, dataset, purpose, operation)
-                asked += count
-                changes += found
+    """Return how many questions `task` asks, and for each member the changes, as MessagePack."""
+    members = list(judge.world.members)
+    asked = 0
+    changes: list[list[Change]] = [[] for _ in members]
+    # The members last, as for the matrix.
+    for purpose, operation in product(task.purposes, judge.world.operations):
+        for own, member in zip(changes, members, strict=True):
+            count, found = judge.changes(member, task.dataset, purpose, operation)
+            asked += count
+            own.extend(found)
     return msgspec.msgpack.encode((asked, changes))
 
 
@@ -170,15 +171,20 @@ def find_differences(
 
     Raises `PolicyError` if one of them has no answer.
     """
-    each = len(world.purposes([before, after])) * len(world.operations)
-    total = len(world.members) * len(world.datasets) * each
+    purposes = world.purposes([before, after])
+    looks = [find_looks(bundle.modules) for bundle in (before, after)]
+    each = len(world.datasets) * len(purposes) * len(world.operations)
+    total = len(world.members) * each
+    if max(count_asked(world, one) for one in looks) * each < SMALL:
+        processes = 1
     asked, done = 0, 0
-    changes: list[Change] = []
-    with judging(partial(prepare, before, after, world), 1 if total < SMALL else processes) as judges:
-        for task, encoded in judges.map(find_changes, cell_tasks(world)):
-            count, found = msgspec.msgpack.decode(encoded, type=tuple[int, list[Change]])
+    changes: list[list[Change]] = [[] for _ in world.members]
+    with judging(partial(prepare, before, after, world, looks), processes) as judges:
+        for task, encoded in judges.map(find_changes, cell_tasks(world, purposes)):
+            count, found = msgspec.msgpack.decode(encoded, type=tuple[int, list[list[Change]]])
             asked += count
-            changes += found
-            done += len(task.datasets) * each
+            for own, more in zip(changes, found, strict=True):
+                own.extend(more)
+            done += len(world.members) * len(task.purposes) * len(world.operations)
             advance(done, total)
-    return Differences(asked, tuple(changes))
+    return Differences(asked, tuple(chain.from_iterable(changes)))

@@ -7,15 +7,21 @@ goes between processes is bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Final, TypeVar
 
+from gateway.errors import Reason
 from gateway.policy.bundle import Bundle
 from gateway.policy.embedded import EmbeddedEngine
+from gateway.policy.errors import PolicyError
 
 Advance = Callable[[int, int | None], None]
 
@@ -25,15 +31,18 @@ _Answer = TypeVar("_Answer")
 _WAITING_TASKS: Final = 4
 """Tasks handed over for each process beyond the one it works on."""
 
-SMALL: Final = 2000
+SMALL: Final = 4000
 """Below so many questions other processes would take longer to start than to answer."""
 
 _state: dict[str, Any] = {}
 
 
-def start_engine(bundle: Bundle) -> EmbeddedEngine:
-    """Return a started engine; use it on this thread. Raises `PolicyError`."""
-    engine = EmbeddedEngine(bundle)
+def start_engine(bundle: Bundle, beside: Mapping[str, str] | None = None) -> EmbeddedEngine:
+    """Return a started engine; use it on this thread. Raises `PolicyError`.
+
+    `beside` as for `EmbeddedEngine`.
+    """
+    engine = EmbeddedEngine(bundle, beside=beside)
     starting = engine.start()
     try:
         # It never waits for anything, so that it needs no event loop, and may be called beneath one.
@@ -59,11 +68,17 @@ class Judges:
             for task in tasks:
                 yield task, work(self._prepared, task)
             return
-        waiting: list[tuple[_Task, Any]] = []
+        waiting: deque[tuple[_Task, Future[_Answer]]] = deque()
         for task in tasks:
-            waiting.append((task, self._pool.submit(_work, work, task)))
+            # A process starts when it is first needed, and takes over what this thread blocks: Ctrl-C, which
+            # a terminal sends to all of them, is for this one alone.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                waiting.append((task, self._pool.submit(_work, work, task)))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             if len(waiting) > self._processes * _WAITING_TASKS:
-                done, future = waiting.pop(0)
+                done, future = waiting.popleft()
                 yield done, future.result()
         for done, future in waiting:
             yield done, future.result()
@@ -74,7 +89,8 @@ def judging(prepare: Callable[[], Any], processes: int | None = None) -> Iterato
     """Start the processes (by default one for each core), each of which calls `prepare` once.
 
     With one process everything is done in this one. `prepare` must be picklable: a `functools.partial` of
-    a function of a module.
+    a function of a module. What it raises there is raised here, as is what the work raises; `PolicyError` if
+    a process ends by itself. None outlives this one.
     """
     count = processes or len(os.sched_getaffinity(0))
     if count == 1:
@@ -84,6 +100,12 @@ def judging(prepare: Callable[[], Any], processes: int | None = None) -> Iterato
     with ProcessPoolExecutor(count, get_context("spawn"), initializer=partial(_prepare, prepare)) as pool:
         try:
             yield Judges(pool, count, None)
+        except BrokenProcessPool as fault:
+            raise PolicyError(
+                "A process that asks policy has ended by itself; memory may be short. Run this again with "
+                "fewer --processes.",
+                reason=Reason.POLICY_UNAVAILABLE,
+            ) from fault
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -96,8 +118,22 @@ def in_chunks(items: Sequence[_Task], size: int) -> Iterator[Sequence[_Task]]:
 
 
 def _prepare(prepare: Callable[[], Any]) -> None:
-    _state["prepared"] = prepare()
+    Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _state["prepared"] = prepare()
+    except Exception as fault:  # noqa: BLE001 - raised by the first task: here it would be told as a broken pool
+        _state["fault"] = fault
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: it would wait for tasks for ever."""
+    parent = parent_process()
+    assert parent is not None, "this process was started by another"
+    parent.join()
+    os._exit(1)
 
 
 def _work(work: Callable[[Any, Any], Any], task: Any) -> Any:
+    if "fault" in _state:
+        raise _state["fault"]
     return work(_state["prepared"], task)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, product
 from typing import Final
 
 import msgspec
 
 from gateway.model import Decision, Treatment
 from gateway.policy.bundle import Bundle
-from gateway.policy.embedded import EmbeddedEngine
 from gateway.policy.obligations import TREATMENT_ORDER
-from gateway.policy_review.judges import SMALL, Advance, in_chunks, judging, start_engine
-from gateway.policy_review.questions import Agreements, Questions, Way, World, may_need_basis
+from gateway.policy_review.judges import SMALL, Advance, in_chunks, judging
+from gateway.policy_review.looks import Asking, Look, count_asked, find_looks
+from gateway.policy_review.questions import Agreements, Way, World, may_need_basis
 
-_DATASETS_IN_TASK: Final = 20
+_QUESTIONS_IN_TASK: Final = 8
+"""Of each member; who interrupts a command waits for what is under way."""
+
 _RANK: Final = {treatment: rank for rank, treatment in enumerate(TREATMENT_ORDER)}
 
 
@@ -40,10 +43,10 @@ class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CellsTask(msgspec.Struct, frozen=True):
-    """Some cells: one member, some datasets, all purposes and operations."""
+    """Some cells: one dataset, some purposes, all operations and members."""
 
-    member: str
-    datasets: tuple[str, ...]
+    dataset: str
+    purposes: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -51,10 +54,8 @@ class MatrixJudge:
     """Finds cells under one bundle, in one process."""
 
     world: World
-    purposes: tuple[str, ...]
-    engine: EmbeddedEngine
+    asking: Asking
     agreements: Agreements
-    questions: Questions
 
     def cell(self, member: str, dataset: str, purpose: str, operation: str) -> Cell:
         """Return what the best way of asking gives; of a denial, the reasons."""
@@ -65,28 +66,26 @@ class MatrixJudge:
                 self._ask(Way(member, dataset, purpose, operation, basis, ""))
                 for basis in self.agreements.bases(purpose)
             ]
-        return _cell(*max(found, key=lambda each: _openness(each[1], self.engine.bundle)))
+        return _cell(*max(found, key=lambda each: _openness(each[1], self.asking.bundle)))
 
     def _ask(self, way: Way) -> tuple[Way, Decision]:
-        return way, self.engine.judge(self.questions.encode(way))
+        return way, self.asking.decide(way)
 
 
-def prepare(bundle: Bundle, world: World) -> MatrixJudge:
+def prepare(bundle: Bundle, world: World, looks: tuple[Look, ...] | None) -> MatrixJudge:
     """Return what finds cells in this process."""
-    engine = start_engine(bundle)
-    return MatrixJudge(world, world.purposes([bundle]), engine, Agreements(bundle.data), Questions(world))
+    return MatrixJudge(world, Asking(bundle, world, looks), Agreements(bundle.data))
 
 
 def find_cells(judge: MatrixJudge, task: CellsTask) -> bytes:
-    """Return the cells of `task`, as MessagePack."""
-    return msgspec.msgpack.encode(
-        [
-            judge.cell(task.member, dataset, purpose, operation)
-            for dataset in task.datasets
-            for purpose in judge.purposes
-            for operation in judge.world.operations
-        ]
-    )
+    """Return the cells of `task` as MessagePack: for each member those by purpose and operation."""
+    members = list(judge.world.members)
+    cells: list[list[Cell]] = [[] for _ in members]
+    # The members last: of those that policy cannot tell apart only one is asked for.
+    for purpose, operation in product(task.purposes, judge.world.operations):
+        for own, member in zip(cells, members, strict=True):
+            own.append(judge.cell(member, task.dataset, purpose, operation))
+    return msgspec.msgpack.encode(cells)
 
 
 def matrix(
@@ -100,25 +99,28 @@ def matrix(
 
     Raises `PolicyError` if policy has no answer on one.
     """
-    tasks = list(cell_tasks(world))
-    each = len(world.purposes([bundle])) * len(world.operations)
-    total = len(world.members) * len(world.datasets) * each
-    if total < SMALL:
+    purposes = world.purposes([bundle])
+    looks = find_looks(bundle.modules)
+    each = len(world.datasets) * len(purposes) * len(world.operations)
+    total = len(world.members) * each
+    if count_asked(world, looks) * each < SMALL:
         processes = 1
-    cells: list[Cell] = []
-    with judging(partial(prepare, bundle, world), processes) as judges:
-        for _, encoded in judges.map(find_cells, tasks):
-            cells += msgspec.msgpack.decode(encoded, type=list[Cell])
-            advance(len(cells), total)
-    return cells
+    cells: list[list[Cell]] = [[] for _ in world.members]
+    done = 0
+    with judging(partial(prepare, bundle, world, looks), processes) as judges:
+        for _, encoded in judges.map(find_cells, cell_tasks(world, purposes)):
+            for own, more in zip(cells, msgspec.msgpack.decode(encoded, type=list[list[Cell]]), strict=True):
+                own.extend(more)
+                done += len(more)
+            advance(done, total)
+    return list(chain.from_iterable(cells))
 
 
-def cell_tasks(world: World) -> Iterable[CellsTask]:
-    """Yield the tasks that make up `world`."""
-    datasets: Sequence[str] = tuple(world.datasets)
-    for member in world.members:
-        for part in in_chunks(datasets, _DATASETS_IN_TASK):
-            yield CellsTask(member, tuple(part))
+def cell_tasks(world: World, purposes: Sequence[str]) -> Iterable[CellsTask]:
+    """Yield the tasks that make up `world`, by dataset and purpose."""
+    parts = list(in_chunks(purposes, max(1, _QUESTIONS_IN_TASK // len(world.operations))))
+    for dataset, part in product(world.datasets, parts):
+        yield CellsTask(dataset, tuple(part))
 
 
 def _openness(decision: Decision, bundle: Bundle) -> tuple[bool, int, int]:

@@ -7,7 +7,8 @@ facts that this release added are filled in, and `capabilities` are today's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -226,24 +227,31 @@ def replay(
     for decision in decisions:
         if decision.bundle not in known:
             report.missing_bundles[decision.bundle] = report.missing_bundles.get(decision.bundle, 0) + 1
-    sound = list(_sound(decisions, descriptions, report))
+    faults: list[IntegrityFault] = []
+    under_way: deque[list[LoggedDecision]] = deque()
+
+    def tasks() -> Iterator[ReplayTask]:
+        for chunk in in_chunks(decisions, _IN_TASK):
+            sound = list(_sound(chunk, descriptions, report))
+            under_way.append([decision for decision, _ in sound])
+            yield _task(sound)
+
     done = 0
-    with judging(partial(prepare, bundles, candidate), 1 if len(sound) < SMALL else processes) as judges:
-        chunks = list(in_chunks(sound, _IN_TASK))
-        answers = judges.map(replay_task, map(_task, chunks))
-        for chunk, (_, encoded) in zip(chunks, answers, strict=True):
-            for (decision, _), replayed in zip(
-                chunk, msgspec.msgpack.decode(encoded, type=list[Replayed]), strict=True
-            ):
-                _add(report, decision, replayed)
-            done += len(chunk)
-            advance(done, len(sound))
+    few = len(decisions) < SMALL
+    with judging(partial(prepare, bundles, candidate), 1 if few else processes) as judges:
+        for _, encoded in judges.map(replay_task, tasks()):
+            answers = msgspec.msgpack.decode(encoded, type=list[Replayed])
+            for decision, replayed in zip(under_way.popleft(), answers, strict=True):
+                _add(report, faults, decision, replayed)
+            done = min(done + _IN_TASK, len(decisions))
+            advance(done, len(decisions))
+    report.faults += faults
     return report
 
 
 def _sound(
     decisions: Iterable[LoggedDecision], descriptions: Mapping[str, str], report: ReplayReport
-) -> Iterable[tuple[LoggedDecision, bytes]]:
+) -> Iterator[tuple[LoggedDecision, bytes]]:
     for decision in decisions:
         try:
             yield decision, rebuilt(decision, descriptions)
@@ -261,8 +269,10 @@ def _task(chunk: Sequence[tuple[LoggedDecision, bytes]]) -> ReplayTask:
     )
 
 
-def _add(report: ReplayReport, decision: LoggedDecision, replayed: Replayed) -> None:
+def _add(
+    report: ReplayReport, faults: list[IntegrityFault], decision: LoggedDecision, replayed: Replayed
+) -> None:
     if replayed.fault:
-        report.faults.append(IntegrityFault(decision.id, decision.samples[0], replayed.fault))
+        faults.append(IntegrityFault(decision.id, decision.samples[0], replayed.fault))
     report.proven += replayed.proven
     report.changes += [(decision, Divergence(*each)) for each in replayed.divergences]
