@@ -6,14 +6,15 @@ these comparisons come out alike cannot be told apart, and get the same decision
 the same values, whichever of them asks. It follows from the text of the rules, for any engine. The dialect
 makes it plain to read: it has no `with`, no impure function, no variable that bears the name of a rule.
 
-Rules that do anything else with the id, such as looking it up, are asked about each member.
+Rules that do anything else with the id, such as looking it up, are asked about each member; so are those that
+compare it with the value of a rule that itself reads the id.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -31,6 +32,7 @@ LOOKS_DOCUMENT: Final = "sluicegate.looks.compared"
 _ID: Final = ("input", "consumer", "id")
 _KEYS: Final = ("object", "keys")
 
+_Path: TypeAlias = tuple[str, ...]
 _Stated: TypeAlias = tuple[str, str, str]
 """Class of the consumer, legal basis, memorandum."""
 
@@ -43,6 +45,8 @@ class Look:
     """What it is compared with, in Rego that means the same in every package."""
     among: bool
     """Whether the id is sought among the values of that, or held equal to it."""
+    path: tuple[str, ...] = field(default=(), compare=False)
+    """The same as names, from `data` or `input`; empty for a text."""
 
     def sees(self, member: str, values: Sequence[Any]) -> bool:
         """Return whether the id `member` is found; `values` are the JSON value compared with, or nothing."""
@@ -62,6 +66,7 @@ def find_looks(modules: Mapping[str, str]) -> tuple[Look, ...] | None:
     `modules` (path to text) keep to the dialect.
     """
     parsed = parse_modules(modules)
+    leaning = _leaning(parsed)
     found: dict[Look, None] = {}
     for module in parsed:
         own = {
@@ -73,7 +78,7 @@ def find_looks(modules: Mapping[str, str]) -> tuple[Look, ...] | None:
         }
         for rule in module.rules:
             for look in _looks(rule.node, module, own):
-                if look is None:
+                if look is None or _touches(look.path, leaning):
                     return None
                 found[look] = None
     return tuple(found)
@@ -145,6 +150,38 @@ class Asking:
         return list(zip(self._looks, msgspec.json.decode(answer, type=list[list[Any]]), strict=True))
 
 
+def _leaning(parsed: Sequence[Module]) -> frozenset[_Path]:
+    """Return the paths of all rules whose values may differ with the id: they read it, or one that does."""
+    reads: dict[_Path, set[_Path]] = {}
+    paths = {("data", *module.package, rule.name) for module in parsed for rule in module.rules}
+    for module in parsed:
+        for rule in module.rules:
+            path = ("data", *module.package, rule.name)
+            for first, *rest in _references(rule.node):
+                own = ("data", *module.package, first)
+                begins = own if own in paths else module.imports.get(first, (first,))
+                reads.setdefault(path, set()).add((*begins, *rest))
+    leaning = {path for path, found in reads.items() if any(_touches(read, {_ID}) for read in found)}
+    before = -1
+    while len(leaning) > before:
+        before = len(leaning)
+        leaning |= {path for path, found in reads.items() if any(_touches(read, leaning) for read in found)}
+    return frozenset(leaning)
+
+
+def _references(node: Node) -> Iterator[_Path]:
+    match node:
+        case {"Var": _} | {"RefDot": _} | {"RefBrack": _} if path := reference(node):
+            yield path
+    for part in _parts(node):
+        yield from _references(part)
+
+
+def _touches(path: _Path, others: Collection[_Path]) -> bool:
+    """Whether `path` leads to one of the others, above it or below it."""
+    return any(not _differ(path, other) for other in others) if path else False
+
+
 def _looks(node: Node, module: Module, own: set[str]) -> Iterator[Look | None]:
     """Yield the comparisons under `node`, and None for whatever else is done with the id."""
     match node:
@@ -201,12 +238,12 @@ def _look(compared: Node, module: Module, own: set[str], *, among: bool) -> Look
     elif path[:1] not in {("data",), ("input",)} or len(path) == 1 or not _differ(path):
         return None
     first, *rest = path
-    return Look(first + "".join(f"[{json.dumps(name)}]" for name in rest), among)
+    return Look(first + "".join(f"[{json.dumps(name)}]" for name in rest), among, path)
 
 
-def _differ(path: tuple[str, ...]) -> bool:
-    """Return whether the reference `path` leads away from the id: neither to it, nor above, nor below."""
-    return any(one != other for one, other in zip(path, _ID, strict=False))
+def _differ(path: _Path, other: _Path = _ID) -> bool:
+    """Return whether `path` leads away from the other, the id: neither to it, nor above, nor below."""
+    return any(one != two for one, two in zip(path, other, strict=False))
 
 
 def _whole(node: Node) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from tests.unit.policy_review.conftest import COMPANIES, POLICIES, TIME, make_wo
 CONSUMERS = 'data["exchange"]["decision"]["memorandum"]["consumers"]'
 OWNER = 'input["dataset"]["owner"]'
 HEAD = "package exchange.decision\n\nmemorandum := data.memoranda[input.memorandum]\n\n"
+OTHER_BANK = 'a := "harbour-bank" if input.consumer.id in data.banks'
 TIERS = "exchange/decision/tiers.rego"
 
 
@@ -68,6 +69,12 @@ def test_comparisons_with_what_is_the_same_for_all_are_found(body, looks):
         "f(x) := x\n\na if input.consumer.id == f(1)",
         "f(data) if input.consumer.id in data.b",
         "a[input.consumer.id] := 1",
+        # What is compared is not the same for all: it hangs on the id itself, however far away.
+        f"{OTHER_BANK}\n\nb if input.consumer.id == a",
+        f"{OTHER_BANK}\n\nb := a\n\nc if input.consumer.id == b",
+        f"{OTHER_BANK}\n\nb if input.consumer.id == data.exchange.decision.a",
+        f"{OTHER_BANK}\n\nb := [x | some x in data.exchange]\n\nc if input.consumer.id in b",
+        "f(x) := x if input.consumer.id in data.b\n\nc := f(1)\n\nd if input.consumer.id == c",
     ],
 )
 def test_rules_that_do_anything_else_with_the_id_are_asked_about_each_member(body):
