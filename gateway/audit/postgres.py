@@ -66,7 +66,13 @@ from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
 from gateway.database.privileges import require_guards, require_modest_role
-from gateway.database.roundtrip import RoundTrips, from_bigint, read_rows, to_bigint
+from gateway.database.roundtrip import (
+    RoundTrips,
+    from_bigint,
+    prepare_statements,
+    read_rows,
+    to_bigint,
+)
 from gateway.database.session import advice_for, connect
 from gateway.errors import ConfigError
 
@@ -273,8 +279,7 @@ class PostgresStore:
         try:
             require_modest_role(connection)
             require_guards(connection)
-            for statement in STATEMENTS:
-                statement.prepare(connection)
+            prepare_statements(connection, STATEMENTS)
         except BaseException:
             connection.close()
             raise

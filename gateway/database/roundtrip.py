@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from types import TracebackType
@@ -44,10 +44,17 @@ class Statement:
     text: str
     """With `$1` for the first value."""
 
-    def prepare(self, connection: psycopg.Connection[Any]) -> None:
-        """Let the server parse it; raise `psycopg.Error`."""
-        types = f" ({', '.join(self.types)})" if self.types else ""
-        connection.execute(f"PREPARE {self.name}{types} AS {self.text}")
+
+def prepare_statements(connection: psycopg.Connection[Any], statements: Iterable[Statement]) -> None:
+    """Let the server parse `statements`, for as long as the session lives; raise `psycopg.Error`.
+
+    The driver prepares nothing of its own there any more: after a ROLLBACK it would have the server forget
+    everything that is prepared (`DEALLOCATE ALL`), ours too.
+    """
+    connection.prepare_threshold = None
+    for statement in statements:
+        types = f" ({', '.join(statement.types)})" if statement.types else ""
+        connection.execute(f"PREPARE {statement.name}{types} AS {statement.text}")
 
 
 class RoundTrips:

@@ -13,7 +13,7 @@ import psycopg
 from gateway.clock import rfc3339
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
-from gateway.database.roundtrip import RoundTrips
+from gateway.database.roundtrip import RoundTrips, prepare_statements
 from gateway.database.session import advice_for, connect
 from gateway.ledger.accounts import (
     Account,
@@ -232,8 +232,7 @@ class PostgresLedger:
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._address, "ledger", statement_timeout_s=STATEMENT_TIMEOUT_S)
-            for statement in STATEMENTS:
-                statement.prepare(self._connection)
+            prepare_statements(self._connection, STATEMENTS)
         return self._connection
 
 

@@ -39,8 +39,8 @@ not wait for each other in a circle. Returns both: an account has no exchange.
 KEEP: Final = Statement(
     "keep",
     ("bigint[]", "bigint[]", *_ACCOUNT_TYPES),
-    "UPDATE account AS a SET records = now.records, bound = coalesce(now.bound, a.bound)"
-    f" FROM unnest($1, $2, $3, $4, $5, $6, $7) AS now (records, bound, {_ACCOUNT})"  # noqa: S608
+    "UPDATE account AS a SET records = now.records, bound = coalesce(now.bound, a.bound)"  # noqa: S608
+    f" FROM unnest($1, $2, $3, $4, $5, $6, $7) AS now (records, bound, {_ACCOUNT})"
     " WHERE (a.kind, a.owner, a.consumer, a.per, a.first)"
     " = (now.kind, now.owner, now.consumer, now.per, now.first)",
 )
