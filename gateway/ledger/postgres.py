@@ -53,6 +53,9 @@ STATEMENT_TIMEOUT_S: Final = 2.0
 
 _IDLE: Final = psycopg.pq.TransactionStatus.IDLE
 
+_BY_INDEX: Final = "SET enable_hashjoin = off; SET enable_mergejoin = off"
+"""Accounts are looked up one by one: a batch names few of many, and a plan is kept while their number grows."""
+
 _ATTEMPTS: Final = 5
 """How often accounts are opened that were forgotten meanwhile."""
 
@@ -232,6 +235,7 @@ class PostgresLedger:
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._address, "ledger", statement_timeout_s=STATEMENT_TIMEOUT_S)
+            self._connection.execute(_BY_INDEX)
             prepare_statements(self._connection, STATEMENTS)
         return self._connection
 

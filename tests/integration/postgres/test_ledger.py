@@ -20,6 +20,7 @@ from gateway.ledger import (
     budget,
     open_ledger,
 )
+from gateway.ledger.postgres_rows import TAKE
 from tests.simulators.cutting import CuttingProxy
 from tests.simulators.ledger import DAILY, GIVEN, NOW, LedgerContract, charge, on, reserve, settle
 from tests.simulators.ledger_machine import LedgerMachine
@@ -96,6 +97,28 @@ def test_an_order_waits_for_accounts_that_another_node_has_locked_no_longer_than
     assert (on(ledger, DAILY), ledger.holds()) == (3, [Hold("e1", DAILY, 3)])
     settle(ledger, 2)
     assert (on(ledger, DAILY), ledger.holds()) == (2, [])
+
+
+def test_accounts_are_looked_up_however_many_there_are(server, address, ledger):
+    """Control: left to itself, the server would read them all for every batch."""
+    reserve(ledger, 3, charge(DAILY, 10))
+    with server.owner(address) as connection:
+        connection.execute(
+            "INSERT INTO sluicegate.hold"
+            " SELECT n::text, 'quota', 'o', n::text, 'day', '2026-11-22', 1 FROM generate_series(1, 5000) AS n"
+        )
+        connection.execute("ANALYZE sluicegate.hold; ANALYZE sluicegate.account")
+    session = ledger._open()
+    asked = f"EXPLAIN EXECUTE {TAKE.name} ({', '.join(['ARRAY[]::text[]'] * 6)})"
+
+    def joins() -> set[str]:
+        session.execute("SET plan_cache_mode = force_generic_plan")
+        plan = "\n".join(line for (line,) in session.execute(asked))
+        return {join for join in ("Nested Loop", "Hash Join", "Merge Join") if join in plan}
+
+    assert joins() == {"Nested Loop"}
+    session.execute("RESET enable_hashjoin; RESET enable_mergejoin; DISCARD PLANS")
+    assert joins() & {"Hash Join", "Merge Join"}
 
 
 def test_no_account_ever_holds_too_much(server):
