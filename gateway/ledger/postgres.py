@@ -54,7 +54,7 @@ STATEMENT_TIMEOUT_S: Final = 2.0
 _IDLE: Final = psycopg.pq.TransactionStatus.IDLE
 
 _BY_INDEX: Final = "SET enable_hashjoin = off; SET enable_mergejoin = off"
-"""Accounts are looked up one by one: a batch names few of many, and a plan is kept while their number grows."""
+"""Accounts are looked up one by one: a batch names few of many, and its plan lives on while they grow."""
 
 _ATTEMPTS: Final = 5
 """How often accounts are opened that were forgotten meanwhile."""

@@ -104,8 +104,8 @@ def test_accounts_are_looked_up_however_many_there_are(server, address, ledger):
     reserve(ledger, 3, charge(DAILY, 10))
     with server.owner(address) as connection:
         connection.execute(
-            "INSERT INTO sluicegate.hold"
-            " SELECT n::text, 'quota', 'o', n::text, 'day', '2026-11-22', 1 FROM generate_series(1, 5000) AS n"
+            "INSERT INTO sluicegate.hold SELECT n::text, 'quota', 'o', n::text, 'day', '2026-11-22', 1"
+            " FROM generate_series(1, 5000) AS n"
         )
         connection.execute("ANALYZE sluicegate.hold; ANALYZE sluicegate.account")
     session = ledger._open()
