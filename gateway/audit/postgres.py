@@ -66,7 +66,13 @@ from gateway.audit.tree import EMPTY_ROOT, Batch, Frontier, append
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
 from gateway.database.privileges import require_guards, require_modest_role
-from gateway.database.roundtrip import RoundTrips, from_bigint, to_bigint
+from gateway.database.roundtrip import (
+    RoundTrips,
+    from_bigint,
+    prepare_statements,
+    read_rows,
+    to_bigint,
+)
 from gateway.database.session import advice_for, connect
 from gateway.errors import ConfigError
 
@@ -273,8 +279,7 @@ class PostgresStore:
         try:
             require_modest_role(connection)
             require_guards(connection)
-            for statement in STATEMENTS:
-                statement.prepare(connection)
+            prepare_statements(connection, STATEMENTS)
         except BaseException:
             connection.close()
             raise
@@ -312,7 +317,7 @@ class PostgresStore:
         numbers = others.pop() if pairs else None
         if head.ntuples != 1:
             raise LogMismatchError("The audit log has no head; run `gateway audit fsck` and restore it.")
-        [(size, frontier, note, is_durable)] = _rows(head)
+        [(size, frontier, note, is_durable)] = read_rows(head)
         if is_durable != _TRUE:
             raise LogUnavailableError(
                 "The audit log cannot be written: somebody switched off fsync, full_page_writes or "
@@ -322,11 +327,11 @@ class PostgresStore:
             from_bigint(size),
             frontier,
             note.decode(),
-            [(hashed, kind.decode()) for hashed, kind in _rows(added)],
-            [key for answer in others for (key,) in _rows(answer)],
+            [(hashed, kind.decode()) for hashed, kind in read_rows(added)],
+            [key for answer in others for (key,) in read_rows(answer)],
             {
                 (consumer.decode(), provider.decode()): from_bigint(last)
-                for consumer, provider, last in (() if numbers is None else _rows(numbers))
+                for consumer, provider, last in (() if numbers is None else read_rows(numbers))
             },
         )
 
@@ -375,12 +380,6 @@ class PostgresStore:
 
 _IDLE: Final = psycopg.pq.TransactionStatus.IDLE
 _TRUE: Final = b"\x01"
-
-
-def _rows(answer: psycopg.pq.abc.PGresult) -> Iterator[list[bytes]]:
-    """Yield the rows of an answer; no column of ours holds a NULL."""
-    for row in range(answer.ntuples):
-        yield [answer.get_value(row, column) or b"" for column in range(answer.nfields)]
 
 
 def _create_log(connection: _Connection, identity: LogIdentity, sign: SignHead) -> None:

@@ -9,23 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from struct import Struct
 from typing import Final
 
 from gateway.audit.blocks import COLUMNS
 from gateway.audit.numbering import Pair
 from gateway.audit.store import PendingEntry
 from gateway.audit.transaction import microseconds
-from gateway.database.roundtrip import Statement, to_bigint
+from gateway.database.roundtrip import BIGINT, BYTEA, TEXT, Statement, to_array, to_bigint
 from gateway.database.session import DURABILITY
-
-_BYTEA: Final = 17
-_TEXT: Final = 25
-_BIGINT: Final = 20
-"""Type numbers of PostgreSQL (`pg_type.dat`); they never change."""
-
-_HEADER: Final = Struct("!iiIii")
-"""Of an array: dimensions, whether there are NULLs, element type, length, lower bound."""
 
 FOLLOWED_AT_ONCE: Final = 5000
 """Entries by other nodes that are followed one by one; beyond, the head is verified from the tiles."""
@@ -102,25 +93,25 @@ STATEMENTS: Final = (
 def leaf_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
     """Return the columns of `INSERT_ENTRIES` that stand only once every number is given."""
     return [
-        to_array(_BYTEA, [item.leaf_hash for item in pending]),
-        to_array(_BYTEA, [item.data for item in pending]),
+        to_array(BYTEA, [item.leaf_hash for item in pending]),
+        to_array(BYTEA, [item.data for item in pending]),
     ]
 
 
 def index_columns(pending: Sequence[PendingEntry]) -> list[bytes]:
     """Return the columns that `INSERT_ENTRIES` takes after those of the leaves."""
     columns = list(zip(*[item.row for item in pending], strict=True))[: len(COLUMNS)]
-    return [to_array(_TEXT, [value.encode() for value in column]) for column in columns]
+    return [to_array(TEXT, [value.encode() for value in column]) for column in columns]
 
 
 def pair_columns(pairs: Collection[Pair]) -> list[bytes]:
     """Return the columns that `LAST_NUMBERS` takes, and `KEEP_NUMBERS` first."""
-    return [to_array(_TEXT, [one.encode() for one in column]) for column in zip(*pairs, strict=True)]
+    return [to_array(TEXT, [one.encode() for one in column]) for column in zip(*pairs, strict=True)]
 
 
 def number_columns(given: Mapping[Pair, int]) -> list[bytes]:
     """Return the columns that `KEEP_NUMBERS` takes."""
-    return [*pair_columns(given), to_array(_BIGINT, [to_bigint(number) for number in given.values()])]
+    return [*pair_columns(given), to_array(BIGINT, [to_bigint(number) for number in given.values()])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +128,8 @@ class Claims:
     def values(self) -> tuple[bytes, bytes, bytes]:
         """Return what `CLAIM_KEYS` takes."""
         return (
-            to_array(_BYTEA, self.keys),
-            to_array(_BIGINT, [to_bigint(until) for until in self.untils]),
+            to_array(BYTEA, self.keys),
+            to_array(BIGINT, [to_bigint(until) for until in self.untils]),
             to_bigint(self.now),
         )
 
@@ -170,11 +161,3 @@ def gather_claims(pending: Sequence[PendingEntry], now: datetime) -> Claims | No
         next((until for _, until in claims if until > at), claims[-1][1]) for claims in waiting.values()
     ]
     return Claims(list(waiting), untils, at, waiting)
-
-
-def to_array(element: int, values: Sequence[bytes]) -> bytes:
-    """Return a one-dimensional array of at least one element (`array_send` in PostgreSQL's sources)."""
-    parts = [_HEADER.pack(1, 0, element, len(values), 1)]
-    for value in values:
-        parts += (len(value).to_bytes(4, "big"), value)
-    return b"".join(parts)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from struct import Struct
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,7 +21,15 @@ from psycopg import errors, pq
 ANSWER_TIMEOUT_S: Final = 8.0
 """Longer than any time limit of the server's own: what takes longer than this is a server that hangs."""
 
+BYTEA: Final = 17
+TEXT: Final = 25
+BIGINT: Final = 20
+"""Type numbers of PostgreSQL (`pg_type.dat`); they never change."""
+
 _BINARY: Final = 1
+_ARRAY: Final = Struct("!iiIii")
+"""Of an array: dimensions, whether there are NULLs, element type, length, lower bound."""
+_NULL: Final = (-1).to_bytes(4, "big", signed=True)
 _TRAILER: Final = (pq.ExecStatus.PIPELINE_SYNC,)
 _GOOD: Final = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
@@ -35,10 +44,17 @@ class Statement:
     text: str
     """With `$1` for the first value."""
 
-    def prepare(self, connection: psycopg.Connection[Any]) -> None:
-        """Let the server parse it; raise `psycopg.Error`."""
-        types = f" ({', '.join(self.types)})" if self.types else ""
-        connection.execute(f"PREPARE {self.name}{types} AS {self.text}")
+
+def prepare_statements(connection: psycopg.Connection[Any], statements: Iterable[Statement]) -> None:
+    """Let the server parse `statements`, for as long as the session lives; raise `psycopg.Error`.
+
+    The driver prepares nothing of its own there any more: after a ROLLBACK it would have the server forget
+    everything that is prepared (`DEALLOCATE ALL`), ours too.
+    """
+    connection.prepare_threshold = None
+    for statement in statements:
+        types = f" ({', '.join(statement.types)})" if statement.types else ""
+        connection.execute(f"PREPARE {statement.name}{types} AS {statement.text}")
 
 
 class RoundTrips:
@@ -134,3 +150,18 @@ def to_bigint(value: int) -> bytes:
 def from_bigint(value: bytes) -> int:
     """Return the number in a bigint's binary form."""
     return int.from_bytes(value, "big", signed=True)
+
+
+def to_array(element: int, values: Sequence[bytes | None]) -> bytes:
+    """Return a one-dimensional array (`array_send` in PostgreSQL's sources); None is a NULL."""
+    parts = [_ARRAY.pack(1, None in values, element, len(values), 1)]
+    for value in values:
+        parts += (_NULL,) if value is None else (len(value).to_bytes(4, "big"), value)
+    return b"".join(parts)
+
+
+def read_rows(answer: pq.abc.PGresult) -> Iterator[list[bytes]]:
+    """Yield the rows of an answer that holds no NULL."""
+    columns = range(answer.nfields)
+    for row in range(answer.ntuples):
+        yield [answer.get_value(row, column) or b"" for column in columns]

@@ -132,9 +132,8 @@ class Shortfall:
     """What stood on the account that earns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """What is reserved on one account for an exchange that is not settled."""
+class Hold(NamedTuple):
+    """What is reserved on one account for an exchange that is not settled. Two or more of each release."""
 
     exchange: str
     account: Account

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 import psycopg
 
 from gateway.clock import rfc3339
 from gateway.database.address import PostgresAddress
 from gateway.database.errors import DatabaseRefusedError, DatabaseUnavailableError
+from gateway.database.roundtrip import RoundTrips, prepare_statements
 from gateway.database.session import advice_for, connect
 from gateway.ledger.accounts import (
     Account,
@@ -20,10 +21,21 @@ from gateway.ledger.accounts import (
     Hold,
     Order,
     Reservation,
+    Settlement,
     Shortfall,
     Standing,
 )
-from gateway.ledger.book import Book, HoldKey, hold_key, touched
+from gateway.ledger.book import Book, touched
+from gateway.ledger.postgres_rows import (
+    HOLD,
+    KEEP,
+    STATEMENTS,
+    TAKE,
+    held_columns,
+    kept_columns,
+    read_taken,
+    taken_columns,
+)
 from gateway.ledger.store import (
     Count,
     Debt,
@@ -38,6 +50,11 @@ from gateway.ledger.store import (
 )
 
 STATEMENT_TIMEOUT_S: Final = 2.0
+
+_IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+
+_BY_INDEX: Final = "SET enable_hashjoin = off; SET enable_mergejoin = off"
+"""Accounts are looked up one by one: a batch names few of many, and its plan lives on while they grow."""
 
 _ATTEMPTS: Final = 5
 """How often accounts are opened that were forgotten meanwhile."""
@@ -58,7 +75,6 @@ _READ: Final = (
     " JOIN account AS a USING (kind, owner, consumer, per, first)"
     " ORDER BY 1, 2, 3, 4, 5"
 )
-_LOCK: Final = _READ + " FOR UPDATE OF a"
 
 _CREDIT: Final = (
     "INSERT INTO account (kind, owner, consumer, per, first, ends, records)"
@@ -67,7 +83,10 @@ _CREDIT: Final = (
     " DO UPDATE SET records = account.records + excluded.records"
 )
 
-_HOLDS: Final = "SELECT exchange, kind, owner, consumer, per, first, records FROM hold"
+_HOLDS: Final = (
+    "SELECT exchange, kind, owner, consumer, per, first, records FROM hold"
+    " ORDER BY exchange, kind, owner, consumer, per, first"
+)
 
 
 class PostgresLedger:
@@ -80,17 +99,23 @@ class PostgresLedger:
         self._connection: psycopg.Connection[Any] | None = None
 
     def carry_out(self, orders: Sequence[Order]) -> list[Shortfall | None]:
-        """Carry out `orders` while their accounts are locked: nobody else counts in between."""
+        """Carry out `orders` while their accounts are locked: nobody else counts in between.
+
+        In two round trips: what is needed is read and locked, and what came of it is written and committed.
+        """
+        ended = sorted({order.exchange for order in orders if isinstance(order, Settlement)})
+        asked: set[Account] = set()
+        for order in orders:
+            if isinstance(order, Reservation):
+                asked |= touched(order.charges)
         for _ in range(_ATTEMPTS):
-            with self._transaction() as connection:
-                holds, accounts = _concerned(connection, orders)
-                balances = _read_balances(connection, _LOCK, sorted(accounts))
-                missing = sorted(accounts - balances.keys())
+            with self._session() as connection:
+                balances, holds = _take(connection, ended, asked)
+                missing = sorted((asked | {hold.account for hold in holds}) - balances.keys())
                 if not missing:
                     book = Book(balances, holds)
                     outcomes = book.carry_out(orders)
-                    _write_balances(connection, book, balances)
-                    _write_holds(connection, book, {hold_key(hold): hold.records for hold in holds})
+                    _write(connection, book, balances)
                     return outcomes
             # What is not there cannot be locked; and opened with others locked, two could wait in a circle.
             with self._transaction() as connection:
@@ -104,8 +129,11 @@ class PostgresLedger:
 
     def balances(self, accounts: Collection[Account]) -> dict[Account, int]:
         """Return what stands on `accounts`; those that nothing stands on are left out."""
+        if not accounts:
+            return {}
+        columns = [list(column) for column in zip(*map(write_account, accounts), strict=True)]
         with self._transaction() as connection:
-            return _read_balances(connection, _READ, sorted(accounts))
+            return {read_account(row[:5]): row[5] for row in connection.execute(_READ, columns)}
 
     def standings(self, owner: str = "", open_at: datetime | None = None) -> list[Standing]:
         """Return the accounts, or of them those of `owner`, or those whose period has not ended, in order."""
@@ -123,9 +151,7 @@ class PostgresLedger:
     def holds(self) -> list[Hold]:
         """Return what is held for exchanges that are not settled."""
         with self._transaction() as connection:
-            return _read_holds(
-                connection, _HOLDS + " ORDER BY exchange, kind, owner, consumer, per, first", ()
-            )
+            return _read_holds(connection)
 
     def restate(self, kinds: Collection[AccountKind], count: Count) -> None:
         """Replace all balances of `kinds` by what `count` makes of the holds; nobody writes meanwhile."""
@@ -133,9 +159,7 @@ class PostgresLedger:
             connection.execute("SET LOCAL statement_timeout = 0")
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             connection.execute("LOCK TABLE account IN EXCLUSIVE MODE")
-            counted = count(
-                _read_holds(connection, _HOLDS + " ORDER BY exchange, kind, owner, consumer, per, first", ())
-            )
+            counted = count(_read_holds(connection))
             connection.execute("DELETE FROM account WHERE kind = ANY(%s)", ([kind.value for kind in kinds],))
             with connection.cursor() as cursor:
                 cursor.executemany(
@@ -185,11 +209,20 @@ class PostgresLedger:
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection[Any]]:
         """Hold one transaction; nothing is kept if the block fails."""
+        with self._session() as connection, connection.transaction():
+            yield connection
+
+    @contextmanager
+    def _session(self) -> Iterator[psycopg.Connection[Any]]:
+        """Give a session that can begin a transaction; roll back unless the block commits."""
         with self._lock:
             try:
                 connection = self._open()
-                with connection.transaction():
+                try:
                     yield connection
+                finally:
+                    if not connection.closed and connection.info.transaction_status != _IDLE:
+                        connection.execute("ROLLBACK")
             except (DatabaseUnavailableError, DatabaseRefusedError) as error:
                 raise LedgerUnavailableError(error.message) from error
             except psycopg.Error as error:
@@ -202,24 +235,33 @@ class PostgresLedger:
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._address, "ledger", statement_timeout_s=STATEMENT_TIMEOUT_S)
+            self._connection.execute(_BY_INDEX)
+            prepare_statements(self._connection, STATEMENTS)
         return self._connection
 
 
-def _concerned(
-    connection: psycopg.Connection[Any], orders: Sequence[Order]
-) -> tuple[list[Hold], set[Account]]:
-    """Return what is held for the exchanges of `orders`, locked, and all accounts that are concerned."""
-    exchanges = sorted({order.exchange for order in orders})
-    holds = _read_holds(
-        connection,
-        _HOLDS + " WHERE exchange = ANY(%s) ORDER BY exchange, kind, owner, consumer, per, first FOR UPDATE",
-        (exchanges,),
-    )
-    accounts = {hold.account for hold in holds}
-    for order in orders:
-        if isinstance(order, Reservation):
-            accounts |= touched(order.charges)
-    return holds, accounts
+def _take(
+    connection: psycopg.Connection[Any], exchanges: Sequence[str], accounts: Collection[Account]
+) -> tuple[dict[Account, int], list[Hold]]:
+    """Begin; take what is held for `exchanges`, lock its accounts and `accounts`, and return both."""
+    with RoundTrips(connection) as trips:
+        trips.command(b"BEGIN")
+        trips.send(TAKE, *taken_columns(exchanges, accounts))
+        _, taken = trips.receive()
+    return read_taken(taken)
+
+
+def _write(connection: psycopg.Connection[Any], book: Book, before: Mapping[Account, int]) -> None:
+    """Write what changed since `before`, and what is held now of what was taken or is new; commit."""
+    changed = {account: records for account, records in book.balances.items() if before[account] != records}
+    holds = list(book.holds())
+    with RoundTrips(connection) as trips:
+        if changed:
+            trips.send(KEEP, *kept_columns(changed, book.limits))
+        if holds:
+            trips.send(HOLD, *held_columns(holds))
+        trips.command(b"COMMIT")
+        trips.receive()
 
 
 def _open_accounts(connection: psycopg.Connection[Any], accounts: Sequence[Account]) -> None:
@@ -231,52 +273,5 @@ def _open_accounts(connection: psycopg.Connection[Any], accounts: Sequence[Accou
     )
 
 
-def _read_balances(
-    connection: psycopg.Connection[Any], statement: LiteralString, accounts: Sequence[Account]
-) -> dict[Account, int]:
-    if not accounts:
-        return {}
-    columns = [list(column) for column in zip(*map(write_account, accounts), strict=True)]
-    return {read_account(row[:5]): row[5] for row in connection.execute(statement, columns)}
-
-
-def _read_holds(
-    connection: psycopg.Connection[Any], statement: LiteralString, values: Sequence[Any]
-) -> list[Hold]:
-    rows = connection.execute(statement, values)
-    return [Hold(row[0], read_account(row[1:6]), row[6]) for row in rows]
-
-
-def _write_balances(connection: psycopg.Connection[Any], book: Book, before: Mapping[Account, int]) -> None:
-    changed = [
-        (records, book.limits.get(account), *write_account(account))
-        for account, records in book.balances.items()
-        if before.get(account) != records
-    ]
-    if changed:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "UPDATE account SET records = %s, bound = coalesce(%s, bound)"
-                " WHERE kind = %s AND owner = %s AND consumer = %s AND per = %s AND first = %s",
-                changed,
-            )
-
-
-def _write_holds(connection: psycopg.Connection[Any], book: Book, before: Mapping[HoldKey, int]) -> None:
-    settled = sorted({exchange for exchange, _ in before} & book.settled)
-    if settled:
-        connection.execute("DELETE FROM hold WHERE exchange = ANY(%s)", (settled,))
-    changed = [
-        (hold.exchange, *write_account(hold.account), hold.records)
-        for hold in book.holds()
-        if before.get(hold_key(hold)) != hold.records
-    ]
-    if changed:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO hold (exchange, kind, owner, consumer, per, first, records)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s)"
-                " ON CONFLICT (exchange, kind, owner, consumer, per, first)"
-                " DO UPDATE SET records = excluded.records",
-                changed,
-            )
+def _read_holds(connection: psycopg.Connection[Any]) -> list[Hold]:
+    return [Hold(row[0], read_account(row[1:6]), row[6]) for row in connection.execute(_HOLDS)]

@@ -34,7 +34,7 @@ class LedgerQueue:
 
         Whoever is cancelled meanwhile has reserved all the same: the settlement gives it back.
         """
-        return await asyncio.shield(self._submit(order))
+        return await self._submit(order)
 
     def settle(self, order: Settlement) -> _Outcome:
         """Settle after all that was submitted before; what is returned is done when that is durable.

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
 from gateway.ledger import (
     EVER,
     Account,
@@ -206,6 +208,76 @@ class LedgerContract:
         with closing(opened()) as ledger:
             assert (on(ledger, DAILY), on(ledger, MONTHLY)) == (99, 99)
         assert race(opened, naive) > 99
+
+    def test_pages_of_one_exchange_reserved_from_everywhere_at_once_are_all_held(
+        self, opened: Opened
+    ) -> None:
+        """Control: by reading what is held and writing a sum, pages would have been lost."""
+        opened().close()
+        pages = (charge(MONTHLY, 100),)
+        assert race(opened, lambda own, _: reserve(own, 3, *pages) is None) == 99
+        with closing(opened()) as ledger:
+            assert ledger.holds() == [Hold("e1", MONTHLY, 99)]
+            settle(ledger, 40)
+            assert (on(ledger, MONTHLY), ledger.holds()) == (40, [])
+
+    def test_an_exchange_settled_from_everywhere_at_once_is_settled_once(self, opened: Opened) -> None:
+        """Control: by reading what is held and counting then, it would have been counted several times."""
+        exchanges = [f"e{number}" for number in range(10)]
+
+        def prepare() -> None:
+            with closing(opened()) as ledger:
+                for exchange in exchanges:
+                    reserve(ledger, 3, charge(MONTHLY, 99), Charge(GIVEN, None), exchange=exchange)
+
+        def settle_all(ledger: Ledger, name: str) -> bool:
+            if name.endswith("-0"):
+                ledger.carry_out([Settlement(exchange, 2) for exchange in exchanges])
+            return True
+
+        def read_and_settle(ledger: Ledger, name: str) -> bool:
+            if name.endswith("-0"):
+                held = [hold for hold in ledger.holds() if hold.account == GIVEN]
+                _met.wait()
+                ledger.credit(GIVEN, 2 * len(held))
+            return True
+
+        prepare()
+        race(opened, settle_all)
+        with closing(opened()) as ledger:
+            assert (on(ledger, MONTHLY), on(ledger, GIVEN), ledger.holds()) == (20, 20, [])
+        prepare()
+        race(opened, read_and_settle)
+        with closing(opened()) as ledger:
+            assert on(ledger, GIVEN) > 40
+
+    def test_what_is_held_is_kept_until_its_account_is_open_again(self, opened: Opened) -> None:
+        """A rebuild forgets what the log knows nothing of; what is held on it is settled all the same."""
+        ledger = opened()
+        reserve(ledger, 7, charge(DAILY, 10), Charge(GIVEN, None))
+        ledger.restate((AccountKind.BUDGET, AccountKind.GIVEN), lambda _: {})
+        assert ledger.standings() == []
+        assert ledger.holds() == [Hold("e1", DAILY, 7), Hold("e1", GIVEN, 7)]
+        settle(ledger, 5)
+        assert (on(ledger, DAILY), on(ledger, GIVEN), ledger.holds()) == (0, 5, [])
+
+    def test_an_exchange_that_goes_on_after_it_was_settled_is_held_anew(self, opened: Opened) -> None:
+        ledger = opened()
+        reserve(ledger, 7, charge(MONTHLY, 20))
+        ledger.carry_out([Settlement("e1", 5), Reservation("e1", 4, (charge(MONTHLY, 20),))])
+        assert (on(ledger, MONTHLY), ledger.holds()) == (9, [Hold("e1", MONTHLY, 4)])
+
+    def test_the_ledger_goes_on_after_a_rebuild_that_failed(self, opened: Opened) -> None:
+        ledger = opened()
+
+        def fail(_: list[Hold]) -> dict[Account, int]:
+            raise LookupError
+
+        for turn in range(8):
+            reserve(ledger, 1, charge(MONTHLY, 20))
+            with pytest.raises(LookupError):
+                ledger.restate((AccountKind.QUOTA,), fail)
+            assert on(ledger, MONTHLY) == turn + 1
 
     def test_debts_are_listed_by_urgency_and_settled_once(self, opened: Opened) -> None:
         ledger = opened()
