@@ -38,6 +38,7 @@ _CLOSING: Final = frozenset(
     {EntryKind.EXCHANGE_RELEASED, EntryKind.EXCHANGE_FAILED, EntryKind.EXCHANGE_DENIED}
 )
 _STREAM: Final = Operation.STREAM.value
+_TOO_MANY: Final = 1 << 40
 _BYTE: Final = 8
 _DIGITS: Final = tuple(bytes(b"01"[value >> place & 1] for value in range(256)) for place in range(8))
 """For each place of a byte: the table from a byte to the digit it has there."""
@@ -66,11 +67,16 @@ _members: Final = attrgetter("kind", "operation", "withdraws", "released", "reco
 def uses_of(entries: Iterable[Entry | BesideColumns]) -> list[Use | None]:
     """Return what each entry says, None for one that has to be read beside others to be counted.
 
-    Streams do: they have entries for pages. So does what takes a release back.
+    Streams do: they have entries for pages. So does what takes a release back. Numbers that no gateway
+    writes, but an examined log may hold, are left to whoever reads the entry too.
     """
     return [
         (" ".join(released), records, pages)
-        if kind in _CLOSING and withdraws is None and operation != _STREAM
+        if kind in _CLOSING
+        and withdraws is None
+        and operation != _STREAM
+        and 0 <= records < _TOO_MANY
+        and 0 <= pages < _TOO_MANY
         else None
         for kind, operation, withdraws, released, records, pages in map(_members, entries)
     ]

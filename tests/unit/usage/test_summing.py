@@ -132,6 +132,18 @@ def test_a_block_with_too_many_lists_of_fields_is_read(tmp_path):
     assert fsck(tmp_path / "audit.db", made.SIGNER.verifier).findings == ()
 
 
+@pytest.mark.parametrize("records", [-5, 2**50])
+def test_numbers_that_no_gateway_writes_are_read(tmp_path, records):
+    entries = made.entries_of(made.many_exchanges(2600, seconds=80_000))
+    at = next(
+        number for number, entry in enumerate(entries) if entry.provider == made.AMBER and entry.records
+    )
+    entries[at] = msgspec.structs.replace(entries[at], records=records)
+    with made.log_of(tmp_path / "audit.db", entries) as reader:
+        assert counted(reader)[0] == read_all(reader)
+    assert fsck(tmp_path / "audit.db", made.SIGNER.verifier).findings == ()
+
+
 def test_a_block_summed_up_by_an_earlier_release_is_read(copy):
     altered(copy, "DELETE FROM block_term WHERE number = 2 AND term >= 'use' AND term < 'usf'")
     assert fsck(copy, made.SIGNER.verifier).findings == ()
