@@ -38,9 +38,11 @@ class SharedLog(LogView):
             return reader.size()
 
     def verify(self) -> None:
+        size = self.size()
         report = fsck_database(self.address, self._verifier)
         assert report.findings == ()
-        assert report.entries == self.size()
+        # What runs may write meanwhile: of a contract that ends, of a dataset that comes with one.
+        assert size <= report.entries <= self.size()
 
 
 class TwoNodes(SimulatedWorld):

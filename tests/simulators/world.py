@@ -83,9 +83,11 @@ class LogView:
 
     def verify(self) -> None:
         """Fail unless `fsck` finds nothing."""
+        size = self.size()
         report = fsck(self.database, self._verifier)
         assert report.findings == ()
-        assert report.entries == self.size()
+        # What runs may write meanwhile: of a contract that ends, of a dataset that comes with one.
+        assert size <= report.entries <= self.size()
 
 
 class SimulatedWorld:
