@@ -6,25 +6,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.audit.blocks import BLOCK_BYTES, BlockSummary
-from gateway.audit.search import damaged_index
+from gateway.audit.search import SearchIndex, damaged_index
 
 
-class SummaryIndex(Protocol):
-    """What is asked of one committed state of a store."""
-
-    def times(self, first: int, end: int) -> Sequence[tuple[str, str]]:
-        """Return (earliest, latest) time of the blocks from `first` to before `end`, in order."""
-        ...
+class SummaryIndex(SearchIndex, Protocol):
+    """What is asked of one committed state of a store: what a search asks, and which terms there are."""
 
     def terms(self, prefix: str) -> Sequence[str]:
         """Return the terms that begin with `prefix`, in whatever block."""
-        ...
-
-    def bits(self, term: str, first: int, end: int) -> Sequence[tuple[int, bytes]]:
-        """Return (number, bits) of the blocks in that range whose summaries have `term`, in order.
-
-        Blocks that follow one another may come together: the number of the first, and the bits of all.
-        """
         ...
 
 
